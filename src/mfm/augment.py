@@ -1,0 +1,167 @@
+"""Random crops, RandAugment and mixing, from keyed draws."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image
+from scipy.special import betaincinv
+from torch import Tensor
+from torchvision.transforms import v2
+from torchvision.transforms.v2.functional import InterpolationMode
+
+from mfm import config
+from mfm.draws import Floats, Ints, Stream, hashes, uniforms
+
+_CROP_TRIES = 10
+_CROP_DRAWS = 4 * _CROP_TRIES + 1
+
+PIL_FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+
+
+@dataclass(frozen=True, kw_only=True)
+class CropPlan:
+    """Crops of a batch, in source pixels: int64 [n] each; flip bool [n]."""
+
+    left: Ints
+    top: Ints
+    width: Ints
+    height: Ints
+    flip: np.ndarray
+
+
+def plan_crops(
+    crop: config.Crop, *, seed: int, epoch: int, indices: Ints, widths: Ints, heights: Ints
+) -> CropPlan:
+    """Random resized crops as torchvision's RandomResizedCrop draws them.
+
+    Ten tries of (area, log aspect), the first that fits the image is used at a uniform position;
+    if none fits, the largest centred crop within the aspect range.
+    """
+    draws = uniforms(seed=seed, epoch=epoch, stream=Stream.CROP, indices=indices, n=_CROP_DRAWS)
+    tries: Floats = draws[:, :-1].reshape(len(indices), 4, _CROP_TRIES)
+    area = (widths * heights)[:, None] * (crop.area[0] + tries[:, 0] * np.ptp(crop.area))
+    log_low, log_high = np.log(crop.aspect)
+    aspect = np.exp(log_low + tries[:, 1] * (log_high - log_low))
+    width = np.rint(np.sqrt(area * aspect)).astype(np.int64)
+    height = np.rint(np.sqrt(area / aspect)).astype(np.int64)
+    fits = (width > 0) & (width <= widths[:, None]) & (height > 0) & (height <= heights[:, None])
+    left = np.floor(tries[:, 2] * (widths[:, None] - width + 1)).astype(np.int64)
+    top = np.floor(tries[:, 3] * (heights[:, None] - height + 1)).astype(np.int64)
+
+    chosen = (np.arange(len(indices)), np.argmax(fits, axis=1))
+    plan = {"left": left[chosen], "top": top[chosen], "width": width[chosen]}
+    plan["height"] = height[chosen]
+
+    ratio = widths / heights
+    central_width = np.where(
+        ratio > crop.aspect[1], np.rint(heights * crop.aspect[1]), widths
+    ).astype(np.int64)
+    central_height = np.where(
+        ratio < crop.aspect[0], np.rint(widths / crop.aspect[0]), heights
+    ).astype(np.int64)
+    central_width, central_height = np.maximum(central_width, 1), np.maximum(central_height, 1)
+    central = {
+        "left": (widths - central_width) // 2,
+        "top": (heights - central_height) // 2,
+        "width": central_width,
+        "height": central_height,
+    }
+    none_fits = ~fits.any(axis=1)
+    return CropPlan(
+        **{name: np.where(none_fits, central[name], plan[name]) for name in plan},
+        flip=draws[:, -1] < crop.flip,
+    )
+
+
+class RandAugment:
+    """torchvision's RandAugment, with its random numbers keyed by (seed, epoch, image)."""
+
+    def __init__(self, settings: config.RandAugment, *, interpolation: str, seed: int) -> None:
+        self._transform = v2.RandAugment(
+            num_ops=settings.ops,
+            magnitude=settings.magnitude,
+            num_magnitude_bins=settings.bins,
+            interpolation=InterpolationMode(interpolation),
+        )
+        self._seed = seed
+
+    def keys(self, *, epoch: int, indices: Ints) -> list[int]:
+        """One key for each image: in [0, 2**63)."""
+        words = hashes(seed=self._seed, epoch=epoch, stream=Stream.AUGMENT, indices=indices)
+        return [int(word) >> 1 for word in words[:, 0]]
+
+    def __call__(self, image: Image.Image, key: int) -> Image.Image:
+        """Augment an RGB image; the same key, the same result."""
+        # torchvision draws from torch's global generator, so that is keyed for the call and put
+        # back after it.
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(key)
+            augmented: Image.Image = self._transform(image)
+        return augmented
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mix:
+    """How a step mixes each image with its neighbour.
+
+    Positions 2k and 2k+1 of the global batch are partners, so partners always sit in one rank and
+    one micro-batch and the result does not depend on how many there are of either.
+    """
+
+    share: float  # of the image itself, in [0, 1]
+    box: tuple[float, float, float, float] | None  # cutmix: left, top, right, bottom in [0, 1]
+
+    def images(self, images: Tensor) -> Tensor:
+        """Mixed images: [n, C, H, W], n even."""
+        partners = swap_neighbours(images)
+        if self.box is None:
+            return images * self.share + partners * (1 - self.share)
+        height, width = images.shape[-2:]
+        left, right = (round(self.box[i] * width) for i in (0, 2))
+        top, bottom = (round(self.box[i] * height) for i in (1, 3))
+        mixed = images.clone()
+        mixed[:, :, top:bottom, left:right] = partners[:, :, top:bottom, left:right]
+        return mixed
+
+    def targets(self, targets: Tensor, *, size: int) -> Tensor:
+        """Mixed targets: [n, classes]; `size` is the images' side in pixels."""
+        share = self.share
+        if self.box is not None:
+            # The box is clipped by the border and rounded to pixels: count what was pasted.
+            left, top, right, bottom = (round(edge * size) for edge in self.box)
+            share = 1 - (right - left) * (bottom - top) / size**2
+        return targets * share + swap_neighbours(targets) * (1 - share)
+
+
+def swap_neighbours(values: Tensor) -> Tensor:
+    """Positions 2k and 2k+1 exchanged: [n, ...], n even."""
+    pairs = values.reshape(-1, 2, *values.shape[1:])
+    return pairs.flip(1).reshape(values.shape)
+
+
+def plan_mix(*, mixup: float, cutmix: float, seed: int, epoch: int, step: int) -> Mix | None:
+    """Mixup or cutmix of one step (one of them, evenly, where both are on), or None."""
+    if not mixup and not cutmix:
+        return None
+    draws = uniforms(
+        seed=seed, epoch=epoch, stream=Stream.MIX, indices=np.array([step], np.int64), n=4
+    )[0]
+    use_cutmix = bool(cutmix) and (not mixup or draws[0] < 0.5)
+    alpha = cutmix if use_cutmix else mixup
+    share = float(betaincinv(alpha, alpha, draws[1]))
+    if not use_cutmix:
+        return Mix(share=share, box=None)
+    half = 0.5 * np.sqrt(1 - share)
+    x, y = draws[2], draws[3]
+    return Mix(
+        share=share,
+        box=(
+            float(max(x - half, 0)),
+            float(max(y - half, 0)),
+            float(min(x + half, 1)),
+            float(min(y + half, 1)),
+        ),
+    )

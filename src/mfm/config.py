@@ -1,0 +1,507 @@
+"""Typed configuration of an experiment and of each stage's own resolved part.
+
+`config.yaml` is checked against `Experiment`. Each job gets its own resolved sub-config
+(`PretrainRun`, `FinetuneRun`, `EvaluateRun`) as a small JSON file: what is not in that file
+cannot change the job's result, and a change elsewhere does not rerun the job.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, TypeVar, get_args
+
+import yaml
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from mfm.errors import UserError
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+def _safe_name(name: str) -> str:
+    """Names become folder names, so they are kept to what no shell or file system minds."""
+    if not name or name[0] in ".-" or not all(c.isalnum() or c in "._-" for c in name):
+        raise ValueError(f"name {name!r}: use letters, digits, '-', '_' and '.' only")
+    return name
+
+
+Name = Annotated[str, AfterValidator(_safe_name)]
+Triple = tuple[float, float, float]
+Range = tuple[float, float]
+
+
+class Section(BaseModel):
+    """A section of the configuration: unknown keys are errors, values never change later."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+class Dataset(Section):
+    """Where the images come from."""
+
+    name: Name = Field(
+        "fashion-mnist", description="Name of the dataset; its files go below data/<name>/."
+    )
+    source: str = Field(
+        "fashion-mnist",
+        description="'fashion-mnist', 'generated' (tiny drawn images, for tests), or the path of "
+        "a folder that holds train/<class>/ and val/<class>/.",
+    )
+    archives: str | None = Field(
+        None, description="Folder with the four fashion-mnist .gz files, if you have them already."
+    )
+    image_size: int = Field(
+        32, ge=8, le=1024, description="Side of a training image in pixels (pretraining default)."
+    )
+    holdout_per_class: int = Field(
+        0,
+        ge=0,
+        description="Training images per class set aside as split 'holdout', in no training run; "
+        "settings are chosen on them, never on val.",
+    )
+
+
+class Model(Section):
+    """The network."""
+
+    backbone: str = Field("resnet18", description="A timm model name, e.g. resnet18 or resnet50.")
+    drop_path: float = Field(
+        0.0, ge=0.0, lt=1.0, description="Stochastic depth rate, where the backbone has it."
+    )
+
+
+class Crop(Section):
+    """Random resized crop and flip of a training image."""
+
+    size: int | None = Field(
+        None, ge=8, le=1024, description="Side in pixels; null is dataset.image_size."
+    )
+    area: Range = Field((0.2, 1.0), description="Range of the crop's share of the image area.")
+    aspect: Range = Field((0.75, 4 / 3), description="Range of width / height.")
+    interpolation: Literal["bilinear", "bicubic"] = Field(
+        "bilinear", description="Resampling (antialiased)."
+    )
+    flip: float = Field(0.5, ge=0.0, le=1.0, description="Probability of a horizontal flip.")
+
+    @field_validator("area", "aspect")
+    @classmethod
+    def _ordered(cls, value: Range) -> Range:
+        if not 0 < value[0] <= value[1]:
+            raise ValueError("give [low, high] with 0 < low <= high")
+        return value
+
+    @field_validator("area")
+    @classmethod
+    def _share(cls, value: Range) -> Range:
+        if value[1] > 1:
+            raise ValueError("the crop's share of the image is at most 1")
+        return value
+
+
+class RandAugment(Section):
+    """torchvision's RandAugment on the cropped image."""
+
+    ops: int = Field(2, ge=1, le=10, description="Operations per image.")
+    magnitude: int = Field(6, ge=0, description="Magnitude, in bins.")
+    bins: int = Field(10, ge=2, description="Number of magnitude bins.")
+
+    @model_validator(mode="after")
+    def _in_bins(self) -> Self:
+        if self.magnitude >= self.bins:
+            raise ValueError("magnitude counts from 0 and has to be below bins")
+        return self
+
+
+class Optimizer(Section):
+    """Optimizer; the absolute learning rate is lr * batch / lr_batch."""
+
+    name: Literal["adamw", "sgd", "lamb"] = Field("adamw", description="Optimizer.")
+    lr: float = Field(1e-3, gt=0, description="Learning rate at an effective batch of lr_batch.")
+    lr_batch: int = Field(256, ge=1, description="Batch that lr is written for.")
+    betas: Range = Field(
+        (0.9, 0.999), description="Momentum terms (sgd uses the first as momentum)."
+    )
+    weight_decay: float = Field(0.05, ge=0, description="Decoupled weight decay.")
+    decay: Literal["all", "matrices"] = Field(
+        "all",
+        description="'all': every parameter decays (upstream). 'matrices': not biases, norms and "
+        "other 1-d parameters (paper).",
+    )
+
+    @field_validator("betas")
+    @classmethod
+    def _betas(cls, value: Range) -> Range:
+        if not all(0 <= beta < 1 for beta in value):
+            raise ValueError("each of betas is in [0, 1)")
+        return value
+
+
+class Schedule(Section):
+    """Linear warmup, then cosine."""
+
+    warmup_epochs: float = Field(0, ge=0, description="Length of the warmup in epochs.")
+    warmup_start: float = Field(
+        0.01, ge=0, le=1, description="First learning rate, as a share of the peak."
+    )
+    end: float = Field(0.0, ge=0, le=1, description="Last learning rate, as a share of the peak.")
+    per: Literal["epoch", "step"] = Field(
+        "epoch", description="The rate changes once an epoch (upstream) or every step (paper)."
+    )
+
+
+class Training(Section):
+    """What pretraining and finetuning share."""
+
+    epochs: int = Field(1, ge=1, description="Passes over the training images.")
+    batch: int = Field(
+        256, ge=1, description="Effective batch: images per optimizer step, over all processes."
+    )
+    micro_batch: int = Field(
+        256, ge=1, description="Most images a process holds at once; more are accumulated."
+    )
+    ranks: int = Field(
+        1,
+        ge=1,
+        description="Processes of a run (GPUs, or CPU processes). Part of the recipe, because "
+        "batch norm sees one process's share of the batch.",
+    )
+    sync_batchnorm: bool = Field(
+        False, description="Batch norm over all ranks instead of each rank's own images."
+    )
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        "auto", description="'auto': bf16 where the processor or GPU has it, else fp32."
+    )
+    clip: float | None = Field(None, gt=0, description="Largest gradient norm; null: no clipping.")
+    crop: Crop = Field(Crop(), description="Random resized crop and flip.")
+    optimizer: Optimizer = Field(Optimizer(), description="Optimizer.")
+    schedule: Schedule = Field(Schedule(), description="Learning rate schedule.")
+
+    @model_validator(mode="after")
+    def _batch_divides(self) -> Self:
+        if self.batch % self.ranks:
+            raise ValueError(f"batch {self.batch} does not divide by ranks {self.ranks}")
+        return self
+
+
+class Supervision(Training):
+    """Training with labels: finetuning, and the supervised pretraining."""
+
+    loss: Literal["bce", "ce"] = Field(
+        "ce", description="'bce': binary cross-entropy per class (upstream), 'ce': softmax."
+    )
+    smoothing: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="Label smoothing: 1 - s on the class, s / (classes - 1) on each other.",
+    )
+    mixup: float = Field(0.0, ge=0, description="Alpha of mixup; 0 is off.")
+    cutmix: float = Field(0.0, ge=0, description="Alpha of cutmix; 0 is off. With both, half each.")
+    randaugment: RandAugment | None = Field(None, description="RandAugment; null is off.")
+    mean: Triple = Field(IMAGENET_MEAN, description="Mean subtracted from images in [0, 1].")
+    std: Triple = Field(IMAGENET_STD, description="Standard deviation images are divided by.")
+
+    @model_validator(mode="after")
+    def _pairs(self) -> Self:
+        if (self.mixup or self.cutmix) and (self.batch // self.ranks) % 2:
+            raise ValueError("mixup and cutmix pair images: batch / ranks has to be even")
+        if (self.mixup or self.cutmix) and self.micro_batch % 2:
+            raise ValueError("mixup and cutmix pair images: micro_batch has to be even")
+        return self
+
+
+class MfmPretraining(Training):
+    """Masked frequency modeling (paper sections 3.1 to 3.3)."""
+
+    task: Literal["mfm"] = Field(description="Pretraining task.")
+    seed: int = Field(0, ge=0, description="Seed of weights, sample order and augmentation.")
+    recipe: Literal["upstream", "paper"] = Field(
+        "upstream", description="Which released code's normalisation, target and reduction."
+    )
+    radius: float | None = Field(
+        None, gt=0, description="Mask radius in frequency bins; null is 16 * size / 224."
+    )
+    low_pass: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="Share of images that keep low frequencies; null is 0.5 "
+        "(0.3 for ResNets in the paper recipe).",
+    )
+    reconstructions: int = Field(
+        8, ge=0, le=64, description="Validation images drawn as a grid after pretraining."
+    )
+
+
+class SupervisedPretraining(Supervision):
+    """Supervised training on all labelled training images, as an initialisation."""
+
+    task: Literal["supervised"] = Field(description="Pretraining task.")
+    seed: int = Field(0, ge=0, description="Seed of weights, sample order and augmentation.")
+
+
+Pretraining = Annotated[MfmPretraining | SupervisedPretraining, Field(discriminator="task")]
+
+
+class Finetuning(Supervision):
+    """Finetuning; the same for every arm."""
+
+    images_per_class: int | None = Field(
+        None,
+        ge=1,
+        description="Labelled images per class, drawn by seed and the same for every arm; null "
+        "is all of them.",
+    )
+
+
+class Evaluation(Section):
+    """Evaluation of the last epoch's weights on whole images."""
+
+    resize: int = Field(32, ge=8, description="Short side in pixels, before the centre crop.")
+    crop: int = Field(32, ge=8, description="Side of the centre crop in pixels.")
+    interpolation: Literal["bilinear", "bicubic"] = Field("bilinear", description="Resampling.")
+    batch: int = Field(250, ge=1, description="Images at once; no influence on the metrics.")
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.crop > self.resize:
+            raise ValueError("crop is cut from the resized image, so crop <= resize")
+        return self
+
+
+class Initialisation(Section):
+    """Where an arm's weights come from: give exactly one of the two."""
+
+    pretrain: Name | None = Field(None, description="Name of a pretraining of this workflow.")
+    weights: str | None = Field(
+        None,
+        description="A torchvision weight name (ResNet50_Weights.IMAGENET1K_V1) or a local .pth or "
+        ".safetensors file.",
+    )
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if (self.pretrain is None) == (self.weights is None):
+            raise ValueError("give 'scratch', or exactly one of 'pretrain: NAME', 'weights: FILE'")
+        return self
+
+
+Arm = Literal["scratch"] | Initialisation
+
+
+class Experiment(Section):
+    """A whole experiment: one dataset, any pretrainings, one finetuning recipe, any arms."""
+
+    results: str = Field(
+        "results",
+        min_length=1,
+        description="Folder of everything this experiment writes. Another experiment, another "
+        "folder: then no switch of configuration overwrites a finished run.",
+    )
+    seeds: list[int] = Field(
+        [0, 1, 2], min_length=1, description="Seeds of finetuning; one run per arm and seed."
+    )
+    baseline: Name = Field("scratch", description="The arm that the others are compared with.")
+    dataset: Dataset = Field(Dataset(), description="Images.")
+    model: Model = Field(Model(), description="Network.")
+    pretrain: dict[Name, Pretraining] = Field(
+        {}, description="Named pretrainings; only those that an arm uses are run."
+    )
+    initialisations: dict[Name, Arm] = Field(
+        {"scratch": "scratch"}, min_length=1, description="The arms of the comparison."
+    )
+    finetune: Finetuning = Field(Finetuning(), description="Finetuning recipe of every arm.")
+    evaluate: Evaluation = Field(Evaluation(), description="Evaluation.")
+
+    @field_validator("seeds")
+    @classmethod
+    def _seeds(cls, value: list[int]) -> list[int]:
+        if len(set(value)) != len(value) or any(seed < 0 for seed in value):
+            raise ValueError("seeds are different whole numbers from 0")
+        return value
+
+    @model_validator(mode="after")
+    def _references(self) -> Self:
+        for arm, init in self.initialisations.items():
+            name = init.pretrain if isinstance(init, Initialisation) else None
+            if name is not None and name not in self.pretrain:
+                raise ValueError(
+                    f"initialisations.{arm} uses pretrain '{name}', which is not "
+                    f"below 'pretrain:'{nearest(name, list(self.pretrain))}"
+                )
+        if self.baseline not in self.initialisations:
+            raise ValueError(
+                f"baseline '{self.baseline}' is not below 'initialisations:'"
+                f"{nearest(self.baseline, list(self.initialisations))}"
+            )
+        return self
+
+
+class PretrainRun(Section):
+    """Everything that determines one pretraining."""
+
+    stage: Literal["pretrain"] = "pretrain"
+    name: Name = Field(description="Name of the pretraining.")
+    dataset: Dataset = Field(description="Images.")
+    model: Model = Field(description="Network.")
+    training: Pretraining = Field(description="Recipe.")
+
+
+class FinetuneRun(Section):
+    """Everything that determines one finetuning, besides the files it reads."""
+
+    stage: Literal["finetune"] = "finetune"
+    init: Name = Field(description="Name of the arm.")
+    source: Arm = Field(description="Where its weights come from.")
+    seed: int = Field(ge=0, description="Seed of subset, order, augmentation and new layers.")
+    dataset: Dataset = Field(description="Images.")
+    model: Model = Field(description="Network.")
+    training: Finetuning = Field(description="Recipe.")
+
+
+class EvaluateRun(Section):
+    """Everything that determines one evaluation, besides the weights it reads."""
+
+    stage: Literal["evaluate"] = "evaluate"
+    dataset: Dataset = Field(description="Images.")
+    model: Model = Field(description="Network.")
+    mean: Triple = Field(description="Normalisation of the finetuning.")
+    std: Triple = Field(description="Normalisation of the finetuning.")
+    evaluation: Evaluation = Field(description="Evaluation.")
+
+
+SectionT = TypeVar("SectionT", bound=Section)
+
+
+def parse(model: type[SectionT], values: object, *, where: str) -> SectionT:
+    """Check `values` against `model`.
+
+    Raises UserError with every problem, each with its key and, for an unknown key, the nearest
+    valid name.
+    """
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        problems = [_explain(model, values, dict(problem)) for problem in error.errors()]
+        raise UserError(f"{where}: " + "; ".join(problems)) from None
+
+
+def load_json(model: type[SectionT], path: Path) -> SectionT:
+    """Read a stage's resolved sub-config, as the workflow wrote it."""
+    try:
+        return parse(model, json.loads(path.read_text()), where=str(path))
+    except (OSError, json.JSONDecodeError) as error:
+        raise UserError(f"{path} is not a readable configuration: {error}") from None
+
+
+def load_yaml(path: Path) -> Experiment:
+    """Read and check an experiment's YAML file."""
+    try:
+        values = yaml.safe_load(path.read_text())
+    except (OSError, yaml.YAMLError) as error:
+        raise UserError(f"{path} is not a readable configuration: {error}") from None
+    return parse(Experiment, values or {}, where=str(path))
+
+
+def dumps(section: Section) -> str:
+    """Canonical JSON of a section: equal sections give equal text."""
+    return json.dumps(section.model_dump(mode="json"), indent=2, sort_keys=True)
+
+
+def config_hash(section: Section) -> str:
+    """First 12 hexadecimal digits of the SHA-256 of the canonical JSON."""
+    return hashlib.sha256(dumps(section).encode()).hexdigest()[:12]
+
+
+def differing_keys(ours: object, theirs: object, prefix: str = "") -> list[str]:
+    """Dotted names of the keys in which two nested dicts differ."""
+    if isinstance(ours, dict) and isinstance(theirs, dict):
+        return [
+            name
+            for key in sorted(ours.keys() | theirs.keys())
+            for name in differing_keys(ours.get(key), theirs.get(key), f"{prefix}{key}.")
+        ]
+    return [] if ours == theirs else [prefix.rstrip(".")]
+
+
+def default_radius(size: int) -> float:
+    """16 frequency bins at 224 px (paper section 4.1), scaled with the image side."""
+    return 16.0 * size / 224
+
+
+def default_low_pass(*, recipe: str, backbone: str) -> float:
+    """Share of low-pass images: 0.5, and 0.3 for ResNets in the paper's released configs."""
+    return 0.3 if recipe == "paper" and "resnet" in backbone else 0.5
+
+
+def nearest(word: str, known: list[str]) -> str:
+    """A hint at the known word closest to `word`, or at all of them."""
+    match = difflib.get_close_matches(word, known, n=1, cutoff=0.4)
+    return f" (did you mean '{match[0]}'?)" if match else f" (known: {', '.join(known)})"
+
+
+def _explain(model: type[Section], values: object, problem: dict[str, Any]) -> str:
+    location: tuple[str | int, ...] = tuple(problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        known = _valid_keys(model, values, location[:-1])
+        return f"unknown key '{_dotted(values, location)}'{nearest(str(location[-1]), known)}"
+    message = str(problem["msg"]).removeprefix("Value error, ")
+    key = _dotted(values, location)
+    given = problem.get("input")
+    shown = f", not {given!r}" if isinstance(given, str | int | float | bool) else ""
+    return f"{key}: {message}{shown}" if key else message
+
+
+def _dotted(values: object, location: tuple[str | int, ...]) -> str:
+    """The location without pydantic's own union tags, which are no keys of the user's file."""
+    words: list[str] = []
+    for position, part in enumerate(location):
+        last = position == len(location) - 1
+        if isinstance(values, dict):
+            if part in values or last:
+                words.append(str(part))
+                values = values.get(part)
+        elif isinstance(values, list) and isinstance(part, int):
+            words.append(str(part))
+            values = values[part] if part < len(values) else None
+    return ".".join(words)
+
+
+def _valid_keys(model: type[Section], values: object, location: tuple[str | int, ...]) -> list[str]:
+    """Valid keys of the section at `location`."""
+    candidates: list[Any] = [model]
+    for part in location:
+        following: list[Any] = []
+        for candidate in candidates:
+            if isinstance(candidate, type) and issubclass(candidate, Section):
+                if part in candidate.model_fields:
+                    following.append(candidate.model_fields[str(part)].annotation)
+            else:
+                following.append(candidate)
+        candidates = [leaf for each in following for leaf in _sections(each)]
+        tagged = [
+            leaf
+            for leaf in candidates
+            if "task" in leaf.model_fields
+            and part in get_args(leaf.model_fields["task"].annotation)
+        ]
+        candidates = tagged or candidates
+    return sorted({key for each in candidates for key in each.model_fields})
+
+
+def _sections(annotation: Any) -> list[type[Section]]:
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        return [annotation]
+    return [leaf for each in get_args(annotation) for leaf in _sections(each)]

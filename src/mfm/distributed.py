@@ -1,0 +1,74 @@
+"""One process of a torchrun group: rank, device, and what ranks say to each other."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+
+
+@dataclass(frozen=True, kw_only=True)
+class Process:
+    """Where this process stands. Without torchrun it's the only one."""
+
+    rank: int
+    world: int
+    device: torch.device
+
+    @property
+    def is_main(self) -> bool:
+        """True in the one process that writes files."""
+        return self.rank == 0
+
+
+@contextmanager
+def process_group(*, timeout_minutes: float = 10.0) -> Iterator[Process]:
+    """Join torchrun's group: nccl on GPUs, gloo on CPUs; leave it at the end.
+
+    The device is the rank's own GPU where there is one, otherwise the CPU. A collective that
+    waits longer than the timeout ends the run.
+    """
+    rank = int(os.environ.get("RANK", "0"))
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    device = torch.device("cpu")
+    if torch.cuda.is_available():
+        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        torch.cuda.set_device(device)
+    launched = "RANK" in os.environ
+    if launched:
+        dist.init_process_group(
+            "nccl" if device.type == "cuda" else "gloo", timeout=timedelta(minutes=timeout_minutes)
+        )
+    try:
+        yield Process(rank=rank, world=world, device=device)
+    finally:
+        if launched:
+            dist.destroy_process_group()
+
+
+def sum_over_ranks(values: torch.Tensor, process: Process) -> torch.Tensor:
+    """Element-wise sum of one tensor of each rank, given to all of them."""
+    if process.world > 1:
+        values = values.to(process.device)
+        dist.all_reduce(values)
+    return values
+
+
+def barrier(process: Process) -> None:
+    """Wait for all ranks."""
+    if process.world > 1:
+        dist.barrier()
+
+
+def gather_objects(value: object, process: Process) -> list[object]:
+    """One small picklable object of each rank, in rank order, given to all of them."""
+    if process.world == 1:
+        return [value]
+    values: list[object] = [None] * process.world
+    dist.all_gather_object(values, value)
+    return values

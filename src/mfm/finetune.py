@@ -1,0 +1,150 @@
+"""`python -m mfm.launch ... -m mfm.finetune`: one finetuning run of one arm.
+
+Leaves in the run folder: model.safetensors (the last epoch), metrics.csv, and subset.txt (the
+training images that were used, one path a line).
+
+    python -m mfm.launch --standalone --nproc-per-node 1 -m mfm.finetune \\
+        --config results/finetune/mfm/seed0/config.json --weights results/pretrain/mfm/backbone.safetensors \\
+        --manifest data/fashion-mnist/manifest.parquet --run results/finetune/mfm/seed0
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from mfm import atomic, config, engine, stage
+from mfm.data import manifest
+from mfm.data.loader import Loader, TrainBatches
+from mfm.data.plan import Plan
+from mfm.distributed import Process, process_group
+from mfm.errors import exits_on_user_error
+from mfm.lifetime import only_writer
+from mfm.models import create_backbone, load_backbone, read_weights, save_weights
+from mfm.pretrain import crop_size
+from mfm.supervision import SupervisedObjective
+
+
+def create_model(
+    run: config.FinetuneRun, *, classes: int, weights: str | None
+) -> tuple[nn.Module, str]:
+    """The classifier with its initial weights, and a line that says what was loaded.
+
+    The seed decides the new layers' weights, so arms with one seed share them.
+    """
+    torch.manual_seed(run.seed)
+    model = create_backbone(run.model, classes=classes)
+    if weights is None:
+        return model, "from scratch"
+    report = load_backbone(model, read_weights(weights), source=weights)
+    return model, f"initialised from {weights}: {report}"
+
+
+def finetune(
+    run: config.FinetuneRun,
+    *,
+    weights: str | None,
+    manifest_path: Path,
+    operation: engine.Operation,
+    process: Process,
+) -> None:
+    """Train and leave the run's final files. `weights` is None for an arm from scratch.
+
+    Raises UserError as `mfm.engine.train` does, and for weights of another model.
+    """
+    training = run.training
+    images = manifest.subset(
+        manifest.load(manifest_path, "train"), training.images_per_class, seed=run.seed
+    )
+    model, loaded = create_model(run, classes=len(images.classes), weights=weights)
+    if process.is_main:
+        print(loaded, flush=True)
+    rows = engine.train(
+        model=model,
+        objective=SupervisedObjective(training, classes=len(images.classes), seed=run.seed),
+        images=images,
+        loader=Loader(
+            TrainBatches(
+                images,
+                crop=training.crop,
+                size=crop_size(run),
+                seed=run.seed,
+                randaugment=training.randaugment,
+            ),
+            workers=operation.workers,
+            device=process.device,
+        ),
+        plan=Plan(
+            images=len(images),
+            batch=training.batch,
+            micro_batch=training.micro_batch,
+            seed=run.seed,
+            rank=process.rank,
+            world=process.world,
+            pairs=bool(training.mixup or training.cutmix),
+        ),
+        training=training,
+        identity=stage.identity(
+            run,
+            seed=run.seed,
+            manifest=manifest.digest(manifest_path),
+            weights=_weights_digest(weights),
+        ),
+        operation=operation,
+        process=process,
+    )
+    if process.is_main:
+
+        def write(last_checkpoint: Path) -> None:
+            stage.write_metrics(rows, operation.run / "metrics.csv")
+            atomic.write_text(
+                operation.run / "subset.txt", "".join(f"{path}\n" for path in images.paths)
+            )
+            save_weights(
+                model,
+                operation.run / "model.safetensors",
+                stage.metadata(
+                    run,
+                    init=run.init,
+                    seed=str(run.seed),
+                    classes=str(len(images.classes)),
+                    train_images=str(len(images)),
+                    initialised=loaded,
+                ),
+            )
+
+        engine.finish(operation, write)
+
+
+def _weights_digest(weights: str | None) -> str:
+    if weights is None or not Path(weights).expanduser().is_file():
+        return str(weights)
+    with open(Path(weights).expanduser(), "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+
+
+@exits_on_user_error
+def main() -> None:
+    """Command line: see the module's docstring."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    stage.add_arguments(parser)
+    parser.add_argument("--weights", default=None, help="file or torchvision name; none: scratch")
+    options = parser.parse_args()
+    run = config.load_json(config.FinetuneRun, options.config)
+    stage.begin()
+    with process_group() as process, only_writer(options.run, process):
+        finetune(
+            run,
+            weights=options.weights,
+            manifest_path=options.manifest,
+            operation=stage.operation(options),
+            process=process,
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,43 @@
+"""`python -m mfm.launch TORCHRUN-ARGUMENTS`: torchrun, fit for a workflow.
+
+Takes torchrun's own arguments and runs torchrun in this process. It differs in three things: it
+ends (with its workers) when the process that started it is gone, a failed worker's exit code
+becomes its own, and a worker's own error line is not followed by the launcher's traceback.
+
+    python -m mfm.launch --standalone --nproc-per-node 2 -m mfm.pretrain --config ...
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+from torch.distributed import run
+from torch.distributed.elastic.multiprocessing.api import SignalException
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+
+from mfm.errors import USER_ERROR_EXIT
+from mfm.lifetime import end_with_parent
+
+
+def main() -> None:
+    """Command line: see the module's docstring."""
+    end_with_parent()
+    # Its report of a failed worker repeats, over dozens of lines, what the worker has printed.
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
+    try:
+        run.main(sys.argv[1:])
+    except SignalException as error:
+        print(f"mfm: stopped by signal {error.sigval.name}", file=sys.stderr)
+        sys.exit(128 + error.sigval)
+    except ChildFailedError as error:
+        codes = {rank: failure.exitcode for rank, failure in error.failures.items()}
+        if set(codes.values()) != {USER_ERROR_EXIT}:
+            listed = ", ".join(f"rank {rank}: exit {code}" for rank, code in sorted(codes.items()))
+            print(f"mfm: workers failed ({listed})", file=sys.stderr)
+        worst = max(codes.values())
+        sys.exit(worst if worst > 0 else 1)
+
+
+if __name__ == "__main__":
+    main()

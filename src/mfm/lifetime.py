@@ -1,0 +1,81 @@
+"""Who may run: one writer for each run folder, and no process without its launcher."""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from mfm.distributed import Process
+from mfm.errors import UserError
+
+_PR_SET_PDEATHSIG = 1
+
+
+def end_with_launcher() -> None:
+    """Let the kernel end this worker when its launcher dies.
+
+    torchrun starts workers in sessions of their own, so they would outlive a killed launcher and
+    write beside its successor. Linux only, as is the kernel's death signal.
+    """
+    if sys.platform != "linux":
+        return
+    launcher = os.getppid()
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != launcher or launcher == 1:
+        os._exit(1)
+
+
+def end_with_parent(*, every_seconds: float = 0.5) -> None:
+    """Send this process SIGTERM when its parent is gone, checked by a thread."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(every_seconds)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+@contextmanager
+def only_writer(run: Path, process: Process, *, wait_seconds: float = 60.0) -> Iterator[None]:
+    """Hold the run folder's lock, in the process that writes.
+
+    The kernel drops the lock with its process, so there are no stale ones. A second start waits
+    a while, for workers that are just ending, and then refuses with the holder named.
+    """
+    if not process.is_main:
+        yield
+        return
+    run.mkdir(parents=True, exist_ok=True)
+    with open(run / ".lock", "a+") as file:
+        deadline = time.monotonic() + wait_seconds
+        while not _try_lock(file.fileno()):
+            if time.monotonic() > deadline:
+                file.seek(0)
+                raise UserError(
+                    f"{run} is in use by {file.read().strip() or 'another process'}; wait for it "
+                    "or stop it"
+                )
+            time.sleep(0.5)
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+        file.flush()
+        yield
+
+
+def _try_lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -1,0 +1,196 @@
+"""`python -m mfm.launch ... -m mfm.pretrain`: one pretraining run.
+
+Leaves in the run folder: backbone.safetensors, checkpoint.pt (the full state after the last
+epoch), metrics.csv.
+
+    python -m mfm.launch --standalone --nproc-per-node 1 -m mfm.pretrain \\
+        --config results/pretrain/mfm/config.json \\
+        --manifest data/fashion-mnist/manifest.parquet --run results/pretrain/mfm
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from mfm import checkpoint, config, engine, stage
+from mfm.data import manifest
+from mfm.data.loader import Batch, Loader, TrainBatches, to_float
+from mfm.data.manifest import Images
+from mfm.data.plan import Plan, Step
+from mfm.distributed import Process, process_group
+from mfm.draws import Ints, Stream, uniforms
+from mfm.errors import UserError, exits_on_user_error
+from mfm.lifetime import only_writer
+from mfm.models import ReconstructionModel, create_backbone, save_weights, stride
+from mfm.objectives import MaskedFrequencyModeling
+from mfm.supervision import SupervisedObjective
+
+
+class MfmObjective:
+    """One step's masked frequency modeling loss (see mfm.engine.Objective)."""
+
+    def __init__(self, task: MaskedFrequencyModeling, images: Images, *, seed: int, size: int):
+        self._task = task
+        self._images = images
+        self._seed = seed
+        self._size = size
+
+    def keep_low(self, positions: Ints, *, epoch: int) -> Tensor:
+        """Which images keep their low frequencies, by (seed, epoch, image): bool [n]."""
+        draws = uniforms(
+            seed=self._seed,
+            epoch=epoch,
+            stream=Stream.KEEP_LOW,
+            indices=self._images.rows[positions],
+        )[:, 0]
+        return torch.from_numpy(draws < self._task.low_pass_share)
+
+    def __call__(self, model: nn.Module, batch: Batch, step: Step) -> Tensor:
+        """This rank's share of the step's loss."""
+        images = to_float(batch.images)
+        keep_low = self.keep_low(batch.positions.numpy(), epoch=step.epoch)
+        # The whole step's weight follows from the draws alone: no rank has to ask another.
+        step_keep = self.keep_low(step.positions, epoch=step.epoch)
+        sides = {"height": self._size, "width": self._size}
+        weights = self._task.image_weights(keep_low, **sides)
+        step_weight = self._task.image_weights(step_keep, **sides).sum()
+        keep_low = keep_low.to(images.device, non_blocking=True)
+        shares = (weights / step_weight).float().to(images.device, non_blocking=True)
+
+        prediction = model(self._task.corrupt(images, keep_low))
+        return (self._task.image_losses(prediction, images, keep_low) * shares).sum()
+
+
+def create_task(run: config.PretrainRun) -> MaskedFrequencyModeling:
+    """The objective of an MFM pretraining, with the defaults that depend on other settings."""
+    training = run.training
+    assert isinstance(training, config.MfmPretraining)
+    radius, share = training.radius, training.low_pass
+    if radius is None:
+        radius = config.default_radius(crop_size(run))
+    if share is None:
+        share = config.default_low_pass(recipe=training.recipe, backbone=run.model.backbone)
+    return MaskedFrequencyModeling(recipe=training.recipe, radius=radius, low_pass_share=share)
+
+
+def crop_size(run: config.PretrainRun | config.FinetuneRun) -> int:
+    """Side of a training image in pixels."""
+    return run.training.crop.size or run.dataset.image_size
+
+
+def create_reconstruction_model(run: config.PretrainRun) -> ReconstructionModel:
+    """Backbone and head of an MFM pretraining.
+
+    Raises UserError where the image size is not a multiple of the backbone's stride.
+    """
+    task = create_task(run)
+    backbone = create_backbone(run.model, classes=0)
+    size, step = crop_size(run), stride(backbone)
+    if size % step:
+        raise UserError(
+            f"pretrain.{run.name}: the image size {size} is not a multiple of {run.model.backbone}'s "
+            f"stride {step}; set crop.size to {max(step, round(size / step) * step)}"
+        )
+    return ReconstructionModel(backbone, out_channels=task.out_channels)
+
+
+def pretrain(
+    run: config.PretrainRun,
+    *,
+    manifest_path: Path,
+    operation: engine.Operation,
+    process: Process,
+) -> None:
+    """Train and leave the run's final files.
+
+    Raises UserError as `mfm.engine.train` does, and for a batch larger than the dataset.
+    """
+    training = run.training
+    images = manifest.load(manifest_path, "train")
+    torch.manual_seed(training.seed)
+    model: nn.Module
+    objective: engine.Objective
+    if isinstance(training, config.MfmPretraining):
+        model = create_reconstruction_model(run)
+        task = create_task(run)
+        objective = MfmObjective(task, images, seed=training.seed, size=crop_size(run))
+        mixes, randaugment = False, None
+        if process.is_main:
+            print(
+                f"recipe {task.recipe}, radius {task.radius:.3g}, low-pass share "
+                f"{task.low_pass_share}",
+                flush=True,
+            )
+    else:
+        model = create_backbone(run.model, classes=len(images.classes))
+        objective = SupervisedObjective(training, classes=len(images.classes), seed=training.seed)
+        mixes, randaugment = bool(training.mixup or training.cutmix), training.randaugment
+
+    rows = engine.train(
+        model=model,
+        objective=objective,
+        images=images,
+        loader=Loader(
+            TrainBatches(
+                images,
+                crop=training.crop,
+                size=crop_size(run),
+                seed=training.seed,
+                randaugment=randaugment,
+            ),
+            workers=operation.workers,
+            device=process.device,
+        ),
+        plan=Plan(
+            images=len(images),
+            batch=training.batch,
+            micro_batch=training.micro_batch,
+            seed=training.seed,
+            rank=process.rank,
+            world=process.world,
+            pairs=mixes,
+        ),
+        training=training,
+        identity=stage.identity(run, seed=training.seed, manifest=manifest.digest(manifest_path)),
+        operation=operation,
+        process=process,
+    )
+    if process.is_main:
+        backbone = model.backbone if isinstance(model, ReconstructionModel) else model
+        assert isinstance(backbone, nn.Module)
+
+        def write(last_checkpoint: Path) -> None:
+            stage.write_metrics(rows, operation.run / "metrics.csv")
+            checkpoint.copy(last_checkpoint, operation.run / "checkpoint.pt")
+            save_weights(
+                backbone,
+                operation.run / "backbone.safetensors",
+                stage.metadata(run, epochs=str(training.epochs), seed=str(training.seed)),
+            )
+
+        engine.finish(operation, write)
+
+
+@exits_on_user_error
+def main() -> None:
+    """Command line: see the module's docstring."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    stage.add_arguments(parser)
+    options = parser.parse_args()
+    run = config.load_json(config.PretrainRun, options.config)
+    stage.begin()
+    with process_group() as process, only_writer(options.run, process):
+        pretrain(
+            run,
+            manifest_path=options.manifest,
+            operation=stage.operation(options),
+            process=process,
+        )
+
+
+if __name__ == "__main__":
+    main()

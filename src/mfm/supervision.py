@@ -1,0 +1,64 @@
+"""The supervised objective: smoothed and mixed targets, cross-entropy or binary cross-entropy."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mfm import config
+from mfm.augment import plan_mix
+from mfm.data.loader import Batch, to_float
+from mfm.data.plan import Step
+
+
+def smoothed_targets(labels: Tensor, *, classes: int, smoothing: float) -> Tensor:
+    """1 - s on the label's class and s / (classes - 1) on each other: float32 [n, classes].
+
+    Upstream's form. torchvision and timm spread s over all classes, the label's included.
+    """
+    off = smoothing / (classes - 1) if classes > 1 else 0.0
+    targets = F.one_hot(labels, classes).float()
+    return targets * (1 - smoothing - off) + off
+
+
+def classification_losses(logits: Tensor, targets: Tensor, *, loss: str) -> Tensor:
+    """Loss of each image: [n]. BCE is the mean over classes, CE the cross-entropy."""
+    if loss == "bce":
+        return F.binary_cross_entropy_with_logits(logits, targets, reduction="none").mean(dim=1)
+    return F.cross_entropy(logits, targets, reduction="none")
+
+
+def normalise(images: Tensor, *, mean: config.Triple, std: config.Triple) -> Tensor:
+    """Images [n, 3, H, W] in [0, 1] minus mean, over std."""
+    shape = (3, 1, 1)
+    return (images - images.new_tensor(mean).view(shape)) / images.new_tensor(std).view(shape)
+
+
+class SupervisedObjective:
+    """One step's supervised loss (see mfm.engine.Objective)."""
+
+    def __init__(self, training: config.Supervision, *, classes: int, seed: int) -> None:
+        self._training = training
+        self._classes = classes
+        self._seed = seed
+
+    def __call__(self, model: nn.Module, batch: Batch, step: Step) -> Tensor:
+        """This rank's share of the step's mean loss."""
+        training = self._training
+        images = normalise(to_float(batch.images), mean=training.mean, std=training.std)
+        targets = smoothed_targets(
+            batch.labels, classes=self._classes, smoothing=training.smoothing
+        )
+        mix = plan_mix(
+            mixup=training.mixup,
+            cutmix=training.cutmix,
+            seed=self._seed,
+            epoch=step.epoch,
+            step=step.number,
+        )
+        if mix is not None:
+            images = mix.images(images)
+            targets = mix.targets(targets, size=images.shape[-1])
+        logits = model(images)
+        losses = classification_losses(logits.float(), targets, loss=training.loss)
+        return losses.sum() / len(step.positions)
