@@ -7,9 +7,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import TypeVar, cast
 
 import torch
 import torch.distributed as dist
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,10 +68,10 @@ def barrier(process: Process) -> None:
         dist.barrier()
 
 
-def gather_objects(value: object, process: Process) -> list[object]:
+def gather_objects(value: T, process: Process) -> list[T]:
     """One small picklable object of each rank, in rank order, given to all of them."""
     if process.world == 1:
         return [value]
-    values: list[object] = [None] * process.world
+    values: list[T | None] = [None] * process.world
     dist.all_gather_object(values, value)
-    return values
+    return cast(list[T], values)

@@ -80,9 +80,9 @@ def train(
     """
     device = process.device
     number_format = precision.resolve(training.precision, device)
-    model.to(device, memory_format=torch.channels_last)
+    model.to(device).to(memory_format=torch.channels_last)
     if training.sync_batchnorm and process.world > 1:
-        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
     optimizer = optim.create_optimizer(model, training.optimizer)
     scaler = precision.grad_scaler(number_format, device)
     rows: list[EpochMetrics] = []
@@ -131,7 +131,7 @@ def train(
                     with precision.autocast(number_format, device):
                         loss = objective(parallel, batch.to(device), step)
                     # DistributedDataParallel averages over ranks; the loss is a part of a sum.
-                    scaler.scale(loss * process.world).backward()
+                    scaler.scale(loss * process.world).backward()  # type: ignore[no-untyped-call]
                 step_loss += loss.detach()
             _check_finite(step_loss, step, images, operation.run)
             if training.clip is not None:
@@ -178,7 +178,7 @@ def full_state(
 
 
 def finish(operation: Operation, write: Callable[[Path], None]) -> None:
-    """Let `write` leave a run's final files, given its last checkpoint; then drop the rolling ones."""
+    """Let `write` leave the final files, given the last checkpoint; then drop the rolling ones."""
     write(checkpoint.rolling(operation.run)[0])
     checkpoint.remove_rolling(operation.run)
 

@@ -101,7 +101,7 @@ def predict(
         workers=workers,
         device=process.device,
     )
-    model.to(process.device, memory_format=torch.channels_last).eval()
+    model.to(process.device).to(memory_format=torch.channels_last).eval()
     parts: list[dict[str, np.ndarray]] = []
     with torch.inference_mode():
         batches = loader.read(lambda: ((0, chunk) for chunk in filled))
@@ -122,7 +122,7 @@ def predict(
     local = {k: np.concatenate([part[k] for part in parts]) for k in parts[0]} if parts else empty
     gathered = gather_objects((mine, local), process)
     whole: dict[str, np.ndarray] = {}
-    for positions, values in gathered:  # type: ignore[misc, attr-defined]  # pickled above
+    for positions, values in gathered:
         for key, part in values.items():
             whole.setdefault(key, np.zeros(len(images), part.dtype))[positions] = part
     return Predictions(**whole)

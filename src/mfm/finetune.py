@@ -4,7 +4,8 @@ Leaves in the run folder: model.safetensors (the last epoch), metrics.csv, and s
 training images that were used, one path a line).
 
     python -m mfm.launch --standalone --nproc-per-node 1 -m mfm.finetune \\
-        --config results/finetune/mfm/seed0/config.json --weights results/pretrain/mfm/backbone.safetensors \\
+        --config results/finetune/mfm/seed0/config.json \\
+        --weights results/pretrain/mfm/backbone.safetensors \\
         --manifest data/fashion-mnist/manifest.parquet --run results/finetune/mfm/seed0
 """
 
@@ -21,6 +22,7 @@ from mfm import atomic, config, engine, stage
 from mfm.data import manifest
 from mfm.data.loader import Loader, TrainBatches
 from mfm.data.plan import Plan
+from mfm.data.selection import labelled_positions
 from mfm.distributed import Process, process_group
 from mfm.errors import exits_on_user_error
 from mfm.lifetime import only_writer
@@ -57,8 +59,11 @@ def finetune(
     Raises UserError as `mfm.engine.train` does, and for weights of another model.
     """
     training = run.training
-    images = manifest.subset(
-        manifest.load(manifest_path, "train"), training.images_per_class, seed=run.seed
+    labelled = manifest.load(manifest_path, "train")
+    images = labelled.take(
+        labelled_positions(
+            labelled.labels, labelled.classes, training.images_per_class, seed=run.seed
+        )
     )
     model, loaded = create_model(run, classes=len(images.classes), weights=weights)
     if process.is_main:

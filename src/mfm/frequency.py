@@ -31,7 +31,8 @@ def disc(height: int, width: int, radius: float, device: torch.device) -> Tensor
     """
     rows = signed_frequencies(height)[:, None]
     columns = torch.arange(width // 2 + 1)[None, :]
-    return ((rows**2 + columns**2).double() < float(radius) ** 2).to(device)
+    inside: Tensor = ((rows**2 + columns**2).double() < float(radius) ** 2).to(device)
+    return inside
 
 
 @functools.lru_cache(maxsize=32)
@@ -46,14 +47,16 @@ def multiplicity(width: int, device: torch.device, dtype: torch.dtype) -> Tensor
 
 def half_spectrum(images: Tensor) -> Tensor:
     """Orthonormal half spectrum: real [..., H, W] to complex [..., H, W // 2 + 1]."""
-    return torch.fft.rfft2(images, norm="ortho")
+    spectrum: Tensor = torch.fft.rfft2(images, norm="ortho")
+    return spectrum
 
 
 def low_pass(images: Tensor, radius: float) -> Tensor:
     """Keep the frequencies inside the disc: real [..., H, W] to real [..., H, W]."""
     height, width = images.shape[-2:]
     kept = half_spectrum(images) * disc(height, width, radius, images.device)
-    return torch.fft.irfft2(kept, s=(height, width), norm="ortho")
+    filtered: Tensor = torch.fft.irfft2(kept, s=(height, width), norm="ortho")
+    return filtered
 
 
 def frequencies_inside(height: int, width: int, radius: float) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import safetensors
 import safetensors.torch
@@ -29,7 +30,7 @@ def create_backbone(settings: config.Model, *, classes: int) -> nn.Module:
 
     Raises UserError for a name timm doesn't know, or one without a last feature map.
     """
-    options: dict[str, object] = {"num_classes": classes, "pretrained": False}
+    options: dict[str, Any] = {"num_classes": classes, "pretrained": False}
     if settings.drop_path:
         options["drop_path_rate"] = settings.drop_path
     if settings.backbone.startswith(("resnet", "resnext", "wide_resnet")):
@@ -53,7 +54,7 @@ def create_backbone(settings: config.Model, *, classes: int) -> nn.Module:
 
 def stride(backbone: nn.Module) -> int:
     """Pixels of the input per position of the last feature map, along one side."""
-    return int(backbone.feature_info[-1]["reduction"])  # type: ignore[index, union-attr, arg-type]
+    return int(backbone.feature_info[-1]["reduction"])  # type: ignore[index]
 
 
 class ReconstructionModel(nn.Module):
@@ -73,6 +74,7 @@ class ReconstructionModel(nn.Module):
         )
 
     def forward(self, images: Tensor) -> Tensor:
+        """Normalised images [N, 3, H, W] to predictions [N, K, H, W]."""
         features = self.backbone.forward_intermediates(  # type: ignore[operator]
             images, indices=1, norm=True, intermediates_only=True
         )[-1]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import torch
-from timm.optim import Lamb
+from timm.optim.lamb import Lamb
 from torch import nn
 
 from mfm import config

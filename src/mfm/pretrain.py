@@ -91,9 +91,10 @@ def create_reconstruction_model(run: config.PretrainRun) -> ReconstructionModel:
     backbone = create_backbone(run.model, classes=0)
     size, step = crop_size(run), stride(backbone)
     if size % step:
+        nearest = max(step, round(size / step) * step)
         raise UserError(
-            f"pretrain.{run.name}: the image size {size} is not a multiple of {run.model.backbone}'s "
-            f"stride {step}; set crop.size to {max(step, round(size / step) * step)}"
+            f"pretrain.{run.name}: the image size {size} is not a multiple of "
+            f"{run.model.backbone}'s stride {step}; set crop.size to {nearest}"
         )
     return ReconstructionModel(backbone, out_channels=task.out_channels)
 

@@ -1,0 +1,1 @@
+"""Datasets: sources, manifest, selection of images, loading."""

@@ -1,0 +1,160 @@
+"""`python -m mfm.data.link`: put a dataset below data/<name>/ and describe it.
+
+Leaves data/<name>/{train,val} (links to the user's folders, or an export of a built-in dataset),
+manifest.parquet and summary.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mfm import config
+from mfm.atomic import write_text
+from mfm.data import fashion_mnist, generated, manifest
+from mfm.errors import UserError, exits_on_user_error
+
+BUILT_IN = ("fashion-mnist", "generated")
+
+
+def check_source(dataset: config.Dataset) -> None:
+    """Raise UserError where the source is neither built in nor a folder with train/ and val/."""
+    if dataset.source in BUILT_IN:
+        return
+    root = Path(dataset.source).expanduser()
+    if not root.is_dir():
+        raise UserError(
+            f"dataset.source: '{dataset.source}' is neither a built-in dataset "
+            f"({', '.join(BUILT_IN)}) nor an existing folder"
+        )
+    for split in ("train", "val"):
+        if not (root / split).is_dir():
+            raise UserError(
+                f"dataset.source: {root} has no folder '{split}'; it needs train/<class>/ and "
+                "val/<class>/"
+            )
+
+
+def link(dataset: config.Dataset, folder: Path) -> None:
+    """Make folder/train and folder/val, a manifest and a summary.
+
+    A built-in dataset is exported once. Links are replaced when the source changed; a real folder
+    that this did not make is never removed.
+    """
+    check_source(dataset)
+    folder.mkdir(parents=True, exist_ok=True)
+    _claim(dataset, folder)
+    if dataset.source == "fashion-mnist":
+        _export_once(
+            folder,
+            lambda target: fashion_mnist.export(
+                fashion_mnist.find_or_fetch(
+                    archives=dataset.archives, downloads=folder / "downloads"
+                ),
+                target,
+            ),
+        )
+    elif dataset.source == "generated":
+        _export_once(folder, generated.export)
+    else:
+        _link_folder(Path(dataset.source).expanduser().resolve(), folder)
+    table = manifest.scan(folder, holdout_per_class=dataset.holdout_per_class)
+    manifest.save(table, folder / "manifest.parquet")
+    write_text(folder / "summary.json", json.dumps(summary(dataset, table), indent=2) + "\n")
+
+
+def summary(dataset: config.Dataset, table: pa.Table) -> dict[str, object]:
+    """Counts per split and class, sizes in pixels and bytes."""
+    splits: dict[str, object] = {}
+    for split in sorted(set(table["split"].to_pylist())):
+        part = table.filter(pc.equal(table["split"], split))
+        counts = part.group_by("class").aggregate([("path", "count")]).sort_by("class")
+        splits[split] = {
+            "images": part.num_rows,
+            "per_class": dict(
+                zip(counts["class"].to_pylist(), counts["path_count"].to_pylist(), strict=True)
+            ),
+            "width": _spread(part["width"]),
+            "height": _spread(part["height"]),
+            "bytes": int(pc.sum(part["bytes"]).as_py()),
+        }
+    classes = sorted(set(table["class"].to_pylist()))
+    return {
+        "name": dataset.name,
+        "source": dataset.source,
+        "classes": classes,
+        "images": table.num_rows,
+        "splits": splits,
+    }
+
+
+def _spread(column: pa.ChunkedArray) -> dict[str, float]:
+    values = column.to_numpy()
+    return {
+        "min": int(values.min()),
+        "median": float(np.median(values)),
+        "max": int(values.max()),
+    }
+
+
+def _claim(dataset: config.Dataset, folder: Path) -> None:
+    """Refuse a folder that holds another dataset: one name, one source."""
+    marker = folder / "source.txt"
+    source = dataset.source
+    if source not in BUILT_IN:
+        source = str(Path(source).expanduser().resolve())
+    if marker.exists() and marker.read_text().strip() != source:
+        raise UserError(
+            f"{folder} holds the dataset from '{marker.read_text().strip()}', not from '{source}': "
+            "give dataset.name another value, or remove that folder"
+        )
+    write_text(marker, source + "\n")
+
+
+def _export_once(folder: Path, export: Callable[[Path], None]) -> None:
+    """Export to a temporary folder and rename, so that a killed export is never taken for whole."""
+    if all((folder / split).is_dir() for split in ("train", "val")):
+        return
+    temporary = folder / ".export"
+    shutil.rmtree(temporary, ignore_errors=True)
+    export(temporary)
+    for split in ("train", "val"):
+        target = folder / split
+        shutil.rmtree(target, ignore_errors=True)
+        os.replace(temporary / split, target)
+    temporary.rmdir()
+
+
+def _link_folder(root: Path, folder: Path) -> None:
+    for split in ("train", "val"):
+        target = folder / split
+        if target.is_symlink():
+            target.unlink()
+        elif target.exists():
+            raise UserError(
+                f"{target} is a folder, not a link to {root / split}: another dataset has the name "
+                f"'{folder.name}'; give dataset.name another value"
+            )
+        target.symlink_to((root / split).resolve(), target_is_directory=True)
+
+
+@exits_on_user_error
+def main() -> None:
+    """Command line: see the module's docstring."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--config", type=Path, required=True, help="JSON of a dataset section")
+    parser.add_argument("--folder", type=Path, required=True, help="data/<name>")
+    options = parser.parse_args()
+    link(config.load_json(config.Dataset, options.config), options.folder)
+
+
+if __name__ == "__main__":
+    main()
