@@ -12,16 +12,15 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 from torchvision.datasets import FashionMNIST
-from tqdm import tqdm
 
 from mfm.errors import UserError, one_line
+from mfm.parallel import map_in_processes
 
 CLASSES = (
     "0-t-shirt-top",
@@ -152,13 +151,11 @@ def write_pngs(paths: list[Path], images: Iterable[npt.NDArray[np.uint8]], *, ti
     for parent in {path.parent for path in paths}:
         parent.mkdir(parents=True, exist_ok=True)
 
-    def write(job: tuple[Path, npt.NDArray[np.uint8]]) -> None:
-        Image.fromarray(job[1]).save(job[0], compress_level=1)
+    map_in_processes(_write_png, list(zip(paths, images, strict=True)), title=title)
 
-    with ThreadPoolExecutor() as pool:
-        jobs = zip(paths, images, strict=True)
-        for _ in tqdm(pool.map(write, jobs), total=len(paths), desc=title, mininterval=2):
-            pass
+
+def _write_png(job: tuple[Path, npt.NDArray[np.uint8]]) -> None:
+    Image.fromarray(job[1]).save(job[0], compress_level=1)
 
 
 def _idx(content: bytes, *, offset: int) -> npt.NDArray[np.uint8]:

@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import hashlib
 import os
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from PIL import Image
-from tqdm import tqdm
 
+from mfm.atomic import replacing
+from mfm.data.selection import per_class_positions
 from mfm.draws import Ints, Stream
 from mfm.errors import UserError
+from mfm.parallel import map_in_processes
 
 # torchvision's ImageFolder accepts these; Pillow reads all of them.
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
@@ -72,15 +74,7 @@ def scan(folder: Path, *, holdout_per_class: int = 0) -> pa.Table:
         for name in classes
         for path in _files(folder / split / name)
     ]
-    with ThreadPoolExecutor(max_workers=2 * (os.cpu_count() or 1)) as pool:
-        headers = list(
-            tqdm(
-                pool.map(lambda item: _header(item[2]), found),
-                total=len(found),
-                desc="read image headers",
-                mininterval=2,
-            )
-        )
+    headers = map_in_processes(_header, [path for _, _, path in found], title="read image headers")
     bad = [
         f"{item[2]} ({header})"
         for item, header in zip(found, headers, strict=True)
