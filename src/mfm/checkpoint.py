@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import safetensors
 import torch
 
 from mfm.atomic import replacing
@@ -46,21 +47,22 @@ def save_state(state: State, path: Path) -> None:
 
     Raises UserError where the disk doesn't take it; older files are untouched then.
     """
-    with _explaining_full_disk(path), replacing(path) as temporary:
+    with explaining_full_disk(path), replacing(path) as temporary:
         torch.save(state, temporary)
 
 
 def copy(source: Path, path: Path) -> None:
     """Copy a checkpoint atomically; raises UserError as `save_state` does."""
-    with _explaining_full_disk(path), replacing(path) as temporary:
+    with explaining_full_disk(path), replacing(path) as temporary:
         shutil.copyfile(source, temporary)
 
 
 @contextmanager
-def _explaining_full_disk(path: Path) -> Iterator[None]:
+def explaining_full_disk(path: Path) -> Iterator[None]:
+    """Turn a failed write into a UserError that says what to do."""
     try:
         yield
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, safetensors.SafetensorError) as error:
         # torch reports a full disk as a RuntimeError of its zip writer.
         free = shutil.disk_usage(path.parent).free / 1e6
         raise UserError(

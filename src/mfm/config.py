@@ -420,6 +420,11 @@ def dumps(section: Section) -> str:
     return json.dumps(section.model_dump(mode="json"), indent=2, sort_keys=True)
 
 
+def dumps_ordered(section: Section) -> str:
+    """JSON of a section with keys, such as the arms, in the order they were given."""
+    return json.dumps(section.model_dump(mode="json"))
+
+
 def config_hash(section: Section) -> str:
     """First 12 hexadecimal digits of the SHA-256 of the canonical JSON."""
     return hashlib.sha256(dumps(section).encode()).hexdigest()[:12]
@@ -434,6 +439,12 @@ def differing_keys(ours: object, theirs: object, prefix: str = "") -> list[str]:
             for name in differing_keys(ours.get(key), theirs.get(key), f"{prefix}{key}.")
         ]
     return [] if ours == theirs else [prefix.rstrip(".")]
+
+
+def is_path(weights: str) -> bool:
+    """Whether initial weights name a file, and not torchvision weights or 'scratch'."""
+    name = weights.removeprefix("torchvision/")
+    return "/" in name or Path(name).suffix in (".pth", ".pt", ".safetensors", ".bin", ".ckpt")
 
 
 def default_radius(size: int) -> float:

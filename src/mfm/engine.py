@@ -102,7 +102,7 @@ def train(
         # Each rank's batch norm sees its own images; rank 0's running statistics are kept, so
         # nothing needs to be broadcast before each forward pass.
         parallel = DistributedDataParallel(
-            model, broadcast_buffers=False, gradient_as_bucket_view=True
+            model, forward_sync_buffers=False, gradient_as_bucket_view=True
         )
     _log(
         process,

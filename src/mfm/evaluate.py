@@ -1,4 +1,4 @@
-"""`python -m mfm.launch ... -m mfm.evaluate`: accuracy of one finetuned model.
+"""`python -m mfm.evaluate`, alone or by `python -m mfm.launch`: accuracy of a finetuned model.
 
 Every image counts once, whatever the number of ranks and the batch size. Leaves a CSV of one row
 (the columns of results.csv) and a parquet of one row per image.

@@ -6,7 +6,7 @@ training images that were used, one path a line).
     python -m mfm.launch --standalone --nproc-per-node 1 -m mfm.finetune \\
         --config results/finetune/mfm/seed0/config.json \\
         --weights results/pretrain/mfm/backbone.safetensors \\
-        --manifest data/fashion-mnist/manifest.parquet --run results/finetune/mfm/seed0
+        --manifest data/fashion-mnist/manifest.parquet --folder results/finetune/mfm/seed0
 """
 
 from __future__ import annotations
@@ -31,16 +31,14 @@ from mfm.pretrain import crop_size
 from mfm.supervision import SupervisedObjective
 
 
-def create_model(
-    run: config.FinetuneRun, *, classes: int, weights: str | None
-) -> tuple[nn.Module, str]:
+def create_model(run: config.FinetuneRun, *, classes: int, weights: str) -> tuple[nn.Module, str]:
     """The classifier with its initial weights, and a line that says what was loaded.
 
     The seed decides the new layers' weights, so arms with one seed share them.
     """
     torch.manual_seed(run.seed)
     model = create_backbone(run.model, classes=classes)
-    if weights is None:
+    if weights == "scratch":
         return model, "from scratch"
     report = load_backbone(model, read_weights(weights), source=weights)
     return model, f"initialised from {weights}: {report}"
@@ -49,12 +47,12 @@ def create_model(
 def finetune(
     run: config.FinetuneRun,
     *,
-    weights: str | None,
+    weights: str,
     manifest_path: Path,
     operation: engine.Operation,
     process: Process,
 ) -> None:
-    """Train and leave the run's final files. `weights` is None for an arm from scratch.
+    """Train and leave the run's final files. `weights` is a file, a torchvision name or 'scratch'.
 
     Raises UserError as `mfm.engine.train` does, and for weights of another model.
     """
@@ -125,9 +123,9 @@ def finetune(
         engine.finish(operation, write)
 
 
-def _weights_digest(weights: str | None) -> str:
-    if weights is None or not Path(weights).expanduser().is_file():
-        return str(weights)
+def _weights_digest(weights: str) -> str:
+    if not config.is_path(weights):
+        return weights
     with open(Path(weights).expanduser(), "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
@@ -137,11 +135,13 @@ def main() -> None:
     """Command line: see the module's docstring."""
     parser = argparse.ArgumentParser(description=__doc__)
     stage.add_arguments(parser)
-    parser.add_argument("--weights", default=None, help="file or torchvision name; none: scratch")
+    parser.add_argument(
+        "--weights", required=True, help="file, torchvision weight name, or 'scratch'"
+    )
     options = parser.parse_args()
     run = config.load_json(config.FinetuneRun, options.config)
     stage.begin()
-    with process_group() as process, only_writer(options.run, process):
+    with process_group() as process, only_writer(options.folder, process):
         finetune(
             run,
             weights=options.weights,

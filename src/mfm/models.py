@@ -14,8 +14,8 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from mfm import config
-from mfm.checkpoint import load_pickle
+from mfm import checkpoint, config
+from mfm.atomic import replacing
 from mfm.errors import UserError
 
 # What other code puts around a backbone's parameter names: DistributedDataParallel, and the
@@ -112,20 +112,20 @@ def read_weights(source: str) -> dict[str, Tensor]:
             return safetensors.torch.load_file(path)
         except (OSError, safetensors.SafetensorError) as error:
             raise UserError(f"weights {path} can't be read: {error}") from None
-    if path.exists():
-        return _state_dict(load_pickle(path), path)
+    if config.is_path(source):
+        check_weights(source)
+        return _state_dict(checkpoint.load_pickle(path), path)
     return _torchvision_weights(source)
 
 
 def check_weights(source: str) -> None:
     """Raise UserError, without loading anything, where `source` can't be weights."""
     path = Path(source).expanduser()
-    if path.is_file():
-        return
-    looks_like_path = path.suffix in (".pth", ".pt", ".safetensors", ".bin", ".ckpt")
-    if looks_like_path or "/" in source.removeprefix("torchvision/"):
-        raise UserError(f"weights: there is no file {path}")
-    _torchvision_enum(source)
+    if config.is_path(source):
+        if not path.is_file():
+            raise UserError(f"weights: there is no file {path}")
+    else:
+        _torchvision_enum(source)
 
 
 def _torchvision_enum(source: str) -> torchvision.models.WeightsEnum:
@@ -211,9 +211,11 @@ def _plain_name(name: str) -> str:
 
 
 def save_weights(model: nn.Module, path: Path, metadata: Mapping[str, str]) -> None:
-    """Write a model's state as safetensors with metadata."""
+    """Write a model's state as safetensors with metadata, atomically."""
     tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
-    safetensors.torch.save_file(tensors, path, metadata=dict(metadata))
+    with checkpoint.explaining_full_disk(path), replacing(path) as temporary:
+        safetensors.torch.save_file(tensors, temporary, metadata=dict(metadata))
+        temporary.chmod(0o644)  # safetensors leaves it to its owner alone
 
 
 def load_weights(model: nn.Module, path: Path) -> dict[str, str]:

@@ -5,7 +5,7 @@ epoch), metrics.csv.
 
     python -m mfm.launch --standalone --nproc-per-node 1 -m mfm.pretrain \\
         --config results/pretrain/mfm/config.json \\
-        --manifest data/fashion-mnist/manifest.parquet --run results/pretrain/mfm
+        --manifest data/fashion-mnist/manifest.parquet --folder results/pretrain/mfm
 """
 
 from __future__ import annotations
@@ -184,7 +184,7 @@ def main() -> None:
     options = parser.parse_args()
     run = config.load_json(config.PretrainRun, options.config)
     stage.begin()
-    with process_group() as process, only_writer(options.run, process):
+    with process_group() as process, only_writer(options.folder, process):
         pretrain(
             run,
             manifest_path=options.manifest,

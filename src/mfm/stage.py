@@ -16,7 +16,7 @@ import torch
 from mfm import config
 from mfm.atomic import replacing
 from mfm.engine import EpochMetrics, Operation
-from mfm.lifetime import end_with_launcher
+from mfm.lifetime import end_with_launcher, end_with_parent
 from mfm.version import code_version
 
 
@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of a training stage."""
     parser.add_argument("--config", type=Path, required=True, help="resolved JSON of this run")
     parser.add_argument("--manifest", type=Path, required=True, help="data/<name>/manifest.parquet")
-    parser.add_argument("--run", type=Path, required=True, help="folder of this run")
+    parser.add_argument("--folder", type=Path, required=True, help="folder of this run")
     parser.add_argument("--workers", type=int, default=1, help="loader processes per rank")
     parser.add_argument("--checkpoint-epochs", type=int, default=1, help="epochs per checkpoint")
 
@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def operation(options: argparse.Namespace) -> Operation:
     """How to operate the run, from its options."""
     return Operation(
-        run=options.run, workers=options.workers, checkpoint_epochs=options.checkpoint_epochs
+        run=options.folder, workers=options.workers, checkpoint_epochs=options.checkpoint_epochs
     )
 
 
@@ -55,10 +55,12 @@ def metadata(run: config.PretrainRun | config.FinetuneRun, **more: str) -> dict[
 
 
 def begin() -> None:
-    """Start a worker: its threads, and its tie to the launcher."""
+    """Start a process of a stage: its threads, and its tie to whatever started it."""
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", str(os.cpu_count() or 1))))
     if "TORCHELASTIC_RUN_ID" in os.environ:
         end_with_launcher()
+    else:
+        end_with_parent()
 
 
 def write_metrics(rows: Sequence[EpochMetrics], path: Path) -> None:

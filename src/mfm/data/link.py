@@ -20,27 +20,8 @@ import pyarrow.compute as pc
 from mfm import config
 from mfm.atomic import write_text
 from mfm.data import fashion_mnist, generated, manifest
+from mfm.data.sources import BUILT_IN, check_source
 from mfm.errors import UserError, exits_on_user_error
-
-BUILT_IN = ("fashion-mnist", "generated")
-
-
-def check_source(dataset: config.Dataset) -> None:
-    """Raise UserError where the source is neither built in nor a folder with train/ and val/."""
-    if dataset.source in BUILT_IN:
-        return
-    root = Path(dataset.source).expanduser()
-    if not root.is_dir():
-        raise UserError(
-            f"dataset.source: '{dataset.source}' is neither a built-in dataset "
-            f"({', '.join(BUILT_IN)}) nor an existing folder"
-        )
-    for split in ("train", "val"):
-        if not (root / split).is_dir():
-            raise UserError(
-                f"dataset.source: {root} has no folder '{split}'; it needs train/<class>/ and "
-                "val/<class>/"
-            )
 
 
 def link(dataset: config.Dataset, folder: Path) -> None:

@@ -1,0 +1,1 @@
+"""What is rendered from finished results. Nothing here changes a measured number."""

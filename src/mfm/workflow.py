@@ -1,0 +1,96 @@
+"""What the workflow asks of an experiment: its jobs' own configurations and files.
+
+This module knows the layout of the results folder and nothing of Snakemake.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mfm import config
+from mfm.data.sources import check_source
+from mfm.errors import UserError
+
+
+def check(experiment: config.Experiment) -> None:
+    """Find, before any job runs, what would stop one later.
+
+    Raises UserError for a dataset or weights that don't exist.
+    """
+    check_source(experiment.dataset)
+    for name, init in experiment.initialisations.items():
+        if isinstance(init, config.Initialisation) and init.weights is not None:
+            path = Path(init.weights).expanduser()
+            if config.is_path(init.weights) and not path.is_file():
+                raise UserError(f"initialisations.{name}.weights: there is no file {path}")
+
+
+def resolve(experiment: config.Experiment, stage: str, **wildcards: str) -> config.Section:
+    """The part of the experiment that determines one job."""
+    dataset, model = experiment.dataset, experiment.model
+    if stage == "dataset":
+        return dataset
+    if stage == "pretrain":
+        name = wildcards["pretrain"]
+        return config.PretrainRun(
+            name=name, dataset=dataset, model=model, training=experiment.pretrain[name]
+        )
+    if stage == "finetune":
+        init = wildcards["init"]
+        return config.FinetuneRun(
+            init=init,
+            source=experiment.initialisations[init],
+            seed=int(wildcards["seed"]),
+            dataset=dataset,
+            model=model,
+            training=experiment.finetune,
+        )
+    assert stage == "evaluate", stage
+    return config.EvaluateRun(
+        dataset=dataset,
+        model=model,
+        mean=experiment.finetune.mean,
+        std=experiment.finetune.std,
+        evaluation=experiment.evaluate,
+    )
+
+
+def pretrain_name(experiment: config.Experiment, init: str) -> str:
+    """The pretraining an arm uses, or '-'."""
+    source = experiment.initialisations[init]
+    if isinstance(source, config.Initialisation) and source.pretrain is not None:
+        return source.pretrain
+    return "-"
+
+
+def used_pretrainings(experiment: config.Experiment) -> list[str]:
+    """Pretrainings that at least one arm uses, in the order of the configuration."""
+    used = {pretrain_name(experiment, init) for init in experiment.initialisations}
+    return [name for name in experiment.pretrain if name in used]
+
+
+def drawn_pretrainings(experiment: config.Experiment) -> list[str]:
+    """Used pretrainings whose reconstructions are drawn."""
+    return [
+        name
+        for name in used_pretrainings(experiment)
+        if getattr(experiment.pretrain[name], "reconstructions", 0)
+    ]
+
+
+def weights_argument(experiment: config.Experiment, init: str) -> str:
+    """What finetuning loads: a file, a torchvision weight name, or 'scratch'."""
+    source = experiment.initialisations[init]
+    if not isinstance(source, config.Initialisation):
+        return "scratch"
+    if source.pretrain is not None:
+        results = experiment.results.rstrip("/")
+        return f"{results}/pretrain/{source.pretrain}/backbone.safetensors"
+    assert source.weights is not None
+    return source.weights
+
+
+def initial_files(experiment: config.Experiment, init: str) -> list[str]:
+    """The files among an arm's initial weights: a change in them reruns its finetunings."""
+    argument = weights_argument(experiment, init)
+    return [argument] if config.is_path(argument) else []

@@ -1,0 +1,2 @@
+# The package itself, from the checkout that runs the workflow.
+pip install --no-deps --editable .

@@ -1,0 +1,101 @@
+import dataclasses
+import os
+import sys
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+
+from mfm import config as schema
+from mfm import workflow as experiments
+from mfm.errors import UserError, one_line
+
+
+def get_experiment(values):
+    """The checked configuration; a wrong one ends here, in one line, before any job."""
+    try:
+        experiment = schema.parse(schema.Experiment, values, where="configuration")
+        experiments.check(experiment)
+    except UserError as error:
+        raise WorkflowError(one_line(error)) from None
+    return experiment
+
+
+def get_stage_files(stage, files):
+    """Input function of the rule that asks for all jobs of a stage by the stage's name.
+
+    A rule asked for by name (`snakemake pretrain`) has no wildcards, and a stage's jobs need some,
+    so each stage has a target rule of its name and a rule NAME_run for its jobs. Forcing the name
+    has to force the jobs: this runs after the rules to force are known and before they are applied.
+    """
+
+    def get_files(wildcards):
+        settings = workflow.dag_settings
+        if stage in settings.forcerun or (settings.forcetargets and stage in settings.targets):
+            workflow.dag.forcerules.add(workflow.get_rule(f"{stage}_run"))
+        return files
+
+    return get_files
+
+
+def get_config_json(stage):
+    """Input function of the local rules that write a job's own resolved configuration."""
+
+    def get_text(wildcards):
+        return schema.dumps(experiments.resolve(EXPERIMENT, stage, **dict(wildcards.items())))
+
+    return get_text
+
+
+def get_initial_weights(wildcards):
+    """The files an arm starts from: a pretraining's backbone, a local file, or none."""
+    return experiments.initial_files(EXPERIMENT, wildcards.init)
+
+
+def get_weights_argument(wildcards):
+    """What finetuning is told to load; empty for an arm from scratch."""
+    return experiments.weights_argument(EXPERIMENT, wildcards.init)
+
+
+def get_pretrain_name(wildcards):
+    return experiments.pretrain_name(EXPERIMENT, wildcards.init)
+
+
+def get_ranks(stage):
+    """Processes of a job. They are part of the recipe; threads and GPUs come from the profile."""
+
+    def get_count(wildcards):
+        if stage == "pretrain":
+            return EXPERIMENT.pretrain[wildcards.pretrain].ranks
+        return EXPERIMENT.finetune.ranks
+
+    return get_count
+
+
+def get_pretrain_targets():
+    """The backbones that arms start from, and the figures of what the models predict."""
+    return expand(
+        rules.pretrain_run.output.backbone, pretrain=experiments.used_pretrainings(EXPERIMENT)
+    ) + expand(
+        rules.reconstructions.output.figure, pretrain=experiments.drawn_pretrainings(EXPERIMENT)
+    )
+
+
+def get_evaluations(pattern):
+    """`pattern` with every arm and seed of the experiment."""
+    return expand(pattern, init=list(EXPERIMENT.initialisations), seed=EXPERIMENT.seeds)
+
+
+EXPERIMENT = get_experiment(config)
+RESULTS = EXPERIMENT.results.rstrip("/")
+DATA = f"data/{EXPERIMENT.dataset.name}"
+
+# Jobs run with the Python that runs this workflow, also where its environment isn't activated.
+# In a conda environment of a rule, that environment's own Python comes first instead.
+if not workflow.deployment_settings.deployment_method:
+    shell.prefix(f"export PATH={Path(sys.executable).parent}:$PATH; ")
+
+
+wildcard_constraints:
+    pretrain="|".join(EXPERIMENT.pretrain) or "none",
+    init="|".join(EXPERIMENT.initialisations),
+    seed=r"\d+",

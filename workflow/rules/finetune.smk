@@ -1,0 +1,55 @@
+localrules:
+    finetune,
+    finetune_config,
+
+
+rule finetune_config:
+    output:
+        config=f"{RESULTS}/finetune/{{init}}/seed{{seed}}/config.json",
+    log:
+        f"{RESULTS}/logs/finetune/{{init}}/seed{{seed}}.config.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/finetune/{{init}}/seed{{seed}}.config.tsv"
+    conda:
+        "../envs/mfm.yaml"
+    params:
+        text=get_config_json("finetune"),
+    shell:
+        "printf '%s\\n' {params.text:q} > {output.config:q} 2> {log:q}"
+
+
+rule finetune_run:
+    input:
+        config=rules.finetune_config.output.config,
+        manifest=rules.link_dataset.output.manifest,
+        weights=get_initial_weights,
+    output:
+        weights=f"{RESULTS}/finetune/{{init}}/seed{{seed}}/model.safetensors",
+        metrics=f"{RESULTS}/finetune/{{init}}/seed{{seed}}/metrics.csv",
+        subset=f"{RESULTS}/finetune/{{init}}/seed{{seed}}/subset.txt",
+    log:
+        f"{RESULTS}/logs/finetune/{{init}}/seed{{seed}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/finetune/{{init}}/seed{{seed}}.tsv"
+    conda:
+        "../envs/mfm.yaml"
+    threads: 1
+    resources:
+        ranks=get_ranks("finetune"),
+        workers=1,
+        checkpoint_epochs=1,
+    params:
+        weights=get_weights_argument,
+        folder=subpath(output.weights, parent=True),
+    shell:
+        "export OMP_NUM_THREADS=$(( ({threads} + {resources.ranks} - 1) / {resources.ranks} )); "
+        "exec python -m mfm.launch --standalone --nproc-per-node {resources.ranks} "
+        "-m mfm.finetune --config {input.config:q} --manifest {input.manifest:q} "
+        "--weights {params.weights:q} --folder {params.folder:q} "
+        "--workers {resources.workers} --checkpoint-epochs {resources.checkpoint_epochs} "
+        ">> {log:q} 2>&1"
+
+
+rule finetune:
+    input:
+        get_stage_files("finetune", get_evaluations(rules.finetune_run.output.weights)),

@@ -1,0 +1,73 @@
+localrules:
+    pretrain,
+    pretrain_config,
+
+
+rule pretrain_config:
+    output:
+        config=f"{RESULTS}/pretrain/{{pretrain}}/config.json",
+    log:
+        f"{RESULTS}/logs/pretrain/{{pretrain}}.config.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/pretrain/{{pretrain}}.config.tsv"
+    conda:
+        "../envs/mfm.yaml"
+    params:
+        text=get_config_json("pretrain"),
+    shell:
+        "printf '%s\\n' {params.text:q} > {output.config:q} 2> {log:q}"
+
+
+rule pretrain_run:
+    input:
+        config=rules.pretrain_config.output.config,
+        manifest=rules.link_dataset.output.manifest,
+    output:
+        backbone=f"{RESULTS}/pretrain/{{pretrain}}/backbone.safetensors",
+        checkpoint=f"{RESULTS}/pretrain/{{pretrain}}/checkpoint.pt",
+        metrics=f"{RESULTS}/pretrain/{{pretrain}}/metrics.csv",
+    log:
+        f"{RESULTS}/logs/pretrain/{{pretrain}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/pretrain/{{pretrain}}.tsv"
+    priority: 10
+    conda:
+        "../envs/mfm.yaml"
+    threads: 1
+    resources:
+        ranks=get_ranks("pretrain"),
+        workers=1,
+        checkpoint_epochs=1,
+    shell:
+        "export OMP_NUM_THREADS=$(( ({threads} + {resources.ranks} - 1) / {resources.ranks} )); "
+        "exec python -m mfm.launch --standalone --nproc-per-node {resources.ranks} "
+        "-m mfm.pretrain --config {input.config:q} --manifest {input.manifest:q} "
+        "--folder {params.folder:q} --workers {resources.workers} "
+        "--checkpoint-epochs {resources.checkpoint_epochs} >> {log:q} 2>&1"
+
+
+rule reconstructions:
+    input:
+        config=rules.pretrain_config.output.config,
+        manifest=rules.link_dataset.output.manifest,
+        checkpoint=rules.pretrain_run.output.checkpoint,
+    output:
+        figure=report(
+            f"{RESULTS}/pretrain/{{pretrain}}/reconstructions.png",
+            caption="../report/reconstructions.rst",
+            category="Pretraining",
+            labels={"pretraining": "{pretrain}", "figure": "reconstructions"},
+        ),
+    log:
+        f"{RESULTS}/logs/pretrain/{{pretrain}}.reconstructions.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/pretrain/{{pretrain}}.reconstructions.tsv"
+    conda:
+        "../envs/mfm.yaml"
+    script:
+        "../scripts/reconstructions.py"
+
+
+rule pretrain:
+    input:
+        get_stage_files("pretrain", get_pretrain_targets()),

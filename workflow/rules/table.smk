@@ -1,0 +1,34 @@
+rule results:
+    input:
+        rows=get_evaluations(rules.evaluate_run.output.row),
+    output:
+        csv=f"{RESULTS}/results.csv",
+    log:
+        f"{RESULTS}/logs/results.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/results.tsv"
+    conda:
+        "../envs/mfm.yaml"
+    script:
+        "../scripts/results.py"
+
+
+rule table:
+    input:
+        results=rules.results.output.csv,
+        summary=rules.link_dataset.output.summary,
+        pretrain_metrics=expand(
+            rules.pretrain_run.output.metrics, pretrain=experiments.used_pretrainings(EXPERIMENT)
+        ),
+    output:
+        table=report(f"{RESULTS}/table.md", caption="../report/table.rst", category="Comparison"),
+    log:
+        f"{RESULTS}/logs/table.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/table.tsv"
+    conda:
+        "../envs/mfm.yaml"
+    params:
+        experiment=schema.dumps_ordered(EXPERIMENT),
+    script:
+        "../scripts/table.py"
