@@ -38,6 +38,8 @@ rule pretrain_run:
         ranks=get_ranks("pretrain"),
         workers=1,
         checkpoint_epochs=1,
+    params:
+        folder=subpath(output.backbone, parent=True),
     shell:
         "export OMP_NUM_THREADS=$(( ({threads} + {resources.ranks} - 1) / {resources.ranks} )); "
         "exec python -m mfm.launch --standalone --nproc-per-node {resources.ranks} "
