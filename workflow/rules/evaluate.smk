@@ -36,6 +36,8 @@ rule evaluate_run:
     threads: 1
     resources:
         workers=1,
+    params:
+        pretrain=get_pretrain_name,
     shell:
         "export OMP_NUM_THREADS={threads}; "
         "exec python -m mfm.evaluate --config {input.config:q} --manifest {input.manifest:q} "
