@@ -1,7 +1,7 @@
 """`python -m mfm.launch TORCHRUN-ARGUMENTS`: torchrun, fit for a workflow.
 
 Takes torchrun's own arguments and runs torchrun in this process. It differs in three things: it
-ends (with its workers) when the process that started it is gone, a failed worker's exit code
+ends (with its workers) when the workflow that started it is gone, a failed worker's exit code
 becomes its own, and a worker's own error line is not followed by the launcher's traceback.
 
     python -m mfm.launch --standalone --nproc-per-node 2 -m mfm.pretrain --config ...

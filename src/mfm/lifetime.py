@@ -35,7 +35,13 @@ def end_with_launcher() -> None:
 
 
 def end_with_parent(*, every_seconds: float = 0.5) -> None:
-    """Send this process SIGTERM when its parent is gone, checked by a thread."""
+    """Send this process SIGTERM when its parent is gone, where the parent asked for that.
+
+    The workflow asks by an environment variable: a killed Snakemake must not leave jobs behind.
+    A run that a person starts by hand may well outlive the shell it was started from.
+    """
+    if os.environ.get("MFM_END_WITH_PARENT") != "1":
+        return
     parent = os.getppid()
 
     def watch() -> None:

@@ -1,9 +1,5 @@
-import dataclasses
-import os
 import sys
 from pathlib import Path
-
-from snakemake.exceptions import WorkflowError
 
 from mfm import config as schema
 from mfm import workflow as experiments
@@ -16,7 +12,7 @@ def get_experiment(values):
         experiment = schema.parse(schema.Experiment, values, where="configuration")
         experiments.check(experiment)
     except UserError as error:
-        raise WorkflowError(one_line(error)) from None
+        sys.exit(f"mfm: error: {one_line(error)}")
     return experiment
 
 
@@ -71,6 +67,17 @@ def get_ranks(stage):
     return get_count
 
 
+def get_result_rows(wildcards):
+    """Every evaluation's row. A deleted one is evaluated again, and the table with it.
+
+    Snakemake does not miss a deleted file while everything made from it is still there.
+    """
+    rows = get_evaluations(rules.evaluate_run.output.row)
+    if not all(Path(row).exists() for row in rows):
+        workflow.dag.forcerules.add(workflow.get_rule("results"))
+    return rows
+
+
 def get_pretrain_targets():
     """The backbones that arms start from, and the figures of what the models predict."""
     return expand(
@@ -91,8 +98,10 @@ DATA = f"data/{EXPERIMENT.dataset.name}"
 
 # Jobs run with the Python that runs this workflow, also where its environment isn't activated.
 # In a conda environment of a rule, that environment's own Python comes first instead.
+_environment = "export MFM_END_WITH_PARENT=1; "
 if not workflow.deployment_settings.deployment_method:
-    shell.prefix(f"export PATH={Path(sys.executable).parent}:$PATH; ")
+    _environment += f"export PATH={Path(sys.executable).parent}:$PATH; "
+shell.prefix(_environment)
 
 
 wildcard_constraints:

@@ -1,6 +1,6 @@
 rule results:
     input:
-        rows=get_evaluations(rules.evaluate_run.output.row),
+        rows=get_result_rows,
     output:
         csv=f"{RESULTS}/results.csv",
     log:

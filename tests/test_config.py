@@ -1,0 +1,545 @@
+import copy
+import itertools
+import json
+import math
+import re
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mfm import config, workflow
+from mfm.errors import UserError
+
+VALUES = {
+    "seeds": [0, 1],
+    "dataset": {"name": "own", "source": "generated", "image_size": 32},
+    "model": {"backbone": "resnet18"},
+    "pretrain": {
+        "mfm": {"task": "mfm", "crop": {"size": 32}, "optimizer": {"lr": 0.001}},
+        "sup": {"task": "supervised", "schedule": {"end": 0.1}},
+    },
+    "initialisations": {
+        "scratch": "scratch",
+        "supervised": {"pretrain": "sup"},
+        "mfm": {"pretrain": "mfm"},
+    },
+    "finetune": {
+        "crop": {"size": 32},
+        "optimizer": {"lr": 0.01},
+        "schedule": {"warmup_epochs": 1},
+        "randaugment": {"ops": 2},
+    },
+    "evaluate": {"resize": 32},
+}
+
+# What pydantic calls things, and no user should have to read.
+INTERNAL = re.compile(
+    r"literal\[|function-after|function-before|\[key\]|Initialisation\b|Pretraining\b|tagged|"
+    r"discriminator|union"
+)
+
+
+def changed(path, value, **beside):
+    """VALUES with the key at the dotted path set, and the keys beside it."""
+    values = copy.deepcopy(VALUES)
+    *parents, last = path.split(".")
+    section = values
+    for key in parents:
+        section = section.setdefault(key, {})
+    section.update({last: value} | beside)
+    return values
+
+
+def without(path):
+    values = copy.deepcopy(VALUES)
+    *parents, last = path.split(".")
+    section = values
+    for key in parents:
+        section = section[key]
+    del section[last]
+    return values
+
+
+def experiment(values=VALUES):
+    return config.parse(config.Experiment, values, where="config.yaml")
+
+
+def complaint(values):
+    with pytest.raises(UserError) as caught:
+        experiment(values)
+    message = str(caught.value)
+    assert message.startswith("config.yaml: ")
+    return message
+
+
+SECTIONS = [
+    value
+    for value in vars(config).values()
+    if isinstance(value, type) and issubclass(value, config.Section)
+]
+
+
+def shuffled(values, order):
+    if not isinstance(values, dict):
+        return values
+    keys = order.sample(list(values), len(values))
+    return {key: shuffled(values[key], order) for key in keys}
+
+
+def test_accepts_the_example():
+    assert list(experiment().initialisations) == ["scratch", "supervised", "mfm"]
+
+
+@pytest.mark.parametrize(
+    ("path", "near"),
+    [
+        ("sedes", "seeds"),
+        ("dataset.nmae", "name"),
+        ("dataset.image_sise", "image_size"),
+        ("model.bakcbone", "backbone"),
+        ("pretrain.mfm.raduis", "radius"),
+        ("pretrain.mfm.crop.interpolatoin", "interpolation"),
+        ("pretrain.sup.smoothin", "smoothing"),
+        ("pretrain.sup.schedule.warmup_epoch", "warmup_epochs"),
+        ("finetune.epoch", "epochs"),
+        ("finetune.optimizer.weightdecay", "weight_decay"),
+        ("finetune.randaugment.magnitud", "magnitude"),
+        ("initialisations.mfm.pretrian", "pretrain"),
+        ("initialisations.new.weight", "weights"),
+        ("evaluate.resise", "resize"),
+    ],
+)
+def test_unknown_key_is_named_with_the_nearest_valid_one(path, near):
+    message = complaint(changed(path, 1))
+    assert f"unknown key '{path}'" in message
+    assert f"did you mean '{near}'?" in message
+
+
+@pytest.mark.parametrize("section", ["pretrain.mfm", "finetune.optimizer", "initialisations.mfm"])
+def test_unknown_key_like_none_lists_the_valid_ones(section):
+    message = complaint(changed(f"{section}.zzzzzzzz", 1))
+    listed = re.search(r"unknown key '[^']+' \(known: ([^)]*)\)", message)
+    assert listed
+    expected = {
+        "pretrain.mfm": config.MfmPretraining,
+        "finetune.optimizer": config.Optimizer,
+        "initialisations.mfm": config.Initialisation,
+    }[section]
+    assert set(listed[1].split(", ")) == set(expected.model_fields)
+
+
+def test_a_key_of_the_other_pretraining_task_is_unknown():
+    assert "unknown key 'pretrain.sup.radius'" in complaint(changed("pretrain.sup.radius", 3))
+    assert "unknown key 'pretrain.mfm.mixup'" in complaint(changed("pretrain.mfm.mixup", 0.1))
+
+
+def test_all_problems_are_told_at_once():
+    values = changed("sedes", 1)
+    values["finetune"]["optimizer"]["lr"] = -1
+    message = complaint(values)
+    assert "sedes" in message
+    assert "finetune.optimizer.lr" in message
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "key", "allowed"),
+    [
+        ("finetune.optimizer.lr", -1, "finetune.optimizer.lr", "greater than 0"),
+        ("finetune.optimizer.lr", "fast", "finetune.optimizer.lr", "number"),
+        ("finetune.optimizer.name", "adam", "finetune.optimizer.name", "'adamw', 'sgd' or 'lamb'"),
+        ("finetune.optimizer.betas", [0.9, 1.0], "finetune.optimizer.betas", "in [0, 1)"),
+        ("finetune.loss", "mse", "finetune.loss", "'bce' or 'ce'"),
+        ("finetune.precision", "fp8", "finetune.precision", "'auto', 'fp32', 'bf16' or 'fp16'"),
+        ("finetune.crop.area", [0.2, 1.5], "finetune.crop.area", "at most 1"),
+        ("finetune.crop.area", [0.8, 0.2], "finetune.crop.area", "low <= high"),
+        ("finetune.crop.flip", 2, "finetune.crop.flip", "less than or equal to 1"),
+        ("finetune.randaugment.magnitude", 10, "finetune.randaugment", "below bins"),
+        ("finetune.smoothing", 1.0, "finetune.smoothing", "less than 1"),
+        ("finetune.clip", 0, "finetune.clip", "greater than 0"),
+        ("pretrain.mfm.recipe", "papr", "pretrain.mfm.recipe", "'upstream' or 'paper'"),
+        ("pretrain.mfm.radius", 0, "pretrain.mfm.radius", "greater than 0"),
+        ("pretrain.mfm.low_pass", 1.5, "pretrain.mfm.low_pass", "less than or equal to 1"),
+        ("pretrain.mfm.crop.size", 4, "pretrain.mfm.crop.size", "greater than or equal to 8"),
+        ("pretrain.mfm.epochs", 0, "pretrain.mfm.epochs", "greater than or equal to 1"),
+        ("pretrain.mfm.task", "mmf", "pretrain.mfm", "'mfm', 'supervised'"),
+        ("evaluate.crop", 64, "evaluate", "crop <= resize"),
+        ("seeds", [1, 1], "seeds", "different whole numbers"),
+        ("seeds", [-1], "seeds", "from 0"),
+        ("seeds", [0, "x"], "seeds.1", "integer"),
+        ("seeds", [], "seeds", "at least 1"),
+    ],
+)
+def test_a_wrong_value_is_told_with_its_key_and_what_is_allowed(path, value, key, allowed):
+    message = complaint(changed(path, value))
+    assert re.search(rf"config.yaml: {re.escape(key)}:? ", message), message
+    assert allowed in message
+    assert not INTERNAL.search(message), message
+
+
+def test_a_wrong_value_is_shown():
+    assert "'fast'" in complaint(changed("finetune.optimizer.lr", "fast"))
+
+
+@pytest.mark.parametrize("value", [math.inf, math.nan])
+@pytest.mark.parametrize(
+    "path", ["finetune.optimizer.lr", "finetune.schedule.warmup_epochs", "pretrain.mfm.radius"]
+)
+def test_numbers_have_to_be_finite(path, value):
+    assert path in complaint(changed(path, value))
+
+
+@pytest.mark.parametrize("std", [[0.0, 0.0, 0.0], [0.2, -0.2, 0.2]])
+def test_a_standard_deviation_is_positive(std):
+    assert "finetune.std" in complaint(changed("finetune.std", std))
+
+
+@pytest.mark.parametrize("section", ["pretrain.mfm", "pretrain.sup", "finetune"])
+def test_the_batch_divides_by_the_ranks(section):
+    message = complaint(changed(f"{section}.batch", 30, ranks=4))
+    assert message == f"config.yaml: {section}: batch 30 does not divide by ranks 4"
+
+
+@pytest.mark.parametrize(("batch", "ranks"), [(3, 1), (6, 2)])
+def test_mixing_pairs_images(batch, ranks):
+    values = changed("finetune.mixup", 0.1, batch=batch, ranks=ranks)
+    assert "has to be even" in complaint(values)
+
+
+def test_a_typo_of_scratch_is_told_readably():
+    message = complaint(changed("initialisations.new", "scrach"))
+    assert "initialisations.new" in message
+    assert "'scratch'" in message
+    assert not INTERNAL.search(message), message
+
+
+@pytest.mark.parametrize(
+    "arm", [{"pretrain": "mfm", "weights": "file.pth"}, {}, None, 3, ["mfm"]], ids=str
+)
+def test_a_wrong_arm_is_told_with_all_that_is_allowed(arm):
+    message = complaint(changed("initialisations.new", arm))
+    assert "initialisations.new" in message
+    for choice in ("scratch", "pretrain", "weights"):
+        assert choice in message
+    assert not INTERNAL.search(message), message
+
+
+def test_a_typo_in_an_arm_is_told_as_nothing_else():
+    message = complaint(changed("initialisations.new", {"pretrian": "mfm"}))
+    assert "unknown key 'initialisations.new.pretrian'" in message
+    assert "should be 'scratch'" not in message
+    assert not INTERNAL.search(message), message
+
+
+def test_a_missing_task_is_told_readably():
+    message = complaint(without("pretrain.mfm.task"))
+    assert re.search(r"pretrain\.mfm(\.task)?:", message), message
+    assert "task" in message
+    assert not INTERNAL.search(message), message
+
+
+def test_an_unknown_pretraining_suggests_the_near_one():
+    message = complaint(changed("initialisations.mfm.pretrain", "mfn"))
+    assert "initialisations.mfm" in message
+    assert "'mfn'" in message
+    assert "did you mean 'mfm'?" in message
+
+
+def test_an_unknown_baseline_suggests_the_near_one():
+    message = complaint(changed("baseline", "scrach"))
+    assert "baseline 'scrach'" in message
+    assert "did you mean 'scratch'?" in message
+
+
+@pytest.mark.parametrize("name", ["../x", "a b", "", ".", "..", "-x", "a/b", "a\n", "a;b", "$x"])
+def test_unsafe_names_are_refused(name):
+    for values in (
+        changed("dataset.name", name),
+        VALUES | {"initialisations": VALUES["initialisations"] | {name: "scratch"}},
+        VALUES | {"pretrain": VALUES["pretrain"] | {name: {"task": "mfm"}}},
+    ):
+        message = complaint(values)
+        assert "use letters, digits" in message
+        assert not INTERNAL.search(message), message
+
+
+@given(name=st.from_regex(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,10}", fullmatch=True))
+@settings(deadline=None)
+def test_safe_names_are_accepted(name):
+    assert experiment(changed("dataset.name", name)).dataset.name == name
+
+
+@pytest.mark.parametrize("name", [True, 1, None])
+def test_a_name_that_yaml_read_as_something_else_is_told(name):
+    values = VALUES | {"initialisations": VALUES["initialisations"] | {name: "scratch"}}
+    assert "string" in complaint(values)
+
+
+@pytest.mark.parametrize("section", SECTIONS, ids=lambda each: each.__name__)
+def test_every_field_is_described(section):
+    bare = [name for name, field in section.model_fields.items() if not field.description]
+    assert bare == []
+
+
+@given(order=st.randoms(use_true_random=False))
+@settings(deadline=None)
+def test_canonical_json_ignores_key_order(order):
+    reordered = shuffled(VALUES, order)
+    assert config.dumps(experiment(reordered)) == config.dumps(experiment())
+    assert config.config_hash(experiment(reordered)) == config.config_hash(experiment())
+
+
+def test_a_default_written_out_is_the_same_configuration():
+    explicit = changed("finetune.optimizer.lr_batch", 256)
+    assert config.dumps(experiment(explicit)) == config.dumps(experiment())
+
+
+@pytest.mark.parametrize("text", ["1e-3", "0.001", "1.0e-3"])
+def test_one_number_written_differently_is_the_same_configuration(text, tmp_path):
+    # YAML 1.1 reads 1e-3 as a string
+    path = tmp_path / "config.yaml"
+    path.write_text(f"finetune: {{optimizer: {{lr: {text}}}}}")
+    expected = config.Experiment(finetune={"optimizer": {"lr": 0.001}})
+    assert config.dumps(config.load_yaml(path)) == config.dumps(expected)
+
+
+def test_json_round_trip_gives_an_equal_section():
+    for dumps in (config.dumps, config.dumps_ordered):
+        again = config.parse(config.Experiment, json.loads(dumps(experiment())), where="again")
+        assert again == experiment()
+
+
+def test_ordered_json_keeps_the_arms_in_order():
+    arms = {"z": "scratch", "b": {"pretrain": "mfm"}, "a": {"weights": "x.pth"}}
+    ours = experiment(VALUES | {"initialisations": arms, "baseline": "z"})
+    assert list(json.loads(config.dumps_ordered(ours))["initialisations"]) == ["z", "b", "a"]
+
+
+class Pinned(config.Section):
+    number: float = 0.1
+    pair: tuple[float, float] = (1.0, 2.0)
+    text: str | None = None
+    nested: dict[str, int] | None = None
+
+
+def test_config_hash_is_stable():
+    # A changed hash would tell users that finished runs were of another configuration.
+    values = {"number": 1e-3, "text": "é", "nested": {"b": 1, "a": 2}}
+    assert config.config_hash(Pinned(**values)) == "e418d21886fb"
+
+
+def test_config_hash_changes_with_a_value():
+    assert config.config_hash(Pinned(number=0.2)) != config.config_hash(Pinned())
+
+
+def test_differing_keys_are_dotted():
+    ours = {"a": {"b": 1, "c": {"d": [1, 2]}}, "e": 1, "same": {"x": 1}}
+    theirs = {"a": {"b": 2, "c": {"d": [1, 3]}}, "f": 1, "same": {"x": 1}}
+    assert config.differing_keys(ours, theirs) == ["a.b", "a.c.d", "e", "f"]
+
+
+def test_equal_configurations_differ_in_no_key():
+    ours = json.loads(config.dumps(experiment()))
+    assert config.differing_keys(ours, copy.deepcopy(ours)) == []
+
+
+@pytest.mark.parametrize(
+    "path", ["finetune.optimizer.lr", "pretrain.mfm.radius", "evaluate.batch", "baseline"]
+)
+def test_differing_keys_name_the_one_that_changed(path):
+    value = "mfm" if path == "baseline" else 7
+    ours, theirs = (
+        json.loads(config.dumps(each)) for each in (experiment(), experiment(changed(path, value)))
+    )
+    assert config.differing_keys(ours, theirs) == [path]
+
+
+JOBS = {
+    "dataset": {},
+    "pretrain": {"pretrain": "mfm"},
+    "finetune": {"init": "mfm", "seed": "1"},
+    "evaluate": {},
+}
+
+
+def resolved(values):
+    ours = experiment(values)
+    return {
+        stage: config.dumps(workflow.resolve(ours, stage, **wildcards))
+        for stage, wildcards in JOBS.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "stages"),
+    [
+        ("finetune.optimizer.lr", 0.5, {"finetune"}),
+        ("finetune.images_per_class", 3, {"finetune"}),
+        ("finetune.mean", [0.5, 0.5, 0.5], {"finetune", "evaluate"}),
+        ("pretrain.mfm.radius", 3.0, {"pretrain"}),
+        ("pretrain.sup.epochs", 3, set()),
+        ("evaluate.resize", 40, {"evaluate"}),
+        ("baseline", "mfm", set()),
+        ("results", "elsewhere", set()),
+        ("seeds", [0, 1, 2], set()),
+        ("initialisations.new", {"weights": "x.pth"}, set()),
+        ("initialisations.mfm", {"pretrain": "sup"}, {"finetune"}),
+        ("model.backbone", "resnet50", {"pretrain", "finetune", "evaluate"}),
+        ("dataset.image_size", 64, set(JOBS)),
+    ],
+)
+def test_a_change_reaches_only_the_stages_it_determines(path, value, stages):
+    before, after = resolved(VALUES), resolved(changed(path, value))
+    assert {stage for stage in JOBS if before[stage] != after[stage]} == stages
+
+
+def test_a_new_seed_changes_no_existing_run():
+    ours, more = experiment(), experiment(changed("seeds", [5, 0, 1]))
+    for init, seed in itertools.product(ours.initialisations, ours.seeds):
+        wildcards = {"init": init, "seed": str(seed)}
+        assert workflow.resolve(ours, "finetune", **wildcards) == workflow.resolve(
+            more, "finetune", **wildcards
+        )
+
+
+def test_arms_of_one_seed_differ_in_nothing_but_their_source():
+    runs = [
+        json.loads(config.dumps(workflow.resolve(experiment(), "finetune", init=init, seed="0")))
+        for init in ("supervised", "mfm")
+    ]
+    assert config.differing_keys(*runs) == ["init", "source.pretrain"]
+
+
+def test_what_a_stage_writes_it_can_read(tmp_path):
+    kinds = [config.Dataset, config.PretrainRun, config.FinetuneRun, config.EvaluateRun]
+    for kind, (stage, wildcards) in zip(kinds, JOBS.items(), strict=True):
+        section = workflow.resolve(experiment(), stage, **wildcards)
+        path = tmp_path / f"{stage}.json"
+        path.write_text(config.dumps(section))
+        assert config.load_json(kind, path) == section
+
+
+def test_only_pretrainings_that_an_arm_uses_are_run():
+    ours = experiment(changed("initialisations.supervised", {"weights": "x.pth"}))
+    assert workflow.used_pretrainings(ours) == ["mfm"]
+
+
+def test_initial_weights_of_each_kind_of_arm():
+    arms = {
+        "scratch": "scratch",
+        "mfm": {"pretrain": "mfm"},
+        "named": {"weights": "ResNet18_Weights.IMAGENET1K_V1"},
+        "file": {"weights": "some/where.safetensors"},
+    }
+    ours = experiment(VALUES | {"initialisations": arms, "results": "results/"})
+    found = {
+        arm: (workflow.weights_argument(ours, arm), workflow.initial_files(ours, arm))
+        for arm in arms
+    }
+    backbone = "results/pretrain/mfm/backbone.safetensors"
+    assert found == {
+        "scratch": ("scratch", []),
+        "mfm": (backbone, [backbone]),
+        "named": ("ResNet18_Weights.IMAGENET1K_V1", []),
+        "file": ("some/where.safetensors", ["some/where.safetensors"]),
+    }
+
+
+def test_a_missing_weight_file_is_found_before_any_job():
+    ours = experiment(changed("initialisations.file", {"weights": "nowhere/x.pth"}))
+    with pytest.raises(UserError, match=r"initialisations\.file\.weights.*nowhere/x\.pth"):
+        workflow.check(ours)
+
+
+def test_a_missing_dataset_is_found_before_any_job():
+    ours = experiment(changed("dataset.source", "nowhere"))
+    with pytest.raises(UserError, match=r"dataset\.source.*'nowhere'.*fashion-mnist"):
+        workflow.check(ours)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "results: !!python/object/apply:os.system ['touch {proof}']",
+        "results: !!python/object/new:os.system ['touch {proof}']",
+        "dataset: !!python/object:mfm.config.Dataset {{name: x}}",
+        "results: !!python/name:os.system",
+    ],
+)
+def test_yaml_constructs_no_python_objects(text, tmp_path):
+    proof, path = tmp_path / "proof", tmp_path / "config.yaml"
+    path.write_text(text.format(proof=proof))
+    with pytest.raises(UserError, match=r"config\.yaml is not a readable configuration"):
+        config.load_yaml(path)
+    assert not proof.exists()
+
+
+@pytest.mark.parametrize(
+    "content", [b"a: [1", b"\tx: 1", b"\xff\xfe\x00\x01", b"- 1", b"just text", b"{[1]: 2}"]
+)
+def test_a_broken_yaml_file_is_a_user_error(content, tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=re.escape(str(path))):
+        config.load_yaml(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"\xff\xfe", b"null"])
+def test_a_broken_json_file_is_a_user_error(content, tmp_path):
+    path = tmp_path / "config.json"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=re.escape(str(path))):
+        config.load_json(config.Dataset, path)
+
+
+def test_missing_files_are_user_errors(tmp_path):
+    with pytest.raises(UserError, match="none"):
+        config.load_yaml(tmp_path / "none.yaml")
+    with pytest.raises(UserError, match="none"):
+        config.load_json(config.Dataset, tmp_path / "none.json")
+
+
+def test_an_empty_yaml_file_is_the_default_experiment(tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text("# nothing\n")
+    assert config.load_yaml(path) == config.Experiment()
+
+
+def test_values_never_change_later():
+    with pytest.raises(ValueError, match="frozen"):
+        experiment().dataset.name = "other"
+
+
+@given(size=st.integers(8, 1024))
+@settings(deadline=None)
+def test_the_default_radius_scales_with_the_image(size):
+    assert config.default_radius(size) * 224 == pytest.approx(16 * size)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "backbone", "share"),
+    [
+        ("upstream", "resnet50", 0.5),
+        ("paper", "resnet50", 0.3),
+        ("paper", "vit_base_patch16_224", 0.5),
+        ("upstream", "vit_base_patch16_224", 0.5),
+    ],
+)
+def test_the_default_share_of_low_pass_images(recipe, backbone, share):
+    assert config.default_low_pass(recipe=recipe, backbone=backbone) == share
+
+
+@pytest.mark.parametrize(
+    ("weights", "path"),
+    [
+        ("ResNet50_Weights.IMAGENET1K_V1", False),
+        ("torchvision/ResNet50_Weights.IMAGENET1K_V1", False),
+        ("scratch", False),
+        ("model.pth", True),
+        ("./folder/file", True),
+        ("~/model.safetensors", True),
+        ("torchvision/model.pth", True),
+    ],
+)
+def test_weights_are_told_as_file_or_name(weights, path):
+    assert config.is_path(weights) is path

@@ -1,0 +1,298 @@
+"""Real training processes: the same bits twice, on two ranks, and after a kill."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+
+from mfm import config
+from mfm.data import generated, manifest
+
+pytestmark = pytest.mark.processes
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    generated.export(folder)
+    manifest.save(manifest.scan(folder), folder / "manifest.parquet")
+    return folder / "manifest.parquet"
+
+
+def write_config(folder: Path, *, stage="pretrain", backbone="resnet18", **training) -> Path:
+    dataset = {"name": "tiny", "source": "generated", "image_size": 32}
+    common = {"dataset": dataset, "model": {"backbone": backbone}}
+    if stage == "pretrain":
+        training = {"task": "mfm", "batch": 32, "precision": "fp32", **training}
+        run = config.PretrainRun(name="mfm", training=training, **common)
+    else:
+        training = {"batch": 32, "precision": "fp32", **training}
+        run = config.FinetuneRun(init="a", source="scratch", seed=3, training=training, **common)
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "config.json"
+    path.write_text(config.dumps(run))
+    return path
+
+
+def command(run: Path, dataset: Path, *, ranks=1, stage="pretrain", weights="scratch", workers=0):
+    words = [sys.executable, "-m", "mfm.launch", "--standalone", "--nproc-per-node", str(ranks)]
+    words += ["-m", f"mfm.{stage}", "--config", str(run / "config.json")]
+    words += ["--manifest", str(dataset), "--folder", str(run), "--workers", str(workers)]
+    return words + (["--weights", weights] if stage == "finetune" else [])
+
+
+def train(run, dataset, environment, **options):
+    done = subprocess.run(
+        command(run, dataset, **options), env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def losses(run: Path):
+    with open(run / "metrics.csv") as file:
+        return [(row["epoch"], row["loss"], row["lr"]) for row in csv.DictReader(file)]
+
+
+def final(run: Path, name="backbone.safetensors"):
+    return safetensors.torch.load_file(run / name)
+
+
+def assert_same_bits(ours, theirs):
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_two_ranks_twice_give_the_same_bits(tmp_path, dataset, child_environment, precision):
+    for name in ("once", "again"):
+        write_config(tmp_path / name, epochs=1, ranks=2, precision=precision)
+        train(tmp_path / name, dataset, child_environment, ranks=2, workers=int(name == "again"))
+    assert_same_bits(final(tmp_path / "once"), final(tmp_path / "again"))
+    assert losses(tmp_path / "once") == losses(tmp_path / "again")
+
+
+def test_a_killed_run_ends_with_the_bits_of_one_that_was_not(tmp_path, dataset, child_environment):
+    for name in ("whole", "killed"):
+        write_config(
+            tmp_path / name, epochs=4, schedule={"warmup_epochs": 1, "per": "step"}, clip=1.0
+        )
+    train(tmp_path / "whole", dataset, child_environment)
+
+    run = tmp_path / "killed"
+    process = subprocess.Popen(
+        command(run, dataset),
+        env=child_environment,
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    while not list(run.glob("rolling/epoch*")):
+        assert process.poll() is None, "ended before its first checkpoint"
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (run / "backbone.safetensors").exists()
+
+    output = train(run, dataset, child_environment)
+    assert "resumed after epoch" in output
+    assert_same_bits(final(tmp_path / "whole"), final(run))
+    assert losses(tmp_path / "whole") == losses(run)
+    assert not (run / "rolling").exists(), "a finished run leaves its declared files only"
+
+
+def test_ranks_and_accumulation_do_not_change_the_result(tmp_path, dataset, child_environment):
+    # A backbone without batch norm, whose statistics would differ by rank.
+    settings = {
+        "backbone": "convnext_atto",
+        "epochs": 1,
+        "mixup": 0.2,
+        "cutmix": 1.0,
+        "optimizer": {"name": "sgd", "lr": 0.05, "lr_batch": 32, "weight_decay": 0.0},
+    }
+    runs = {"one": (1, 32), "two ranks": (2, 32), "accumulated": (1, 8)}
+    for name, (ranks, micro_batch) in runs.items():
+        write_config(
+            tmp_path / name, stage="finetune", ranks=ranks, micro_batch=micro_batch, **settings
+        )
+        train(tmp_path / name, dataset, child_environment, ranks=ranks, stage="finetune")
+    one = final(tmp_path / "one", "model.safetensors")
+    for name in ("two ranks", "accumulated"):
+        other = final(tmp_path / name, "model.safetensors")
+        for key in one:
+            torch.testing.assert_close(other[key], one[key], rtol=1e-3, atol=1e-5)
+        ours, theirs = losses(tmp_path / name)[0], losses(tmp_path / "one")[0]
+        assert float(ours[1]) == pytest.approx(float(theirs[1]), rel=1e-5)
+
+
+def test_an_interrupted_run_of_another_configuration_is_refused(
+    tmp_path, dataset, child_environment
+):
+    run = tmp_path / "run"
+    write_config(run, epochs=50)
+    process = subprocess.Popen(command(run, dataset), env=child_environment, start_new_session=True)
+    while not list(run.glob("rolling/epoch*")):
+        assert process.poll() is None
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    write_config(run, epochs=51)
+    done = subprocess.run(
+        command(run, dataset), env=child_environment, capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert "config.training.epochs" in done.stderr
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert list(run.glob("rolling/epoch*"))
+
+
+def test_workers_end_with_their_launcher(tmp_path, dataset, child_environment):
+    run = tmp_path / "run"
+    write_config(run, epochs=500, ranks=2)
+    process = subprocess.Popen(
+        command(run, dataset, ranks=2), env=child_environment, start_new_session=True
+    )
+    while not list(run.glob("rolling/epoch*")):
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    deadline = time.monotonic() + 15
+    while writers_of(run):
+        assert time.monotonic() < deadline, "workers outlived their launcher"
+        time.sleep(0.1)
+
+
+def writers_of(run: Path):
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (folder / "cmdline").read_bytes().decode().split("\0")
+            state = (folder / "stat").read_text().rsplit(")", 1)[1].split()[0]
+        except OSError:
+            continue
+        if str(run) in words and state != "Z":
+            found.append(folder.name)
+    return found
+
+
+def test_a_second_writer_is_refused_with_the_holder_named(tmp_path, dataset):
+    from mfm.distributed import Process
+    from mfm.errors import UserError
+    from mfm.lifetime import only_writer
+
+    process = Process(rank=0, world=1, device=torch.device("cpu"))
+    holder = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            "import sys, torch\nfrom pathlib import Path\nfrom mfm.distributed import Process\n"
+            "from mfm.lifetime import only_writer\n"
+            "p = Process(rank=0, world=1, device=torch.device('cpu'))\n"
+            f"with only_writer(Path({str(tmp_path)!r}), p):\n"
+            "    print('held', flush=True)\n    sys.stdin.read()\n",
+        ],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert holder.stdout.readline() == "held\n"
+    with (
+        pytest.raises(UserError, match=f"process {holder.pid}"),
+        only_writer(tmp_path, process, wait_seconds=0),
+    ):
+        pass
+    holder.kill()
+    holder.communicate()
+    with only_writer(tmp_path, process, wait_seconds=0):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("weights", "expected"),
+    [
+        ("other", "are of another model"),
+        ("pickle", "could run code"),
+        ("missing.pth", "there is no file"),
+    ],
+)
+def test_wrong_weights_end_in_one_line(tmp_path, dataset, child_environment, weights, expected):
+    path = tmp_path / f"{weights.removesuffix('.pth')}.pth"
+    if weights == "other":
+        torch.save({"conv1.weight": torch.zeros(3)}, path)
+    elif weights == "pickle":
+        torch.save({"model": Dangerous(str(tmp_path / "ran"))}, path)
+    run = tmp_path / "run"
+    write_config(run, stage="finetune")
+    done = subprocess.run(
+        command(run, dataset, stage="finetune", weights=str(path)),
+        env=child_environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    assert expected in done.stderr
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert not (tmp_path / "ran").exists()
+
+
+class Dangerous:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.path}",)
+
+
+def test_a_checkpoint_that_does_not_fit_ends_in_one_line(tmp_path, dataset, child_environment):
+    # A limit on file size, which needs no right to mount a small file system, stops the write as
+    # a full disk does: in the middle.
+    run = tmp_path / "run"
+    write_config(run, epochs=3)
+    limit = 60_000_000  # bytes: below the checkpoint's 140 MB
+    words = ["bash", "-c", f'ulimit -f {limit // 1024}; exec "$@"', "limited"]
+    done = subprocess.run(
+        words + command(run, dataset), env=child_environment, capture_output=True, text=True
+    )
+    assert done.returncode == 2, done.stderr
+    assert "free some space" in done.stderr
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert not list((run / "rolling").iterdir()), "no torn file is left"
+    train(run, dataset, child_environment)
+
+
+def test_a_loss_that_is_not_finite_ends_the_run(tmp_path, dataset, child_environment):
+    run = tmp_path / "run"
+    write_config(
+        run, stage="finetune", epochs=30, optimizer={"name": "sgd", "lr": 1e30, "lr_batch": 32}
+    )
+    done = subprocess.run(
+        command(run, dataset, stage="finetune"),
+        env=child_environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    assert "step" in done.stderr
+    assert ".png" in done.stderr
+
+
+def test_metadata_says_what_made_the_weights(tmp_path, dataset, child_environment):
+    run = tmp_path / "run"
+    path = write_config(run, stage="finetune", epochs=1, images_per_class=8)
+    train(run, dataset, child_environment, stage="finetune")
+    with safetensors.safe_open(run / "model.safetensors", framework="pt") as file:
+        metadata = file.metadata()
+    resolved = config.parse(config.FinetuneRun, json.loads(path.read_text()), where="test")
+    assert metadata["config_hash"] == config.config_hash(resolved)
+    assert metadata["train_images"] == "32"
+    subset = (run / "subset.txt").read_text().splitlines()
+    assert len(subset) == len(set(subset)) == 32

@@ -1,0 +1,250 @@
+"""The workflow itself: real runs of configs/tiny.yaml in a folder of their own."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from conftest import ROOT
+from PIL import Image
+
+pytestmark = pytest.mark.processes
+SNAKEMAKE = Path(sys.executable).parent / "snakemake"
+TABLE = "results/tiny/table.md"
+COLUMNS = (
+    "init,pretrain,seed,top1,top5,loss,images,epochs,train_images,images_per_second,seconds,"
+    "code_version,config_hash,checkpoint"
+)
+
+
+def snakemake(folder: Path, *words: str, config: tuple[str, ...] = (), check=True):
+    command = [str(SNAKEMAKE), *words, "--cores", "all", "--directory", str(folder)]
+    command += ["--configfile", str(ROOT / "configs/tiny.yaml")]
+    command += ["--config", *config] if config else []
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert not check or done.returncode == 0, done.stdout + done.stderr
+    return done
+
+
+def planned(folder: Path, *words: str, config: tuple[str, ...] = ()) -> dict[str, int]:
+    """Number of jobs by rule that a call would run."""
+    done = snakemake(folder, *words, "--dry-run", config=config)
+    text = done.stdout + done.stderr
+    block = re.search(r"^Job stats:\n(.*?)^total", text, re.M | re.S)
+    if block is None:
+        assert "Nothing to be done" in text
+        return {}
+    return {name: int(n) for name, n in re.findall(r"^(\w+) +(\d+)$", block.group(1), re.M)}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A run of the whole workflow. Tests that use it leave it finished."""
+    folder = tmp_path_factory.mktemp("tiny")
+    snakemake(folder)
+    return folder
+
+
+def test_the_whole_workflow_leaves_every_artifact(finished):
+    results = finished / "results/tiny"
+    rows = pd.read_csv(results / "results.csv")
+    assert ",".join(rows.columns) == COLUMNS
+    arms = [(init, seed) for init in ("scratch", "supervised", "mfm") for seed in (0, 1)]
+    assert list(zip(rows["init"], rows["seed"], strict=True)) == arms
+    assert (rows["images"] == 48).all()
+    assert (rows["train_images"] == 64).all()
+    assert rows["top1"].between(0, 100).all()
+    assert rows["code_version"].nunique() == 1
+    assert rows["config_hash"].nunique() == 6
+    for path in rows["checkpoint"]:
+        assert (finished / path).is_file()
+    table = (results / "table.md").read_text()
+    for part in ("| scratch |", "| supervised |", "| mfm |", "not comparable", "78.826"):
+        assert part in table
+    for link in re.findall(r"\]\(([^)]+)\)", table):
+        assert (results / link).is_file(), link
+    for name in ("backbone.safetensors", "checkpoint.pt", "metrics.csv", "reconstructions.png"):
+        assert (results / "pretrain/mfm" / name).is_file()
+    with Image.open(results / "pretrain/mfm/reconstructions.png") as figure:
+        assert min(figure.size) > 200
+    predictions = pd.read_parquet(results / "evaluate/mfm/seed0.parquet")
+    assert predictions["path"].nunique() == 48
+    top1 = rows[(rows["init"] == "mfm") & (rows["seed"] == 0)]["top1"].item()
+    hits = (predictions["label"] == predictions["prediction"]).mean()
+    assert 100 * hits == pytest.approx(top1, abs=1e-3)
+    assert not list(results.rglob("rolling"))
+
+
+def test_two_ranks_pretrained(finished):
+    log = (finished / "results/tiny/logs/pretrain/mfm.log").read_text()
+    assert "2 ranks" in log
+
+
+def test_a_second_call_does_nothing(finished):
+    assert planned(finished) == {}
+
+
+def test_the_finetuning_rate_reruns_finetuning_but_no_pretraining(finished):
+    jobs = planned(finished, TABLE, config=("finetune={optimizer: {lr: 0.002}}",))
+    assert jobs == {
+        "finetune_config": 6,
+        "finetune_run": 6,
+        "evaluate_run": 6,
+        "results": 1,
+        "table": 1,
+    }
+
+
+def test_a_new_seed_runs_only_that_seed(finished):
+    jobs = planned(finished, TABLE, config=("seeds=[0, 1, 2]",))
+    assert jobs == {
+        "finetune_config": 3,
+        "finetune_run": 3,
+        "evaluate_run": 3,
+        "results": 1,
+        "table": 1,
+    }
+
+
+def test_an_evaluation_setting_reruns_evaluation_alone(finished):
+    jobs = planned(finished, TABLE, config=("evaluate={resize: 36}",))
+    assert jobs == {"evaluate_config": 1, "evaluate_run": 6, "results": 1, "table": 1}
+
+
+def test_stages_can_be_asked_for_and_forced_by_name(finished):
+    for stage in ("pretrain", "finetune", "evaluate"):
+        assert planned(finished, stage) == {}
+    assert planned(finished, "evaluate", "-f") == {"evaluate": 1, "evaluate_run": 6}
+    jobs = planned(finished, TABLE, "--forcerun", "pretrain")
+    assert jobs["pretrain_run"] == 2
+    assert jobs["finetune_run"] == 4, "the arm from scratch does not start from a pretraining"
+
+
+def test_a_deleted_evaluation_reruns_with_the_table_alone(finished):
+    results = finished / "results/tiny"
+    before = (results / "results.csv").read_text()
+    (results / "evaluate/mfm/seed1.csv").unlink()
+    assert planned(finished, TABLE) == {"evaluate_run": 1, "results": 1, "table": 1}
+    snakemake(finished, TABLE)
+    assert (results / "results.csv").read_text() == before
+
+
+def test_forced_pretraining_trains_again_to_the_same_bits(finished):
+    run = finished / "results/tiny/pretrain/mfm"
+    before = (run / "backbone.safetensors").read_bytes()
+    written = (run / "backbone.safetensors").stat().st_mtime_ns
+    snakemake(finished, str((run / "backbone.safetensors").relative_to(finished)), "--force")
+    assert (run / "backbone.safetensors").read_bytes() == before
+    assert (run / "backbone.safetensors").stat().st_mtime_ns > written
+    # The finetunings are newer by checksum still: the same bytes, so nothing follows from it.
+    snakemake(finished, "--touch")
+    assert planned(finished) == {}
+
+
+def test_report_is_written_with_the_table(finished):
+    snakemake(finished, "--report", "report.html")
+    text = (finished / "report.html").read_text()
+    assert "Comparison" in text
+
+
+def test_killed_and_started_again_it_completes_without_repeating(tmp_path):
+    words = [str(SNAKEMAKE), "--cores", "all", "--directory", str(tmp_path)]
+    words += ["--configfile", str(ROOT / "configs/tiny.yaml"), "--config", "seeds=[0]"]
+    process = subprocess.Popen(
+        words, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    results = tmp_path / "results/tiny"
+    while not (results / "pretrain/mfm/backbone.safetensors").exists():
+        assert process.poll() is None
+        time.sleep(0.02)
+    while not list(results.glob("finetune/*/*/.lock")):
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    pretrained = (results / "pretrain/mfm/backbone.safetensors").stat().st_mtime_ns
+    unlock = subprocess.run(
+        [sys.executable, str(ROOT / "workflow/scripts/unlock.py")],
+        cwd=tmp_path,
+        env={**os.environ, "PATH": f"{SNAKEMAKE.parent}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+    )
+    assert "killed" in unlock.stdout, unlock.stdout + unlock.stderr
+    snakemake(tmp_path, config=("seeds=[0]",))
+    assert (results / "table.md").is_file()
+    assert (results / "pretrain/mfm/backbone.safetensors").stat().st_mtime_ns == pretrained
+
+
+@pytest.mark.parametrize(
+    ("setting", "expected"),
+    [
+        ("finetune={epohcs: 3}", "unknown key 'finetune.epohcs' (did you mean 'epochs'?)"),
+        ("finetune={epochs: 0}", "finetune.epochs"),
+        ("dataset={source: /nowhere/at/all}", "dataset.source: '/nowhere/at/all'"),
+        ("initialisations={other: {weights: /nowhere/w.pth}}", "there is no file /nowhere/w.pth"),
+        ("initialisations={other: {pretrain: mmf}}", "did you mean 'mfm'?"),
+    ],
+)
+def test_a_wrong_configuration_ends_in_one_line_before_any_job(tmp_path, setting, expected):
+    done = snakemake(tmp_path, config=(setting,), check=False)
+    assert done.returncode != 0
+    errors = [line for line in done.stderr.splitlines() if "error" in line.lower()]
+    assert len(errors) == 1
+    assert expected in errors[0]
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "results").exists()
+
+
+def photographs(root: Path, extra_val_class=False) -> Path:
+    for split, count in (("train", 6), ("val", 3)):
+        for label, name in enumerate(("cats", "dogs")):
+            folder = root / split / name
+            folder.mkdir(parents=True)
+            for number in range(count):
+                colour = (40 * number, 200 * label, 90)
+                image = Image.new("RGB", (50 + number, 64), colour)
+                image.save(folder / f"{number}.jpg")
+    if extra_val_class:
+        shutil.copytree(root / "val/cats", root / "val/birds")
+    return root
+
+
+def own_images(root: Path) -> tuple[str, ...]:
+    return (
+        f"dataset={{name: mine, source: {root}}}",
+        "finetune={batch: 4, images_per_class: 4, epochs: 1}",
+        "initialisations={supervised: scratch, mfm: scratch}",
+        "seeds=[0]",
+    )
+
+
+def test_own_images_run_to_the_table(tmp_path):
+    root = photographs(tmp_path / "own")
+    snakemake(tmp_path, config=own_images(root))
+    assert (tmp_path / "data/mine/train").is_symlink()
+    assert "| scratch |" in (tmp_path / "results/tiny/table.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("damage", "expected"),
+    [
+        (lambda root: (root / "train/cats/0.jpg").write_bytes(b""), "0.jpg"),
+        (lambda root: shutil.copytree(root / "val/cats", root / "val/birds"), "birds"),
+    ],
+)
+def test_a_wrong_dataset_ends_in_one_line_before_training(tmp_path, damage, expected):
+    root = photographs(tmp_path / "own")
+    damage(root)
+    done = snakemake(tmp_path, config=own_images(root), check=False)
+    assert done.returncode != 0
+    lines = [line for line in done.stderr.splitlines() if "mfm: error:" in line]
+    assert len(lines) == 1
+    assert expected in lines[0]
+    assert not list((tmp_path / "results").rglob("*.safetensors"))
