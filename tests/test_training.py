@@ -290,7 +290,7 @@ def test_metadata_says_what_made_the_weights(tmp_path, dataset, child_environmen
     path = write_config(run, stage="finetune", epochs=1, images_per_class=8)
     train(run, dataset, child_environment, stage="finetune")
     with safetensors.safe_open(run / "model.safetensors", framework="pt") as file:
-        metadata = file.metadata()
+        metadata = json.loads(file.metadata()["mfm"])
     resolved = config.parse(config.FinetuneRun, json.loads(path.read_text()), where="test")
     assert metadata["config_hash"] == config.config_hash(resolved)
     assert metadata["train_images"] == "32"

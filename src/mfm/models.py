@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from mfm.errors import UserError
 # What other code puts around a backbone's parameter names: DistributedDataParallel, and the
 # paper code's pretraining model.
 _PREFIXES = ("module.", "encoder.", "backbone.")
+_METADATA_KEY = "mfm"
 _WRAPPERS = ("model", "state_dict", "model_state_dict")
 _CLASSIFIER = ("fc.", "head.", "classifier.", "head_dist.")
 
@@ -214,7 +216,10 @@ def save_weights(model: nn.Module, path: Path, metadata: Mapping[str, str]) -> N
     """Write a model's state as safetensors with metadata, atomically."""
     tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
     with checkpoint.explaining_full_disk(path), replacing(path) as temporary:
-        safetensors.torch.save_file(tensors, temporary, metadata=dict(metadata))
+        # One entry: safetensors writes several in an order that changes from run to run, and equal
+        # runs shall leave equal files.
+        described = {_METADATA_KEY: json.dumps(dict(metadata), sort_keys=True)}
+        safetensors.torch.save_file(tensors, temporary, metadata=described)
         temporary.chmod(0o644)  # safetensors leaves it to its owner alone
 
 
@@ -222,8 +227,11 @@ def load_weights(model: nn.Module, path: Path) -> dict[str, str]:
     """Load a file that `save_weights` wrote into the same model; returns its metadata."""
     try:
         with safetensors.safe_open(path, framework="pt") as file:
-            metadata = dict(file.metadata() or {})
+            described = (file.metadata() or {}).get(_METADATA_KEY)
         model.load_state_dict(safetensors.torch.load_file(path))
     except (OSError, RuntimeError, safetensors.SafetensorError) as error:
         raise UserError(f"weights {path} don't fit this model: {error}") from None
+    if described is None:
+        raise UserError(f"weights {path} were not saved by this package")
+    metadata: dict[str, str] = json.loads(described)
     return metadata
