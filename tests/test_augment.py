@@ -22,14 +22,6 @@ UPSTREAM_PRETRAIN = config.Crop(area=(0.2, 1.0), aspect=(0.8, 1.25))
 UPSTREAM_FINETUNE = config.Crop(area=(0.08, 1.0), aspect=(3 / 4, 4 / 3))
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def plan(crop, width, height, n=1, seed=0, epoch=0, first=0):
     """Crops of n images of one size."""
     return plan_crops(
@@ -75,8 +67,14 @@ large = st.integers(200, 4000)
 fractions = st.floats(0.3, 1)
 
 
-@given(width=large, height=large, aspect=st.tuples(st.floats(0.2, 1), st.floats(1, 5)),
-       upper=fractions, lower=fractions, seed=seeds)  # fmt: skip
+@given(
+    width=large,
+    height=large,
+    aspect=st.tuples(st.floats(0.2, 1), st.floats(1, 5)),
+    upper=fractions,
+    lower=fractions,
+    seed=seeds,
+)
 @examples
 def test_area_and_aspect_keep_their_ranges(width, height, aspect, upper, lower, seed):
     # every try fits where the widest and the highest crop of the largest area do
@@ -158,16 +156,15 @@ def test_a_crop_depends_on_its_image_alone(data, seed, epoch):
     chosen = np.array(data.draw(st.lists(st.integers(0, n - 1))), np.int64)
 
     def crops(rows):
-        return columns(
-            plan_crops(
-                UPSTREAM_FINETUNE,
-                seed=seed,
-                epoch=epoch,
-                indices=indices[rows],
-                widths=widths[rows],
-                heights=heights[rows],
-            )  # fmt: skip
+        plan = plan_crops(
+            UPSTREAM_FINETUNE,
+            seed=seed,
+            epoch=epoch,
+            indices=indices[rows],
+            widths=widths[rows],
+            heights=heights[rows],
         )
+        return columns(plan)
 
     whole = crops(np.arange(n))
     assert crops(chosen) == {name: [v[i] for i in chosen] for name, v in whole.items()}

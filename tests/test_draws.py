@@ -53,9 +53,12 @@ def test_the_reference_is_splitmix64():
 
 
 @given(
-    seed=SEEDS, epoch=st.integers(0, 2000), stream=streams, index=st.integers(0, 2**40),
+    seed=SEEDS,
+    epoch=st.integers(0, 2000),
+    stream=streams,
+    index=st.integers(0, 2**40),
     n=st.integers(1, 5),
-)  # fmt: skip
+)
 @examples
 def test_hashes_are_splitmix64_of_their_coordinates(seed, epoch, stream, index, n):
     words = hashes(seed=seed, epoch=epoch, stream=stream, indices=np.array([index]), n=n)

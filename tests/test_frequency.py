@@ -133,9 +133,13 @@ def test_low_pass_is_an_orthogonal_projection(height, width, radius, seed):
 
 
 @given(
-    height=sizes, width=sizes, radius=radii, a=st.floats(-9, 9), b=st.floats(-9, 9),
+    height=sizes,
+    width=sizes,
+    radius=radii,
+    a=st.floats(-9, 9),
+    b=st.floats(-9, 9),
     seed=st.integers(0, 99),
-)  # fmt: skip
+)
 @examples
 def test_low_pass_is_linear(height, width, radius, a, b, seed):
     x, y = noise(height, width, seed=seed), noise(height, width, seed=seed + 1000)

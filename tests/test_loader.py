@@ -1,6 +1,7 @@
 import dataclasses
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from hypothesis import given, settings
@@ -24,14 +25,6 @@ RAND_AUGMENT = config.RandAugment(ops=2, magnitude=6, bins=10)
 MODES = {"bilinear": InterpolationMode.BILINEAR, "bicubic": InterpolationMode.BICUBIC}
 # wide, high, square, one pixel, extreme, and odd differences on both sides of .5
 SIZES = [(48, 36), (36, 48), (32, 32), (33, 50), (51, 34), (1, 1), (9, 100), (101, 10)]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def pixels(width, height, channels=3):
@@ -201,6 +194,7 @@ def test_rotation_in_exif_is_not_applied(tmp_path):
     assert decode(images, 0).size == (20, 14)
 
 
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")  # Pillow, of a cut TIFF
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".bmp", ".webp", ".tif"])
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.9])
 def test_a_file_truncated_after_the_scan_is_named(tmp_path, suffix, share):
@@ -254,17 +248,26 @@ def test_a_crop_is_torchvisions_resized_crop_of_the_planned_box(train, interpola
     positions = everything(train)
     for epoch in range(4):
         plan = plan_crops(
-            crop, seed=5, epoch=epoch, indices=train.rows, widths=train.widths,
+            crop,
+            seed=5,
+            epoch=epoch,
+            indices=train.rows,
+            widths=train.widths,
             heights=train.heights,
-        )  # fmt: skip
+        )
         batch = train_batches(train, crop=crop, randaugment=None)[epoch, positions]
         assert set(plan.flip) == {True, False}
         for i in positions:
             with Image.open(train.path(i)) as image:
                 expected = F.resized_crop(
-                    image, int(plan.top[i]), int(plan.left[i]), int(plan.height[i]),
-                    int(plan.width[i]), [16, 16], interpolation=MODES[interpolation],
-                )  # fmt: skip
+                    image,
+                    int(plan.top[i]),
+                    int(plan.left[i]),
+                    int(plan.height[i]),
+                    int(plan.width[i]),
+                    [16, 16],
+                    interpolation=MODES[interpolation],
+                )
             if plan.flip[i]:
                 expected = F.horizontal_flip(expected)
             assert torch.equal(batch.images[i], F.pil_to_tensor(expected))
@@ -307,12 +310,12 @@ def test_workers_change_nothing(train):
 
 
 @given(order=st.permutations(range(16)), cuts=st.sets(st.integers(1, 15)))
-@settings(deadline=None, max_examples=15)
+@settings(deadline=None, max_examples=10)
 def test_neither_order_nor_batching_changes_an_image(train, order, cuts):
     batches = train_batches(train)
     whole = batches[3, everything(train)]
     parts = np.split(np.array(order), sorted(cuts))
-    found = joined(batches[3, part] for part in parts)
+    found = joined([batches[3, part] for part in parts])
     assert found["positions"].tolist() == order
     assert torch.equal(found["images"], whole.images[order])
     assert torch.equal(found["labels"], whole.labels[order])
@@ -395,16 +398,22 @@ def test_evaluation_is_torchvisions_resize_and_centre_crop(val, interpolation, r
             assert torch.equal(batch.images[i], F.pil_to_tensor(transform(image)))
 
 
-@given(width=st.integers(1, 70), height=st.integers(1, 70), crop=st.integers(8, 20),
-       more=st.integers(0, 20))  # fmt: skip
+@given(
+    width=st.integers(1, 70),
+    height=st.integers(1, 70),
+    crop=st.integers(8, 20),
+    more=st.integers(0, 20),
+)
 @settings(deadline=None, max_examples=40)
 def test_any_size_evaluates_as_in_torchvision(tmp_path_factory, width, height, crop, more):
     folder = tmp_path_factory.mktemp("one")
     picture(width, height).save(folder / "image.bmp")
     images = manifest.Images(
-        folder, ("a",), manifest.pa.array(["image.bmp"]),
+        folder,
+        ("a",),
+        pa.array(["image.bmp"]),
         *(np.array([value]) for value in (0, 0, width, height)),
-    )  # fmt: skip
+    )
     batches = EvalBatches(images, resize=crop + more, crop=crop, interpolation="bilinear")
     with Image.open(images.path(0)) as image:
         expected = v2.CenterCrop(crop)(v2.Resize(crop + more)(image))

@@ -32,14 +32,6 @@ SHAPES = [
 KEEPS = {"low": [True] * 3, "high": [False] * 3, "mixed": [True, False, False]}
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 # The reference: section 3 of the design with matrices, float64, no fast transform.
 
 
@@ -188,10 +180,13 @@ def test_loss_and_its_gradient_are_the_reference(recipe, height, width, radius, 
 
 
 @given(
-    recipe=st.sampled_from(RECIPES), height=st.integers(2, 11), width=st.integers(2, 11),
-    radius=st.floats(0.3, 7), keep=st.lists(st.booleans(), min_size=1, max_size=4),
+    recipe=st.sampled_from(RECIPES),
+    height=st.integers(2, 11),
+    width=st.integers(2, 11),
+    radius=st.floats(0.3, 7),
+    keep=st.lists(st.booleans(), min_size=1, max_size=4),
     seed=st.integers(0, 999),
-)  # fmt: skip
+)
 @settings(deadline=None, max_examples=100)
 def test_any_batch_is_the_reference(recipe, height, width, radius, keep, seed):
     assume(disc(height, width, radius).sum() < height * width)
@@ -251,8 +246,9 @@ def test_kept_frequencies_cost_nothing(recipe, keep):
     rest = rest - low_pass(rest, 2.3)
     free, costly = (low, rest) if keep else (rest, low)
     loss = task.loss(prediction, images, keep_low)
-    torch.testing.assert_close(task.loss(prediction + free, images, keep_low), loss, rtol=1e-12,
-                               atol=0)  # fmt: skip
+    torch.testing.assert_close(
+        task.loss(prediction + free, images, keep_low), loss, rtol=1e-12, atol=0
+    )
     assert task.loss(prediction + costly, images, keep_low) > loss + 1
 
 
@@ -331,9 +327,12 @@ def test_inputs_are_differentiable_after_inference_mode(recipe):
 
 
 @given(
-    recipe=st.sampled_from(RECIPES), keep=st.lists(st.booleans(), min_size=1, max_size=8),
-    cuts=st.sets(st.integers(1, 7)), seed=st.integers(0, 999), data=st.data(),
-)  # fmt: skip
+    recipe=st.sampled_from(RECIPES),
+    keep=st.lists(st.booleans(), min_size=1, max_size=8),
+    cuts=st.sets(st.integers(1, 7)),
+    seed=st.integers(0, 999),
+    data=st.data(),
+)
 @settings(deadline=None, max_examples=80)
 def test_batch_loss_is_the_weighted_sum_over_any_split(recipe, keep, cuts, seed, data):
     n = len(keep)

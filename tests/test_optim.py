@@ -1,3 +1,4 @@
+import itertools
 import math
 
 import pytest
@@ -124,8 +125,8 @@ def test_rates_rise_to_the_peak_and_fall_to_the_end(schedule, epochs):
     assert all(low - tolerance <= share <= 1 + tolerance for share in shares)
     rising = [s for s, time in zip(shares, times, strict=True) if time < schedule.warmup_epochs]
     falling = shares[len(rising) :]
-    assert all(a <= b + tolerance for a, b in zip(rising, rising[1:], strict=False))
-    assert all(a >= b - tolerance for a, b in zip(falling, falling[1:], strict=False))
+    assert all(a <= b + tolerance for a, b in itertools.pairwise(rising))
+    assert all(a >= b - tolerance for a, b in itertools.pairwise(falling))
     assert shares[0] == pytest.approx(schedule.warmup_start if schedule.warmup_epochs else 1)
     if schedule.warmup_epochs < epochs:
         assert shares[-1] == pytest.approx(schedule.end)

@@ -1,3 +1,4 @@
+import itertools
 import math
 
 import numpy as np
@@ -22,14 +23,6 @@ CLASSES = 5
 losses = pytest.mark.parametrize("loss", ["bce", "ce"])
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def direct_loss(logits, targets, loss):
     """From the definitions, one number at a time."""
     if loss == "bce":
@@ -52,8 +45,10 @@ def test_upstream_targets_on_imagenet():
 
 
 @given(
-    classes=st.integers(2, 12), smoothing=st.floats(0, 0.99), data=st.data(),
-)  # fmt: skip
+    classes=st.integers(2, 12),
+    smoothing=st.floats(0, 0.99),
+    data=st.data(),
+)
 @settings(deadline=None, max_examples=50)
 def test_targets_are_smoothed_over_the_other_classes(classes, smoothing, data):
     labels = data.draw(st.lists(st.integers(0, classes - 1), min_size=1, max_size=6))
@@ -175,7 +170,7 @@ def test_micro_batches_add_up_to_the_step(loss, mix, cuts):
     gradient = model[1].weight.grad.clone()
     model.zero_grad()
     total = 0.0
-    for low, high in zip(edges, edges[1:], strict=False):
+    for low, high in itertools.pairwise(edges):
         share = objective(model, part(batch, slice(low, high)), step())
         share.backward()
         total += share.item()

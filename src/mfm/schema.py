@@ -1,4 +1,4 @@
-"""`python -m mfm.schema FILE`: write the JSON schema of config.yaml, for editors and for readers."""
+"""`python -m mfm.schema FILE`: write the JSON schema of config.yaml."""
 
 from __future__ import annotations
 

@@ -1,0 +1,545 @@
+import contextlib
+import errno
+import functools
+import os
+import pickle
+import stat
+import urllib.error
+from collections import Counter, OrderedDict
+
+import pytest
+import safetensors.torch
+import timm
+import torch
+import torchvision
+from torch import nn
+from torch.nn import functional as F
+
+from mfm import config, models
+from mfm.errors import UserError
+
+TINY = "test_resnet"  # timm's own for tests: 0.4 million parameters
+WEIGHTS = "ResNet18_Weights.IMAGENET1K_V1"
+WEIGHTS_FILE = "resnet18-f37072fd.pth"
+WEIGHTS_URL = f"https://download.pytorch.org/models/{WEIGHTS_FILE}"
+
+
+def create(name, *, classes=10, drop_path=0.0):
+    return models.create_backbone(config.Model(backbone=name, drop_path=drop_path), classes=classes)
+
+
+@functools.cache
+def ours_and_theirs(name):
+    torch.manual_seed(1)
+    ours = create(name, classes=1000)
+    torch.manual_seed(2)
+    return ours, getattr(torchvision.models, name)()
+
+
+def refusal(function, *arguments, **options):
+    with pytest.raises(UserError) as caught:
+        function(*arguments, **options)
+    return str(caught.value)
+
+
+def equal(ours, theirs):
+    assert ours.keys() == theirs.keys()
+    return all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
+def test_keys_and_shapes_are_torchvisions(name):
+    ours, theirs = ours_and_theirs(name)
+    shapes = [
+        {key: (tensor.shape, tensor.dtype) for key, tensor in model.state_dict().items()}
+        for model in (ours, theirs)
+    ]
+    assert shapes[0] == shapes[1]
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
+def test_initialisation_is_torchvisions(name):
+    ours, theirs = ours_and_theirs(name)
+    for (key, parameter), other in zip(ours.named_parameters(), theirs.parameters(), strict=True):
+        mine = parameter.detach()
+        if mine.ndim > 1:
+            # A sample's deviation is off by 1 / sqrt(2 n), both are: 5 times that is never.
+            tolerance = 5 / mine.numel() ** 0.5
+            assert (mine.std() / other.std()).item() == pytest.approx(1, abs=tolerance), key
+            assert (mine.mean() / mine.std()).item() == pytest.approx(0, abs=tolerance), key
+        elif key == "fc.bias":
+            assert mine.abs().max() <= theirs.fc.in_features**-0.5
+            assert (mine.std() / other.std()).item() == pytest.approx(1, abs=0.1)
+        else:
+            # batch norms, the last one of each block included
+            assert torch.equal(mine, other), key
+            assert mine.unique().item() == (1 if key.endswith("weight") else 0), key
+    for (key, mine), other in zip(ours.named_buffers(), theirs.buffers(), strict=True):
+        assert torch.equal(mine, other), key
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
+def test_same_weights_give_torchvisions_logits_to_the_bit(name):
+    ours, theirs = ours_and_theirs(name)
+    torch.manual_seed(3)
+    images = torch.randn(2, 3, 64, 64)
+    before = {key: tensor.clone() for key, tensor in ours.state_dict().items()}
+    # running statistics that differ from their start, so that evaluation uses them
+    state = {
+        key: tensor + 0.1 * torch.rand_like(tensor) if "running" in key else tensor
+        for key, tensor in theirs.state_dict().items()
+    }
+    theirs.load_state_dict(state)
+    ours.load_state_dict(state)
+    with torch.inference_mode():
+        assert torch.equal(ours.eval()(images), theirs.eval()(images))
+    ours.load_state_dict(before)
+
+
+def test_no_classes_leave_the_classifier_out():
+    names = create("resnet18", classes=0).state_dict()
+    assert not [name for name in names if name.startswith("fc.")]
+    assert len(names) == 120
+
+
+def test_drop_path_reaches_the_backbone():
+    rates = [m.drop_prob for m in create(TINY, drop_path=0.25).modules() if hasattr(m, "drop_prob")]
+    assert max(rates) == 0.25
+
+
+def test_drop_path_where_the_backbone_has_none_is_a_user_error():
+    assert "vgg11" in refusal(create, "vgg11", drop_path=0.1)
+
+
+@pytest.mark.parametrize(("name", "near"), [("resnet81", "resnet18"), ("ResNet50", "resnet50")])
+def test_an_unknown_backbone_suggests_the_near_one(name, near):
+    message = refusal(create, name)
+    assert message.startswith("model.backbone: ")
+    assert f"'{name}'" in message
+    assert f"did you mean '{near}'?" in message
+
+
+def test_an_unknown_backbone_like_none_is_told_in_a_short_line():
+    # timm knows more than 1,000 models
+    assert len(refusal(create, "§§§§")) < 500
+
+
+@pytest.mark.parametrize("out_channels", [1, 3])
+@pytest.mark.parametrize(
+    ("name", "size", "stride"),
+    [
+        ("resnet18", (64, 96), 32),
+        (TINY, (64, 64), 32),
+        ("test_vit", (160, 160), 16),
+        ("test_convnext", (96, 64), 32),
+    ],
+)
+def test_a_prediction_for_every_pixel(name, size, stride, out_channels):
+    backbone = create(name, classes=0)
+    model = models.ReconstructionModel(backbone, out_channels=out_channels)
+    assert models.stride(backbone) == stride
+    assert model(torch.randn(2, 3, *size)).shape == (2, out_channels, *size)
+
+
+@pytest.mark.parametrize("name", ["test_efficientnet", "test_efficientnet_gn"])
+def test_a_last_map_of_other_width_than_the_classifiers_input_fits_the_head(name):
+    model = models.ReconstructionModel(create(name, classes=0), out_channels=1)
+    assert model(torch.randn(2, 3, 64, 64)).shape == (2, 1, 64, 64)
+
+
+@pytest.mark.parametrize("out_channels", [1, 3])
+def test_the_head_is_one_linear_layer_and_a_pixel_shuffle(out_channels):
+    backbone = create("resnet18", classes=0)
+    model = models.ReconstructionModel(backbone, out_channels=out_channels).eval()
+    own = {name: p for name, p in model.named_parameters() if not name.startswith("backbone.")}
+    shapes = Counter(tuple(parameter.shape) for parameter in own.values())
+    channels = out_channels * 32**2
+    assert shapes == {(channels, 512, 1, 1): 1, (channels,): 1}
+    weight, bias = sorted(own.values(), key=lambda parameter: -parameter.ndim)
+    images = torch.randn(2, 3, 64, 64)
+    with torch.inference_mode():
+        features = backbone.forward_features(images)
+        expected = F.pixel_shuffle(F.conv2d(features, weight, bias), 32)
+        torch.testing.assert_close(model(images), expected)
+
+
+def test_the_head_starts_at_pytorchs_default():
+    model = models.ReconstructionModel(create(TINY, classes=0), out_channels=3)
+    weight = model.head[0].weight
+    bound = weight.shape[1] ** -0.5
+    assert weight.abs().max() <= bound
+    assert weight.std().item() == pytest.approx(bound / 3**0.5, rel=0.02)
+
+
+@functools.cache
+def trained():
+    """A state unlike any fresh one."""
+    torch.manual_seed(5)
+    return {
+        name: torch.randn_like(tensor) if tensor.is_floating_point() else tensor + 7
+        for name, tensor in create(TINY, classes=0).state_dict().items()
+    }
+
+
+def backbone_of(model):
+    return {name: t for name, t in model.state_dict().items() if not name.startswith("fc.")}
+
+
+def test_own_weights_load_and_leave_the_classifier_new(tmp_path):
+    source = create(TINY, classes=0)
+    source.load_state_dict(trained())
+    path = tmp_path / "backbone.safetensors"
+    models.save_weights(source, path, {})
+    model = create(TINY)
+    fc = model.fc.weight.clone()
+    report = models.load_backbone(model, models.read_weights(str(path)), source=str(path))
+    assert equal(backbone_of(model), trained())
+    assert torch.equal(model.fc.weight, fc)
+    assert report == models.LoadReport(
+        matched=len(trained()), new=("fc.weight", "fc.bias"), unused=()
+    )
+
+
+@pytest.mark.parametrize(
+    "prefix", ["module.", "encoder.", "backbone.", "module.encoder.", "module.backbone."]
+)
+def test_prefixes_of_other_code_are_taken_off(prefix):
+    model = create(TINY)
+    tensors = {prefix + name: tensor for name, tensor in trained().items()}
+    report = models.load_backbone(model, tensors, source="file")
+    assert equal(backbone_of(model), trained())
+    assert report.matched == len(trained())
+
+
+@pytest.mark.parametrize("classes", [10, 1000])
+def test_a_classifier_and_a_decoder_in_the_file_are_ignored_and_told(classes):
+    model = create(TINY)
+    fc = {name: tensor.clone() for name, tensor in model.fc.state_dict().items()}
+    features = model.fc.in_features
+    more = {
+        "fc.weight": torch.ones(classes, features),
+        "fc.bias": torch.ones(classes),
+        "decoder.0.weight": torch.ones(32**2, features, 1, 1),
+    }
+    report = models.load_backbone(model, trained() | more, source="file")
+    assert equal(backbone_of(model), trained())
+    assert equal(dict(model.fc.state_dict()), fc)
+    assert set(report.unused) == more.keys()
+    assert report.new == ("fc.weight", "fc.bias")
+    for name in more:
+        assert name in str(report)
+    assert f"{len(trained())} tensors matched" in str(report)
+
+
+def test_a_file_without_batch_counters_is_accepted():
+    # as from before PyTorch 0.4.1
+    model = create(TINY)
+    tensors = {name: t for name, t in trained().items() if "num_batches" not in name}
+    assert len(tensors) < len(trained())
+    models.load_backbone(model, tensors, source="file")
+    assert all(torch.equal(model.state_dict()[name], tensor) for name, tensor in tensors.items())
+
+
+@pytest.mark.parametrize(
+    ("tensors", "matching"),
+    [
+        (lambda state: {}, 0),
+        (lambda state: {"a": torch.ones(1)}, 0),
+        (lambda state: {f"student.{name}": tensor for name, tensor in state.items()}, 0),
+        (lambda state: {n: t for n, t in state.items() if n != "layer3.0.conv2.weight"}, -1),
+        (lambda state: state | {"layer3.0.conv2.weight": torch.ones(4, 4)}, -1),
+    ],
+    ids=["nothing", "unrelated", "unknown prefix", "one missing", "one of another shape"],
+)
+def test_a_file_that_does_not_fill_the_backbone_is_refused(tensors, matching):
+    model = create(TINY)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    message = refusal(models.load_backbone, model, tensors(trained()), source="some/file.pth")
+    total = len(trained())
+    # batch counters may be missing, and are counted as matching
+    counters = sum(name.endswith("num_batches_tracked") for name in trained())
+    number = counters if matching == 0 else total - 1
+    assert "some/file.pth" in message
+    assert f"{number} of {total} " in message
+    if matching:
+        assert "layer3.0.conv2.weight" in message
+    assert equal(model.state_dict(), before)
+
+
+@pytest.mark.parametrize(
+    ("here", "there"),
+    [("resnet18", "resnet50"), ("resnet34", "resnet18"), ("resnet18", "resnet34")],
+)
+def test_the_file_of_another_model_is_refused(here, there):
+    # A shallower model's names and shapes are all in a deeper one's file.
+    with torch.device("meta"):
+        model, other = create(here), create(there)
+    message = refusal(models.load_backbone, model, other.state_dict(), source="other.pth")
+    assert "other.pth" in message
+    assert "another model" in message
+
+
+class RunsCode:
+    def __init__(self, proof):
+        self.proof = proof
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.proof}",)
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".pt", ".bin", ".ckpt"])
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda content, path: torch.save(content, path),
+        lambda content, path: torch.save(content, path, _use_new_zipfile_serialization=False),
+        lambda content, path: path.write_bytes(pickle.dumps(content, protocol=2)),
+    ],
+    ids=["torch", "old torch", "pickle"],
+)
+def test_a_pickle_that_would_run_code_is_refused(tmp_path, write, suffix):
+    path, proof = tmp_path / f"evil{suffix}", tmp_path / "proof"
+    write({"model": {"a": torch.ones(1)}, "extra": RunsCode(proof)}, path)
+    message = refusal(models.read_weights, str(path))
+    assert str(path) in message
+    assert "refused" in message
+    assert "run code" in message
+    assert "safetensors" in message
+    assert not proof.exists()
+    # it really would have
+    with contextlib.suppress(RuntimeError):  # of what remains without the pickle's torch format
+        torch.load(path, weights_only=False)
+    assert proof.exists()
+
+
+def test_a_pickle_named_safetensors_is_refused(tmp_path):
+    path, proof = tmp_path / "evil.safetensors", tmp_path / "proof"
+    torch.save({"extra": RunsCode(proof)}, path)
+    assert str(path) in refusal(models.read_weights, str(path))
+    assert not proof.exists()
+
+
+STATE = {"a.weight": torch.arange(6.0).reshape(2, 3), "a.count": torch.tensor(3)}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        STATE,
+        {"model": STATE, "epoch": 3, "optimizer": {"state": {0: {"step": torch.ones(1)}}}},
+        {"state_dict": STATE},
+        {"model_state_dict": STATE},
+        {"model": {"state_dict": STATE}},
+        OrderedDict(STATE),
+    ],
+    ids=["plain", "model", "state_dict", "model_state_dict", "nested", "ordered"],
+)
+@pytest.mark.parametrize("new_format", [True, False])
+def test_state_dicts_are_found_in_their_usual_wrappers(tmp_path, content, new_format):
+    path = tmp_path / "x.pth"
+    torch.save(content, path, _use_new_zipfile_serialization=new_format)
+    assert equal(models.read_weights(str(path)), STATE)
+
+
+@pytest.mark.parametrize("content", [[1, 2], torch.ones(2), "text", 3])
+def test_a_file_that_holds_no_dict_is_told(tmp_path, content):
+    path = tmp_path / "x.pth"
+    torch.save(content, path)
+    message = refusal(models.read_weights, str(path))
+    assert str(path) in message
+    assert type(content).__name__ in message
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+@pytest.mark.parametrize(
+    "damage",
+    [lambda data: b"", lambda data: data[: len(data) // 2], lambda data: b"<html>not found</html>"],
+    ids=["empty", "half", "a web page"],
+)
+def test_a_damaged_file_is_told(tmp_path, suffix, damage):
+    path = tmp_path / f"x{suffix}"
+    (torch.save if suffix == ".pth" else safetensors.torch.save_file)(STATE, path)
+    path.write_bytes(damage(path.read_bytes()))
+    assert str(path) in refusal(models.read_weights, str(path))
+
+
+@pytest.mark.parametrize("name", ["x.pth", "x.safetensors", "folder/x"])
+@pytest.mark.parametrize("check", [models.read_weights, models.check_weights])
+def test_a_missing_file_is_told(tmp_path, name, check):
+    assert str(tmp_path / name) in refusal(check, str(tmp_path / name))
+
+
+@pytest.mark.parametrize("check", [models.read_weights, models.check_weights])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "ResNet18_Weights.IMAGENET1K_V9",
+        "ResNet99_Weights.IMAGENET1K_V1",
+        "resnet18",
+        "ResNet18_Weights",
+        "a.b.c",
+        "torchvision/ResNet18_Weights.IMAGENET1K_V9",
+    ],
+)
+def test_a_name_torchvision_does_not_know_is_told(name, check):
+    message = refusal(check, name)
+    assert f"'{name}'" in message
+    assert "ResNet50_Weights.IMAGENET1K_V1" in message
+
+
+def test_a_known_name_needs_no_network_to_be_checked():
+    models.check_weights(WEIGHTS)
+    models.check_weights(f"torchvision/{WEIGHTS}")
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """An empty cache of torch.hub, and no network."""
+
+    def no_network(url, path, *arguments, **options):
+        raise urllib.error.URLError("Name or service not known")
+
+    assert torch.hub._hub_dir is None
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr(torch.hub, "download_url_to_file", no_network)
+    folder = tmp_path / "hub/checkpoints"
+    folder.mkdir(parents=True)
+    return folder
+
+
+@pytest.mark.parametrize("name", [WEIGHTS, f"torchvision/{WEIGHTS}"])
+def test_torchvision_weights_come_from_its_cache(hub, name):
+    torch.save(STATE, hub / WEIGHTS_FILE)
+    assert equal(models.read_weights(name), STATE)
+
+
+def test_torchvision_weights_are_downloaded_with_their_hash(hub, monkeypatch):
+    asked = []
+
+    def download(url, path, hash_prefix=None, progress=True):
+        asked.append((url, hash_prefix))
+        torch.save(STATE, path)
+
+    monkeypatch.setattr(torch.hub, "download_url_to_file", download)
+    assert equal(models.read_weights(WEIGHTS), STATE)
+    assert asked == [(WEIGHTS_URL, "f37072fd")]
+
+
+def test_without_a_network_the_message_names_url_and_folder(hub):
+    message = refusal(models.read_weights, WEIGHTS)
+    assert WEIGHTS in message
+    assert WEIGHTS_URL in message
+    assert str(hub) in message
+    assert "Name or service not known" in message
+
+
+def test_a_wrong_hash_is_told(hub, monkeypatch):
+    def download(url, path, hash_prefix=None, progress=True):
+        raise RuntimeError(f'invalid hash value (expected "{hash_prefix}", got "0123abcd")')
+
+    monkeypatch.setattr(torch.hub, "download_url_to_file", download)
+    assert "invalid hash value" in refusal(models.read_weights, WEIGHTS)
+
+
+@pytest.mark.parametrize("content", [b"", b"<html>not found</html>", b"PK\x03\x04 torn"])
+def test_a_damaged_file_in_the_cache_is_told(hub, content):
+    (hub / WEIGHTS_FILE).write_bytes(content)
+    message = refusal(models.read_weights, WEIGHTS)
+    assert WEIGHTS_FILE in message
+    assert str(hub) in message
+
+
+def test_a_file_in_the_cache_that_would_run_code_is_refused(hub, tmp_path):
+    proof = tmp_path / "proof"
+    torch.save({"a": torch.ones(1), "extra": RunsCode(proof)}, hub / WEIGHTS_FILE)
+    message = refusal(models.read_weights, WEIGHTS)
+    assert WEIGHTS_FILE in message
+    assert not proof.exists()
+
+
+METADATA = {"stage": "finetune", "seed": "3", "classes": '["é", "a|b"]'}
+
+
+def test_weights_and_their_metadata_make_a_round_trip(tmp_path):
+    path = tmp_path / "deep/er/model.safetensors"
+    source, target = create(TINY), create(TINY)
+    models.save_weights(source, path, METADATA)
+    assert not equal(target.state_dict(), source.state_dict())
+    assert models.load_weights(target, path) == METADATA
+    assert equal(target.state_dict(), source.state_dict())
+
+
+def test_equal_models_leave_equal_files(tmp_path):
+    model = create(TINY)
+    written = []
+    for number, items in enumerate((METADATA, dict(reversed(METADATA.items())))):
+        path = tmp_path / f"{number}.safetensors"
+        models.save_weights(model, path, items)
+        written.append(path.read_bytes())
+    assert written[0] == written[1]
+
+
+def test_weights_that_others_saved_are_not_taken_for_a_run(tmp_path):
+    path, model = tmp_path / "model.safetensors", nn.Linear(2, 2)
+    safetensors.torch.save_file(model.state_dict(), path, metadata={"format": "pt"})
+    assert str(path) in refusal(models.load_weights, model, path)
+
+
+def test_channels_last_weights_make_a_round_trip(tmp_path):
+    path = tmp_path / "model.safetensors"
+    source, target = create(TINY).to(memory_format=torch.channels_last), create(TINY)
+    models.save_weights(source, path, {})
+    models.load_weights(target, path)
+    assert equal(target.state_dict(), source.state_dict())
+
+
+def test_saved_weights_load_in_timm(tmp_path):
+    path = tmp_path / "model.safetensors"
+    source = create(TINY)
+    models.save_weights(source, path, METADATA)
+    other = timm.create_model(TINY, num_classes=10, checkpoint_path=str(path))
+    assert equal(other.state_dict(), source.state_dict())
+
+
+def test_saved_weights_can_be_read_by_others(tmp_path):
+    path = tmp_path / "model.safetensors"
+    models.save_weights(nn.Linear(2, 2), path, METADATA)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o644
+
+
+@pytest.mark.parametrize(
+    "other", [nn.Linear(3, 2), nn.Linear(2, 2, bias=False), nn.Conv2d(2, 2, 1)]
+)
+def test_saved_weights_of_another_model_are_refused(tmp_path, other):
+    path = tmp_path / "model.safetensors"
+    models.save_weights(other, path, METADATA)
+    assert str(path) in refusal(models.load_weights, nn.Linear(2, 2), path)
+
+
+def test_damaged_or_missing_saved_weights_are_told(tmp_path):
+    path = tmp_path / "model.safetensors"
+    assert str(path) in refusal(models.load_weights, nn.Linear(2, 2), path)
+    models.save_weights(nn.Linear(2, 2), path, METADATA)
+    path.write_bytes(path.read_bytes()[:-3])
+    assert str(path) in refusal(models.load_weights, nn.Linear(2, 2), path)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [OSError(errno.ENOSPC, "No space left on device"), safetensors.SafetensorError("IoError")],
+    ids=["system", "safetensors"],
+)
+def test_weights_that_cannot_be_written_leave_the_old_ones(tmp_path, monkeypatch, error):
+    def full(tensors, path, metadata):
+        path.write_bytes(b"half")
+        raise error
+
+    path = tmp_path / "model.safetensors"
+    models.save_weights(nn.Linear(2, 2), path, METADATA)
+    before = path.read_bytes()
+    monkeypatch.setattr(safetensors.torch, "save_file", full)
+    message = refusal(models.save_weights, nn.Linear(2, 2), path, METADATA)
+    assert str(path) in message
+    assert "free" in message
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]

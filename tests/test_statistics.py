@@ -1,0 +1,198 @@
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from mfm.statistics import Difference, difference, estimate
+
+accuracies = st.floats(0, 100).map(lambda value: round(value, 3))
+
+
+def by_seed(values, first=0):
+    return dict(enumerate(values, first))
+
+
+def close(found, interval):
+    assert (found.low, found.high) == pytest.approx((interval.low, interval.high), abs=1e-9)
+
+
+@given(values=st.lists(accuracies, min_size=2, max_size=8), level=st.sampled_from([0.5, 0.9, 0.95]))
+@settings(deadline=None)
+def test_the_interval_is_scipys(values, level):
+    found = estimate(values, level=level)
+    assert found.n == len(values)
+    assert found.mean == pytest.approx(math.fsum(values) / len(values))
+    assert found.deviation == pytest.approx(np.std(values, ddof=1))
+    if len(set(values)) > 1:
+        close(found, stats.ttest_1samp(values, 0).confidence_interval(level))
+    else:
+        assert (found.low, found.high) == pytest.approx((found.mean, found.mean))
+
+
+def test_an_interval_by_hand():
+    # t of 95% with 2 degrees of freedom is 4.3027
+    found = estimate([80.0, 81.0, 82.0])
+    assert (found.mean, found.deviation) == (81, 1)
+    assert found.high - found.mean == pytest.approx(4.3027 / 3**0.5, abs=1e-4)
+    assert found.mean - found.low == pytest.approx(4.3027 / 3**0.5, abs=1e-4)
+
+
+def test_one_value_has_no_interval():
+    found = estimate([81.5])
+    assert (found.n, found.mean) == (1, 81.5)
+    assert found.deviation is found.low is found.high is None
+
+
+@given(
+    pairs=st.lists(st.tuples(accuracies, accuracies), min_size=2, max_size=8, unique=True),
+    level=st.sampled_from([0.9, 0.95]),
+)
+@settings(deadline=None)
+def test_the_same_seeds_are_paired(pairs, level):
+    arm, baseline = zip(*pairs, strict=True)
+    found = difference(by_seed(arm), by_seed(baseline), level=level)
+    assert found.method == "paired"
+    assert found.n == len(pairs)
+    assert found.mean == pytest.approx(np.mean(arm) - np.mean(baseline), abs=1e-9)
+    differences = np.subtract(arm, baseline)
+    if differences.std() > 1e-9:
+        close(found, stats.ttest_rel(arm, baseline).confidence_interval(level))
+    else:
+        assert found.high - found.low == pytest.approx(0, abs=1e-9)
+
+
+def test_pairs_are_of_one_seed_whatever_the_order():
+    arm = {2: 83.0, 0: 81.5, 1: 80.0}
+    baseline = {0: 81.0, 1: 79.0, 2: 82.0}
+    found = difference(arm, baseline)
+    close(found, stats.ttest_1samp([0.5, 1.0, 1.0], 0).confidence_interval(0.95))
+
+
+@pytest.mark.filterwarnings("ignore:Precision loss")
+@given(
+    arm=st.lists(accuracies, min_size=2, max_size=8),
+    baseline=st.lists(accuracies, min_size=2, max_size=8),
+    level=st.sampled_from([0.9, 0.95]),
+)
+@settings(deadline=None)
+def test_other_seeds_give_welchs_interval(arm, baseline, level):
+    found = difference(by_seed(arm), by_seed(baseline, 100), level=level)
+    assert found.method == "welch"
+    assert found.n == min(len(arm), len(baseline))
+    assert found.mean == pytest.approx(np.mean(arm) - np.mean(baseline), abs=1e-9)
+    if max(np.std(arm), np.std(baseline)) > 1e-6:
+        close(found, stats.ttest_ind(arm, baseline, equal_var=False).confidence_interval(level))
+    else:
+        assert found.high - found.low == pytest.approx(0, abs=1e-5)
+
+
+def test_one_seed_more_on_one_side_is_welchs():
+    arm, baseline = [81.0, 82.0, 83.5], [80.0, 80.5]
+    found = difference(by_seed(arm), by_seed(baseline))
+    assert found.method == "welch"
+    assert found.n == 2
+    close(found, stats.ttest_ind(arm, baseline, equal_var=False).confidence_interval(0.95))
+
+
+@pytest.mark.parametrize(
+    ("arm", "baseline", "method"),
+    [
+        ({0: 82.0}, {0: 80.0}, "paired"),
+        ({0: 82.0}, {1: 80.0}, "welch"),
+        ({0: 82.0, 1: 82.0}, {1: 80.0}, "welch"),
+        ({0: 82.0}, {0: 79.0, 1: 81.0}, "welch"),
+    ],
+)
+def test_a_single_seed_has_a_difference_and_no_interval(arm, baseline, method):
+    found = difference(arm, baseline)
+    assert found.mean == 2
+    assert found.method == method
+    assert found.low is found.high is None
+    assert found.verdict == "no interval: needs at least 2 seeds"
+
+
+@given(
+    arm=st.lists(accuracies, min_size=2, max_size=5),
+    baseline=st.lists(accuracies, min_size=2, max_size=5),
+    apart=st.booleans(),
+)
+@settings(deadline=None)
+def test_turning_the_comparison_around_turns_its_signs(arm, baseline, apart):
+    first = 100 * apart
+    forth = difference(by_seed(arm), by_seed(baseline, first))
+    back = difference(by_seed(baseline, first), by_seed(arm))
+    expected = (-forth.mean, -forth.high, -forth.low)
+    assert (back.mean, back.low, back.high) == pytest.approx(expected, abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "verdict"),
+    [
+        (0.1, 2.0, "better"),
+        (-2.0, -0.1, "worse"),
+        (-0.1, 2.0, "not distinguishable with 3 seeds"),
+        (-2.0, 0.1, "not distinguishable with 3 seeds"),
+        (0.0, 2.0, "not distinguishable with 3 seeds"),
+        (-2.0, 0.0, "not distinguishable with 3 seeds"),
+        (0.0, 0.0, "not distinguishable with 3 seeds"),
+        (None, None, "no interval: needs at least 2 seeds"),
+    ],
+)
+def test_verdicts(low, high, verdict):
+    assert Difference(method="paired", n=3, mean=0.5, low=low, high=high).verdict == verdict
+
+
+def test_seeds_that_all_gain_the_same_are_better():
+    assert difference({0: 81.0, 1: 80.0}, {0: 80.0, 1: 79.0}).verdict == "better"
+
+
+def test_upstreams_published_gain_is_within_its_own_spread():
+    # 12 runs of mean 78.621 and deviation 0.08 (DESIGN section 1), and scratch measured once
+    mfm = 78.621 + 0.08 * stats.zscore(np.arange(12), ddof=1)
+    found = difference(by_seed(mfm), {0: 78.542})
+    assert found.low is None
+    assert estimate(list(mfm)).deviation == pytest.approx(0.08)
+
+
+def coverage(draw, method):
+    generator = np.random.default_rng(0)
+    runs = 2000
+    hits = 0
+    for _ in range(runs):
+        arm, baseline, truth = draw(generator)
+        found = difference(arm, baseline)
+        assert found.method == method
+        hits += found.low <= truth <= found.high
+    return hits / runs
+
+
+def test_the_paired_interval_covers_95_percent():
+    # A seed does the same to both arms (deviation 1), and 0.3 to each alone.
+    def draw(generator):
+        shared = generator.normal(80, 1, 3)
+        arm, baseline = shared + generator.normal(0, 0.3, (2, 3))
+        return by_seed(arm + 0.7), by_seed(baseline), 0.7
+
+    # 5 standard deviations of 2000 draws: 0.024
+    assert coverage(draw, "paired") == pytest.approx(0.95, abs=0.024)
+
+
+def test_welchs_interval_covers_95_percent_of_unequal_arms():
+    def draw(generator):
+        arm, baseline = generator.normal(81, 0.3, 5), generator.normal(80, 1, 4)
+        return by_seed(arm), by_seed(baseline, 10), 1.0
+
+    assert coverage(draw, "welch") == pytest.approx(0.95, abs=0.03)
+
+
+def test_pairing_is_what_makes_a_small_gain_visible():
+    shared = np.array([78.0, 80.0, 82.0, 84.0])
+    arm, baseline = shared + np.array([0.5, 0.6, 0.4, 0.5]), shared
+    paired = difference(by_seed(arm), by_seed(baseline))
+    apart = difference(by_seed(arm), by_seed(baseline, 10))
+    assert paired.verdict == "better"
+    assert apart.verdict == "not distinguishable with 4 seeds"
+    assert paired.mean == pytest.approx(apart.mean)

@@ -1,0 +1,395 @@
+import csv
+import json
+import re
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from mfm import config, evaluate
+from mfm.report import table
+
+# In another order than the results, and than the alphabet.
+ARMS = {
+    "scratch": "scratch",
+    "supervised": {"pretrain": "labels"},
+    "mfm": {"pretrain": "masked"},
+}
+TOP1 = {
+    "mfm": {0: 83.1, 1: 82.4, 2: 83.3},
+    "scratch": {0: 81.2, 1: 81.0, 2: 81.9},
+    "supervised": {0: 81.3, 1: 80.8, 2: 81.95},
+}
+SUMMARY = {"classes": ["a", "b", "c"], "name": "fashion-mnist"}
+
+
+def experiment(**more):
+    values = {
+        "pretrain": {
+            "masked": {"task": "mfm", "epochs": 4},
+            "labels": {"task": "supervised", "epochs": 4},
+        },
+        "initialisations": ARMS,
+        "finetune": {"epochs": 30},
+    }
+    return config.parse(config.Experiment, values | more, where="test")
+
+
+def result(init, seed, top1, folder, **more):
+    return {
+        "init": init,
+        "pretrain": {"mfm": "masked", "supervised": "labels"}.get(init, "-"),
+        "seed": seed,
+        "top1": top1,
+        "top5": 99.0,
+        "loss": 0.5,
+        "images": 10000,
+        "epochs": 30,
+        "train_images": 1000,
+        "images_per_second": 900.0 + seed,
+        "seconds": 40.0,
+        "code_version": "1.0+aaaaaaaaaa",
+        "config_hash": f"{seed:012d}",
+        "checkpoint": f"{folder}/finetune/{init}/seed{seed}/model.safetensors",
+    } | more
+
+
+def results(top1=TOP1, folder="results", **more):
+    return pd.DataFrame(
+        [
+            result(init, seed, value, folder, **more)
+            for init, values in top1.items()
+            for seed, value in values.items()
+        ]
+    )
+
+
+def render(tmp_path, *, rows=None, summary=SUMMARY, seconds=None, **more):
+    return table.render(
+        experiment=experiment(**more),
+        results=results(folder=tmp_path) if rows is None else rows,
+        pretrain_seconds={"masked": 90.0, "labels": 600.0} if seconds is None else seconds,
+        summary=summary,
+        folder=tmp_path,
+    )
+
+
+def tables(text):
+    """{heading: rows as dicts} of each Markdown table."""
+    found = {}
+    for heading, part in re.findall(r"^## (.*?)\n(.*?)(?=^## |\Z)", text, re.S | re.M):
+        lines = [line for line in part.splitlines() if line.startswith("|")]
+        cells = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines]
+        head, rule, *body = cells
+        assert set(rule) == {"---"}
+        assert {len(row) for row in cells} == {len(head)}
+        found[heading] = [dict(zip(head, row, strict=True)) for row in body]
+    return found
+
+
+def measured(text):
+    return {row["initialisation"]: row for row in tables(text)["Measured here"]}
+
+
+def numbers(cell):
+    return [float(number) for number in re.findall(r"[+-]?\d+\.\d+", cell)]
+
+
+def test_arms_follow_the_configuration(tmp_path):
+    assert list(measured(render(tmp_path))) == list(ARMS)
+    turned = dict(reversed(ARMS.items()))
+    assert list(measured(render(tmp_path, initialisations=turned))) == list(turned)
+
+
+@pytest.mark.parametrize("arm", ARMS)
+def test_mean_deviation_and_interval_are_right(tmp_path, arm):
+    row = measured(render(tmp_path))[arm]
+    values = np.array(list(TOP1[arm].values()))
+    assert row["top-1 (%)"] == f"**{values.mean():.2f}**"
+    assert row["n"] == "3"
+    assert row["sd"] == f"{values.std(ddof=1):.2f}"
+    interval = stats.ttest_1samp(values, 0).confidence_interval(0.95)
+    assert row["95% interval"] == f"{interval.low:.2f} to {interval.high:.2f}"
+
+
+@pytest.mark.parametrize("arm", ["supervised", "mfm"])
+def test_differences_are_paired_over_seeds(tmp_path, arm):
+    row = measured(render(tmp_path))[arm]
+    ours, base = (np.array([TOP1[name][seed] for seed in range(3)]) for name in (arm, "scratch"))
+    interval = stats.ttest_rel(ours, base).confidence_interval(0.95)
+    assert row["difference from scratch"] == f"{(ours - base).mean():+.2f}"
+    expected = f"{interval.low:+.2f} to {interval.high:+.2f}"
+    assert row["95% interval of the difference"] == expected
+    low, high = interval
+    better = "better" if low > 0 else "not distinguishable with 3 seeds"
+    assert row["verdict"] == better
+    assert high > 0
+    assert "paired over seeds" in render(tmp_path)
+
+
+def test_verdicts_go_both_ways(tmp_path):
+    top1 = {
+        "scratch": {0: 80.0, 1: 81.0, 2: 82.0},
+        "supervised": {0: 70.0, 1: 71.1, 2: 72.0},
+        "mfm": {0: 90.0, 1: 91.1, 2: 92.0},
+    }
+    rows = measured(render(tmp_path, rows=results(top1, tmp_path)))
+    assert [rows[arm]["verdict"] for arm in ARMS] == ["baseline", "worse", "better"]
+
+
+def test_another_baseline_is_compared_with(tmp_path):
+    rows = measured(render(tmp_path, baseline="mfm"))
+    assert rows["mfm"]["verdict"] == "baseline"
+    assert rows["mfm"]["difference from mfm"] == "-"
+    values = [np.mean(list(TOP1[arm].values())) for arm in ("scratch", "mfm")]
+    assert rows["scratch"]["difference from mfm"] == f"{values[0] - values[1]:+.2f}"
+
+
+def test_other_seeds_are_told_as_welchs(tmp_path):
+    top1 = TOP1 | {"mfm": {5: 83.1, 6: 82.4, 7: 83.3}}
+    text = render(tmp_path, rows=results(top1, tmp_path))
+    ours, base = (list(top1[arm].values()) for arm in ("mfm", "scratch"))
+    interval = stats.ttest_ind(ours, base, equal_var=False).confidence_interval(0.95)
+    expected = f"{interval.low:+.2f} to {interval.high:+.2f}"
+    assert measured(text)["mfm"]["95% interval of the difference"] == expected
+    assert "Welch" in text
+
+
+def test_a_single_seed_shows_no_spread(tmp_path):
+    top1 = {arm: {0: values[0]} for arm, values in TOP1.items()}
+    rows = measured(render(tmp_path, rows=results(top1, tmp_path)))
+    for arm, row in rows.items():
+        assert row["n"] == "1"
+        assert row["sd"] == row["95% interval"] == row["95% interval of the difference"] == "-"
+        assert row["top-1 (%)"] == f"**{TOP1[arm][0]:.2f}**"
+    assert rows["mfm"]["difference from scratch"] == "+1.90"
+    assert "2 seeds" in rows["mfm"]["verdict"]
+
+
+def test_arms_without_results_are_left_out(tmp_path):
+    top1 = {arm: TOP1[arm] for arm in ("scratch", "mfm")}
+    assert list(measured(render(tmp_path, rows=results(top1, tmp_path)))) == ["scratch", "mfm"]
+
+
+def test_epochs_time_and_speed(tmp_path):
+    rows = measured(render(tmp_path))
+    assert [rows[arm]["epochs"] for arm in ARMS] == ["30", "4 + 30", "4 + 30"]
+    expected = ["40 s", "10.0 min + 40 s", "90 s + 40 s"]
+    assert [rows[arm]["training time"] for arm in ARMS] == expected
+    assert [rows[arm]["images/s"] for arm in ARMS] == ["901"] * 3
+
+
+def test_the_setting_is_told(tmp_path):
+    text = render(tmp_path)
+    assert text.startswith("# resnet18 on fashion-mnist")
+    for fact in ("10,000 images", "'val'", "3 classes", "1,000 labelled", "30 epochs"):
+        assert fact in text
+    held = render(tmp_path, dataset={"holdout_per_class": 5})
+    assert "'holdout'" in held
+    assert "'val'" not in held
+
+
+def test_the_supervised_arm_is_told_for_what_it_is(tmp_path):
+    note = next(line for line in render(tmp_path).splitlines() if "'labels'" in line)
+    for fact in (
+        "all labelled training images",
+        "4 epochs, as many as 'masked'",
+        "not torchvision",
+    ):
+        assert fact in note
+    pretrain = {
+        "masked": {"task": "mfm", "epochs": 5},
+        "labels": {"task": "supervised", "epochs": 4},
+    }
+    assert "as many as" not in render(tmp_path, pretrain=pretrain)
+
+
+def test_links_are_relative_and_lead_to_files(tmp_path):
+    folder = tmp_path / "results"
+    rows = results(folder=folder)
+    for name in [
+        *rows["checkpoint"],
+        *(f"{folder}/pretrain/{p}/backbone.safetensors" for p in ("masked", "labels")),
+    ]:
+        path = folder / name
+        path.parent.mkdir(parents=True)
+        path.touch()
+    text = render(folder, rows=rows)
+    links = re.findall(r"\[([^]]+)\]\(([^)]+)\)", text.split("## Published")[0])
+    assert len(links) == 9 + 2
+    for _, target in links:
+        assert not target.startswith("/")
+        assert (folder / target).is_file()
+    for arm, row in measured(text).items():
+        targets = re.findall(r"\[seed (\d)\]\(([^)]+)\)", row["finetune"])
+        assert targets == [
+            (str(seed), f"finetune/{arm}/seed{seed}/model.safetensors") for seed in range(3)
+        ]
+    assert measured(text)["scratch"]["pretrain"] == "-"
+    assert measured(text)["mfm"]["pretrain"].startswith("[masked](pretrain/masked/")
+
+
+def test_relative_folders_give_the_same_links():
+    text = table.render(
+        experiment=experiment(results="results/own/"),
+        results=results(folder="results/own"),
+        pretrain_seconds={},
+        summary=SUMMARY,
+        folder=Path("results/own"),
+    )
+    assert "(finetune/mfm/seed0/model.safetensors)" in text
+
+
+def test_given_weights_are_named(tmp_path):
+    arms = {"scratch": "scratch", "mfm": {"weights": "ResNet18_Weights.IMAGENET1K_V1"}}
+    row = measured(render(tmp_path, initialisations=arms))["mfm"]
+    assert row["pretrain"] == "ResNet18_Weights.IMAGENET1K_V1"
+    assert row["epochs"] == "30"
+
+
+def test_code_versions_that_differ_are_warned_of(tmp_path):
+    rows = results(folder=tmp_path)
+    rows.loc[rows["init"] == "mfm", "code_version"] = "1.1+bbbbbbbbbb"
+    warning = next(line for line in render(tmp_path, rows=rows).splitlines() if "Warning" in line)
+    assert "1.0+aaaaaaaaaa: scratch, supervised" in warning
+    assert "1.1+bbbbbbbbbb: mfm" in warning
+
+
+def test_seeds_of_one_arm_that_differ_in_code_are_warned_of(tmp_path):
+    rows = results(folder=tmp_path)
+    rows.loc[0, "code_version"] = "1.1+bbbbbbbbbb"
+    assert "Warning" in render(tmp_path, rows=rows)
+
+
+def test_one_code_version_is_no_warning(tmp_path):
+    text = render(tmp_path)
+    assert "arning" not in text
+    assert "Code version 1.0+aaaaaaaaaa" in text
+
+
+def test_published_rows_of_another_dataset_are_below_and_not_comparable(tmp_path):
+    text = render(tmp_path)
+    headings = list(tables(text))
+    assert headings[0] == "Measured here"
+    assert len(headings) == 3
+    for heading, publisher in zip(headings[1:], ("by upstream", "in the paper"), strict=True):
+        assert heading.startswith(f"Published {publisher}")
+        assert "not comparable" in heading
+        assert "resnet18 on fashion-mnist" in heading
+
+
+@pytest.mark.parametrize(
+    ("name", "backbone"), [("imagenet-1k", "resnet18"), ("fashion-mnist", "resnet50")]
+)
+def test_one_thing_in_common_is_not_comparable(tmp_path, name, backbone):
+    text = render(tmp_path, dataset={"name": name}, model={"backbone": backbone})
+    assert "same dataset and backbone" not in text
+    assert len(tables(text)) == 3
+
+
+def test_published_rows_of_the_same_dataset_and_backbone_are_marked_so(tmp_path):
+    found = tables(
+        render(tmp_path, dataset={"name": "imagenet-1k"}, model={"backbone": "resnet50"})
+    )
+    same = {
+        heading: rows for heading, rows in found.items() if "same dataset and backbone" in heading
+    }
+    other = {heading: rows for heading, rows in found.items() if "not comparable" in heading}
+    assert len(found) == 1 + len(same) + len(other)
+    assert list(found)[1:] == [*same, *other]
+    assert [len(rows) for rows in same.values()] == [3, 6]
+    assert {row["backbone"] for rows in same.values() for row in rows} == {"resnet50"}
+    assert {row["backbone"] for rows in other.values() for row in rows} == {"vit_base_patch16_224"}
+
+
+def published(path="published.csv"):
+    with (files("mfm.report") / path).open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+# (publisher, row, backbone, pretraining epochs, finetuning epochs): top-1, of DESIGN section 5
+FIGURES = {
+    ("paper", "scratch", "resnet50", "0", "100"): "78.1",
+    ("paper", "mfm", "resnet50", "300", "100"): "78.5",
+    ("upstream", "scratch", "resnet50", "0", "100"): "78.542",
+    ("upstream", "supervised", "resnet50", "0", "100"): "78.942",
+    ("upstream", "mfm", "resnet50", "300", "100"): "78.826",
+    ("paper", "sr", "resnet50", "300", "100"): "77.9",
+    ("paper", "deblur", "resnet50", "300", "100"): "78.0",
+    ("paper", "denoise", "resnet50", "300", "100"): "77.5",
+    ("paper", "mfm", "resnet50", "300", "300"): "80.1",
+    ("paper", "sr", "vit_base_patch16_224", "300", "100"): "82.4",
+    ("paper", "deblur", "vit_base_patch16_224", "300", "100"): "81.7",
+    ("paper", "denoise", "vit_base_patch16_224", "300", "100"): "82.7",
+    ("paper", "mfm", "vit_base_patch16_224", "300", "100"): "83.1",
+}
+
+
+def test_published_figures_are_the_designs():
+    found = {
+        (
+            row["publisher"],
+            row["row"].split(" (")[0],
+            row["backbone"],
+            row["pretrain_epochs"],
+            row["finetune_epochs"],
+        ): row["top1"]
+        for row in published()
+    }
+    assert found == FIGURES
+    assert len(published()) == len(FIGURES)
+
+
+def test_every_published_figure_has_a_source():
+    for row in published():
+        assert re.fullmatch(r"https://github\.com/(CoinCheung|Jiahao000)/MFM", row["source"])
+        assert row["dataset"] == "imagenet-1k"
+
+
+def test_what_is_known_against_upstreams_figures_is_said():
+    notes = {row["row"]: row["note"] for row in published() if row["publisher"] == "upstream"}
+    assert "78.621" in notes["mfm"]
+    assert "contradict" in notes["scratch"]
+
+
+def test_every_published_figure_is_in_the_table_as_it_was_published(tmp_path):
+    rows = [
+        row
+        for heading, rows in tables(render(tmp_path)).items()
+        if "Pub" in heading
+        for row in rows
+    ]
+    assert sorted(row["top-1 (%)"] for row in rows) == sorted(FIGURES.values())
+    for row in rows:
+        assert row["source"].startswith("https://")
+    epochs = {row["epochs"] for row in rows}
+    assert epochs == {"100", "300 + 100", "300 + 300"}
+
+
+def test_no_cell_breaks_its_table():
+    for row in published():
+        assert not [cell for cell in row.values() if "|" in cell or "\n" in cell]
+
+
+def test_rows_of_evaluations_are_collected_with_their_columns(tmp_path):
+    paths = []
+    for number, row in enumerate(results().to_dict("records")):
+        paths.append(tmp_path / f"{number}.csv")
+        pd.DataFrame([row])[list(evaluate.COLUMNS)].to_csv(paths[-1], index=False)
+    found = table.collect(paths)
+    assert tuple(found.columns) == evaluate.COLUMNS
+    assert found.to_dict("records") == results().to_dict("records")
+    # a hash of digits alone keeps its zeros
+    assert list(found["config_hash"]) == list(results()["config_hash"])
+
+
+def test_a_table_of_collected_rows_is_the_same(tmp_path):
+    rows = results(folder=tmp_path)
+    for number in range(len(rows)):
+        rows[number : number + 1].to_csv(tmp_path / f"{number}.csv", index=False)
+    collected = table.collect([tmp_path / f"{number}.csv" for number in range(len(rows))])
+    summary = json.loads(json.dumps(SUMMARY))
+    assert render(tmp_path, rows=collected, summary=summary) == render(tmp_path, rows=rows)
