@@ -129,6 +129,14 @@ def test_unknown_key_like_none_lists_the_valid_ones(section):
     assert set(listed[1].split(", ")) == set(expected.model_fields)
 
 
+@pytest.mark.parametrize("name", ["crop", "optimizer", "supervised", "mfm", "task"])
+def test_a_pretraining_named_like_a_key_or_task_is_no_other(name):
+    training = {"task": "mfm", "raduis": 1, "crop": {"siez": 32}}
+    message = complaint(VALUES | {"pretrain": VALUES["pretrain"] | {name: training}})
+    assert f"unknown key 'pretrain.{name}.raduis' (did you mean 'radius'?)" in message
+    assert f"unknown key 'pretrain.{name}.crop.siez' (did you mean 'size'?)" in message
+
+
 def test_a_key_of_the_other_pretraining_task_is_unknown():
     assert "unknown key 'pretrain.sup.radius'" in complaint(changed("pretrain.sup.radius", 3))
     assert "unknown key 'pretrain.mfm.mixup'" in complaint(changed("pretrain.mfm.mixup", 0.1))
@@ -162,7 +170,6 @@ def test_all_problems_are_told_at_once():
         ("pretrain.mfm.low_pass", 1.5, "pretrain.mfm.low_pass", "less than or equal to 1"),
         ("pretrain.mfm.crop.size", 4, "pretrain.mfm.crop.size", "greater than or equal to 8"),
         ("pretrain.mfm.epochs", 0, "pretrain.mfm.epochs", "greater than or equal to 1"),
-        ("pretrain.mfm.task", "mmf", "pretrain.mfm", "'mfm', 'supervised'"),
         ("evaluate.crop", 64, "evaluate", "crop <= resize"),
         ("seeds", [1, 1], "seeds", "different whole numbers"),
         ("seeds", [-1], "seeds", "from 0"),
@@ -228,6 +235,14 @@ def test_a_typo_in_an_arm_is_told_as_nothing_else():
     message = complaint(changed("initialisations.new", {"pretrian": "mfm"}))
     assert "unknown key 'initialisations.new.pretrian'" in message
     assert "should be 'scratch'" not in message
+    assert not INTERNAL.search(message), message
+
+
+def test_an_unknown_task_is_told_with_the_known_ones():
+    message = complaint(changed("pretrain.mfm.task", "mmf"))
+    assert re.search(r"pretrain\.mfm(\.task)?:", message), message
+    for word in ("'mmf'", "'mfm'", "'supervised'"):
+        assert word in message
     assert not INTERNAL.search(message), message
 
 
@@ -400,6 +415,15 @@ def test_a_new_seed_changes_no_existing_run():
         assert workflow.resolve(ours, "finetune", **wildcards) == workflow.resolve(
             more, "finetune", **wildcards
         )
+
+
+def test_runs_of_one_arm_differ_in_their_seed_alone():
+    runs = [
+        json.loads(config.dumps(workflow.resolve(experiment(), "finetune", init="mfm", seed=seed)))
+        for seed in ("0", "1")
+    ]
+    assert config.differing_keys(*runs) == ["seed"]
+    assert [run["seed"] for run in runs] == [0, 1]
 
 
 def test_arms_of_one_seed_differ_in_nothing_but_their_source():

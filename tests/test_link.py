@@ -242,6 +242,11 @@ def test_an_unreadable_image_is_named(root, folder, split, name, write):
     assert not (folder / "manifest.parquet").exists()
 
 
+def test_an_empty_file_is_told_as_such(root, folder):
+    (root / "train/dog/bad.jpg").touch()
+    assert "train/dog/bad.jpg (zero bytes)" in complaint(root, folder)
+
+
 def test_many_unreadable_images_are_counted(root, folder):
     for number in range(8):
         (root / f"train/cat/bad{number}.jpg").write_bytes(b"")
@@ -324,6 +329,7 @@ def test_a_killed_export_is_not_taken_for_whole(folder, monkeypatch):
         export(target)
         for path in list((target / "train").rglob("*.png"))[5:]:
             path.unlink()
+        draw_image(target / "train/checks/other.png")
         raise KeyboardInterrupt
 
     export = generated.export

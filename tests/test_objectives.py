@@ -302,6 +302,20 @@ def test_autocast_changes_nothing_but_the_prediction(recipe, keep):
 
 
 @recipes
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_the_loss_has_the_dtype_of_the_images(recipe, dtype):
+    images, prediction = draw(recipe, 9, 8, dtype=torch.float32)
+    task = MaskedFrequencyModeling(recipe=recipe, radius=2.3)
+    keep_low = torch.tensor([True, False, False])
+    given = prediction.to(dtype)
+    expected, expected_gradient = loss_and_gradient(task, given.float(), images, keep_low)
+    loss, gradient = loss_and_gradient(task, given, images, keep_low)
+    assert loss.dtype == torch.float32
+    assert torch.equal(loss, expected)
+    assert torch.equal(gradient, expected_gradient.to(dtype))
+
+
+@recipes
 def test_training_after_inference_mode(recipe):
     # a size nothing else asks for: cached masks are born inside inference mode
     images, prediction = draw(recipe, 10, 14, dtype=torch.float32)

@@ -178,8 +178,20 @@ def test_micro_batches_add_up_to_the_step(loss, mix, cuts):
     torch.testing.assert_close(model[1].weight.grad, gradient, rtol=1e-4, atol=1e-6)
 
 
-def test_the_loss_is_float32_under_autocast():
-    objective = SupervisedObjective(training(loss="bce"), classes=CLASSES, seed=0)
+@losses
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_logits_are_compared_in_float32(loss, dtype):
+    objective = SupervisedObjective(training(loss=loss, smoothing=0.1), classes=CLASSES, seed=0)
+    model, batch = linear_model(), draw()
+    rounded = objective(lambda images: model(images).to(dtype), batch, step())
+    expected = objective(lambda images: model(images).to(dtype).float(), batch, step())
+    assert rounded.dtype == torch.float32
+    assert torch.equal(rounded, expected)
+
+
+@losses
+def test_the_loss_is_float32_under_autocast(loss):
+    objective = SupervisedObjective(training(loss=loss), classes=CLASSES, seed=0)
     with torch.autocast("cpu", torch.bfloat16):
-        loss = objective(linear_model(), draw(), step())
-    assert loss.dtype == torch.float32
+        value = objective(linear_model(), draw(), step())
+    assert value.dtype == torch.float32
