@@ -29,20 +29,23 @@ def disc(height: int, width: int, radius: float, device: torch.device) -> Tensor
     equation 4; strict in both released codes). The disc is symmetric, so filtering a real image
     with it gives a real image.
     """
-    rows = signed_frequencies(height)[:, None]
-    columns = torch.arange(width // 2 + 1)[None, :]
-    inside: Tensor = ((rows**2 + columns**2).double() < float(radius) ** 2).to(device)
+    # The cached mask outlives an inference_mode that it may be asked for in.
+    with torch.inference_mode(False):
+        rows = signed_frequencies(height)[:, None]
+        columns = torch.arange(width // 2 + 1)[None, :]
+        inside: Tensor = ((rows**2 + columns**2).double() < float(radius) ** 2).to(device)
     return inside
 
 
 @functools.lru_cache(maxsize=32)
 def multiplicity(width: int, device: torch.device, dtype: torch.dtype) -> Tensor:
     """How often each column of the half spectrum stands in the full one: [W // 2 + 1], 1 or 2."""
-    weights = torch.full((width // 2 + 1,), 2.0)
-    weights[0] = 1.0
-    if width % 2 == 0:
-        weights[-1] = 1.0
-    return weights.to(device=device, dtype=dtype)
+    with torch.inference_mode(False):
+        weights = torch.full((width // 2 + 1,), 2.0)
+        weights[0] = 1.0
+        if width % 2 == 0:
+            weights[-1] = 1.0
+        return weights.to(device=device, dtype=dtype)
 
 
 def half_spectrum(images: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ device.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
@@ -58,12 +59,35 @@ def decode(images: Images, position: int) -> Image.Image:
     path = images.path(position)
     try:
         with Image.open(path) as image:
+            size = int(images.widths[position]), int(images.heights[position])
+            if image.size != size:
+                raise UserError(
+                    f"{path} was {size[0]}x{size[1]} pixels when the dataset was linked and is "
+                    f"{image.width}x{image.height} now; run with --forcerun link_dataset"
+                )
             return image.convert("RGB")
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise UserError(f"unreadable image {path}: {error}; repair or remove it") from None
 
 
-class TrainBatches(Dataset[Batch]):
+class _Batches(Dataset[Batch | UserError], ABC):
+    """Micro-batches by request.
+
+    An error is returned and not raised: torch would wrap it in a worker's traceback.
+    """
+
+    def __getitem__(self, request: Request) -> Batch | UserError:
+        try:
+            return self.batch(request)
+        except UserError as error:
+            return error
+
+    @abstractmethod
+    def batch(self, request: Request) -> Batch:
+        """The requested micro-batch; raises UserError for an unreadable image."""
+
+
+class TrainBatches(_Batches):
     """Micro-batches of randomly cropped, flipped and augmented training images."""
 
     def __init__(
@@ -85,7 +109,8 @@ class TrainBatches(Dataset[Batch]):
             else None
         )
 
-    def __getitem__(self, request: Request) -> Batch:
+    def batch(self, request: Request) -> Batch:
+        """The requested images, cropped to [n, 3, size, size]."""
         epoch, positions = request
         rows = self._images.rows[positions]
         crops = plan_crops(
@@ -111,7 +136,7 @@ class TrainBatches(Dataset[Batch]):
         return _batch(pixels, self._images, positions)
 
 
-class EvalBatches(Dataset[Batch]):
+class EvalBatches(_Batches):
     """Whole images: short side resized, centre cropped."""
 
     def __init__(self, images: Images, *, resize: int, crop: int, interpolation: str) -> None:
@@ -120,7 +145,8 @@ class EvalBatches(Dataset[Batch]):
         self._crop = crop
         self._interpolation = interpolation
 
-    def __getitem__(self, request: Request) -> Batch:
+    def batch(self, request: Request) -> Batch:
+        """The requested images, cropped to [n, 3, crop, crop]."""
         _, positions = request
         pixels = np.empty((len(positions), self._crop, self._crop, 3), np.uint8)
         for i, position in enumerate(positions):
@@ -162,7 +188,7 @@ class Loader:
     Workers only speed it up: everything random is a function of (seed, epoch, image).
     """
 
-    def __init__(self, batches: Dataset[Batch], *, workers: int, device: torch.device) -> None:
+    def __init__(self, batches: _Batches, *, workers: int, device: torch.device) -> None:
         self._requests = _Requests()
         self._loader = DataLoader(
             batches,
@@ -177,7 +203,10 @@ class Loader:
     def read(self, requests: Callable[[], Iterable[Request]]) -> Iterator[Batch]:
         """One pass over the given requests."""
         self._requests.set(requests)
-        return iter(self._loader)
+        for batch in self._loader:
+            if isinstance(batch, UserError):
+                raise batch
+            yield batch
 
     def train(self, plan: Plan, epoch: int, first_step: int) -> Iterator[tuple[Step, list[Batch]]]:
         """Steps of an epoch with this rank's micro-batches."""

@@ -42,8 +42,9 @@ class Plan:
                 f"batch is {self.batch}, but there are only {self.images} training images; "
                 "lower batch"
             )
-        if self.batch % self.world:
-            raise UserError(f"batch {self.batch} does not divide by {self.world} ranks")
+        if self.batch % (self.world * (2 if self.pairs else 1)):
+            even = " into even shares, which mixup and cutmix need" if self.pairs else ""
+            raise UserError(f"batch {self.batch} does not divide by {self.world} ranks{even}")
 
     @property
     def steps_per_epoch(self) -> int:

@@ -30,9 +30,9 @@ def draw(run: config.PretrainRun, *, manifest_path: Path, checkpoint: Path, figu
     # Evenly spread over the manifest, which is sorted by class.
     chosen = np.linspace(0, len(images) - 1, min(training.reconstructions, len(images)))
     size = crop_size(run)
-    batch = EvalBatches(images, resize=size, crop=size, interpolation="bilinear")[
+    batch = EvalBatches(images, resize=size, crop=size, interpolation="bilinear").batch(
         (0, np.unique(chosen.astype(np.int64)))
-    ]
+    )
     pixels = to_float(batch.images)
     columns: list[tuple[str, Tensor]] = [("image", pixels)]
     with torch.inference_mode():
