@@ -11,6 +11,7 @@ import hashlib
 import shutil
 import subprocess
 import tempfile
+import zlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -59,7 +60,7 @@ def read(folder: Path) -> Contents:
             contents[name] = gzip.decompress((folder / name).read_bytes())
         except FileNotFoundError:
             raise UserError(f"{folder} has no {name}") from None
-        except (OSError, EOFError) as error:
+        except (OSError, EOFError, zlib.error) as error:
             raise UserError(f"{folder / name} is damaged: {error}") from None
         found = hashlib.md5(contents[name], usedforsecurity=False).hexdigest()
         if found != md5:
@@ -109,6 +110,8 @@ def _from_apt(downloads: Path) -> Contents:
     for tool in ("apt-get", "dpkg-deb"):
         if shutil.which(tool) is None:
             raise UserError(f"no {tool} on this machine")
+    # The tools run in a folder of their own, where a relative path would mean another place.
+    downloads = downloads.resolve()
     downloads.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=downloads) as name:
         folder = Path(name)
