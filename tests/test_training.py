@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import safetensors.torch
 import torch
@@ -265,7 +266,8 @@ def test_a_checkpoint_that_does_not_fit_ends_in_one_line(tmp_path, dataset, chil
     assert done.returncode == 2, done.stderr
     assert "free some space" in done.stderr
     assert done.stderr.count("\n") == 1, done.stderr
-    assert not list((run / "rolling").iterdir()), "no torn file is left"
+    left = {path.name for path in (run / "rolling").iterdir()}
+    assert left == {"metrics.csv"}, "no torn file is left"
     train(run, dataset, child_environment)
 
 
@@ -283,6 +285,34 @@ def test_a_loss_that_is_not_finite_ends_the_run(tmp_path, dataset, child_environ
     assert done.returncode == 2
     assert "step" in done.stderr
     assert ".png" in done.stderr
+
+
+def test_evaluation_on_two_ranks_counts_every_image_once(tmp_path, dataset, child_environment):
+    run = tmp_path / "run"
+    path = write_config(run, stage="finetune", epochs=1)
+    train(run, dataset, child_environment, stage="finetune")
+    resolved = config.parse(config.FinetuneRun, json.loads(path.read_text()), where="test")
+    stage = config.EvaluateRun(
+        dataset=resolved.dataset,
+        model=resolved.model,
+        mean=resolved.training.mean,
+        std=resolved.training.std,
+        evaluation=config.Evaluation(batch=10),  # 48 images: neither rank's last batch is full
+    )
+    (tmp_path / "evaluate.json").write_text(config.dumps(stage))
+    launch = ["-m", "mfm.launch", "--standalone", "--nproc-per-node", "2"]
+    found = []
+    for name, words in (("alone", []), ("two", launch)):
+        command = [sys.executable, *words, "-m", "mfm.evaluate"]
+        command += ["--config", str(tmp_path / "evaluate.json"), "--manifest", str(dataset)]
+        command += ["--weights", str(run / "model.safetensors")]
+        command += ["--csv", str(tmp_path / f"{name}.csv")]
+        command += ["--predictions", str(tmp_path / f"{name}.parquet")]
+        subprocess.run(command, env=child_environment, check=True)
+        found.append(pd.read_parquet(tmp_path / f"{name}.parquet"))
+    pd.testing.assert_frame_equal(*found)
+    assert found[0]["path"].nunique() == len(found[0]) == 48
+    assert (tmp_path / "alone.csv").read_text() == (tmp_path / "two.csv").read_text()
 
 
 def test_metadata_says_what_made_the_weights(tmp_path, dataset, child_environment):

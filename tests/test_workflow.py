@@ -200,7 +200,15 @@ def test_a_wrong_configuration_ends_in_one_line_before_any_job(tmp_path, setting
     assert not (tmp_path / "results").exists()
 
 
-def photographs(root: Path, extra_val_class=False) -> Path:
+def test_finished_runs_are_not_overwritten_by_another_dataset(finished):
+    images = photographs(finished / "other")
+    settings = (f"dataset={{name: other, source: {images}}}",)
+    done = snakemake(finished, "--dry-run", config=settings, check=False)
+    assert done.returncode != 0
+    assert "set results to another folder" in done.stderr
+
+
+def photographs(root: Path) -> Path:
     for split, count in (("train", 6), ("val", 3)):
         for label, name in enumerate(("cats", "dogs")):
             folder = root / split / name
@@ -209,8 +217,6 @@ def photographs(root: Path, extra_val_class=False) -> Path:
                 colour = (40 * number, 200 * label, 90)
                 image = Image.new("RGB", (50 + number, 64), colour)
                 image.save(folder / f"{number}.jpg")
-    if extra_val_class:
-        shutil.copytree(root / "val/cats", root / "val/birds")
     return root
 
 

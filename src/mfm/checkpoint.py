@@ -11,6 +11,7 @@ import hashlib
 import pickle
 import shutil
 import sys
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,7 +24,7 @@ from mfm.atomic import replacing
 from mfm.errors import UserError, one_line
 
 State = dict[str, Any]
-_FOLDER = "rolling"
+FOLDER = "rolling"
 
 
 def load_pickle(path: Path) -> Any:
@@ -33,13 +34,23 @@ def load_pickle(path: Path) -> Any:
     """
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:
+    except pickle.UnpicklingError as error:
+        if not _looks_pickled(path):
+            raise UserError(
+                f"{path} is not a readable checkpoint: {one_line(error)[:200]}"
+            ) from None
         raise UserError(
             f"{path} is refused: it holds more than tensors and plain values, so loading it could "
             "run code; save its state_dict alone, or as safetensors, where you trust it"
         ) from None
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
+    except Exception as error:  # damaged bytes make the unpickler fail in any way at all
         raise UserError(f"{path} is not a readable checkpoint: {one_line(error)[:200]}") from None
+
+
+def _looks_pickled(path: Path) -> bool:
+    """Whether a file is what torch.save writes, today (zip) or before 1.6 (a plain pickle)."""
+    with open(path, "rb") as file:
+        return file.read(1) == b"\x80" or zipfile.is_zipfile(path)
 
 
 def save_state(state: State, path: Path) -> None:
@@ -73,20 +84,21 @@ def explaining_full_disk(path: Path) -> Iterator[None]:
 
 def save_rolling(state: State, run: Path, *, epoch: int, step: int, keep: int) -> Path:
     """Add a rolling checkpoint and prune to the newest `keep`."""
-    folder = run / _FOLDER
+    folder = run / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     unnamed = folder / "unnamed.pt"
     save_state(state, unnamed)
     path = folder / f"epoch{epoch:05d}-step{step:08d}-{_checksum(unnamed)}.pt"
     unnamed.rename(path)
-    for old in rolling(run)[keep:]:
+    # The new one always stays: after damaged ones it may not be the newest by name.
+    for old in [other for other in rolling(run) if other != path][keep - 1 :]:
         old.unlink()
     return path
 
 
 def rolling(run: Path) -> list[Path]:
     """Rolling checkpoints of a run, newest first."""
-    return sorted((run / _FOLDER).glob("epoch*-step*-*.pt"), reverse=True)
+    return sorted((run / FOLDER).glob("epoch*-step*-*.pt"), reverse=True)
 
 
 def load_rolling(run: Path) -> State | None:
@@ -102,7 +114,7 @@ def load_rolling(run: Path) -> State | None:
         print(f"mfm: checkpoint {path} is damaged, trying the one before", file=sys.stderr)
     if paths:
         raise UserError(
-            f"all checkpoints in {run / _FOLDER} are damaged; remove that folder to train from "
+            f"all checkpoints in {run / FOLDER} are damaged; remove that folder to train from "
             "the start"
         )
     return None
@@ -110,7 +122,7 @@ def load_rolling(run: Path) -> State | None:
 
 def remove_rolling(run: Path) -> None:
     """Remove them all, after the final files are in place."""
-    shutil.rmtree(run / _FOLDER, ignore_errors=True)
+    shutil.rmtree(run / FOLDER, ignore_errors=True)
 
 
 def _checksum(path: Path) -> str:

@@ -7,23 +7,25 @@ cannot change the job's result, and a change elsewhere does not rerun the job.
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar, get_args
+from typing import Annotated, Literal, Self, TypeVar
 
 import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
     ConfigDict,
+    Discriminator,
     Field,
+    Tag,
     ValidationError,
     field_validator,
     model_validator,
 )
 
+from mfm.config_errors import UniqueKeyLoader, explain, nearest
 from mfm.errors import UserError
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -38,14 +40,18 @@ def _safe_name(name: str) -> str:
 
 
 Name = Annotated[str, AfterValidator(_safe_name)]
+Positive = Annotated[float, Field(gt=0)]
 Triple = tuple[float, float, float]
+PositiveTriple = tuple[Positive, Positive, Positive]
 Range = tuple[float, float]
 
 
 class Section(BaseModel):
     """A section of the configuration: unknown keys are errors, values never change later."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False
+    )
 
 
 class Dataset(Section):
@@ -211,7 +217,9 @@ class Supervision(Training):
     cutmix: float = Field(0.0, ge=0, description="Alpha of cutmix; 0 is off. With both, half each.")
     randaugment: RandAugment | None = Field(None, description="RandAugment; null is off.")
     mean: Triple = Field(IMAGENET_MEAN, description="Mean subtracted from images in [0, 1].")
-    std: Triple = Field(IMAGENET_STD, description="Standard deviation images are divided by.")
+    std: PositiveTriple = Field(
+        IMAGENET_STD, description="Standard deviation images are divided by."
+    )
 
     @model_validator(mode="after")
     def _pairs(self) -> Self:
@@ -281,6 +289,9 @@ class Evaluation(Section):
         return self
 
 
+ARMS = "give 'scratch', or exactly one of 'pretrain: NAME', 'weights: FILE'"
+
+
 class Initialisation(Section):
     """Where an arm's weights come from: give exactly one of the two."""
 
@@ -294,11 +305,21 @@ class Initialisation(Section):
     @model_validator(mode="after")
     def _one(self) -> Self:
         if (self.pretrain is None) == (self.weights is None):
-            raise ValueError("give 'scratch', or exactly one of 'pretrain: NAME', 'weights: FILE'")
+            raise ValueError(ARMS)
         return self
 
 
-Arm = Literal["scratch"] | Initialisation
+def _kind_of_arm(value: object) -> str | None:
+    if isinstance(value, dict | Initialisation):
+        return "initialisation"
+    return "scratch" if value == "scratch" else None
+
+
+Arm = Annotated[
+    Annotated[Literal["scratch"], Tag("scratch")]
+    | Annotated[Initialisation, Tag("initialisation")],
+    Discriminator(_kind_of_arm, custom_error_type="arm", custom_error_message=ARMS),
+]
 
 
 class Experiment(Section):
@@ -352,7 +373,7 @@ class Experiment(Section):
 class PretrainRun(Section):
     """Everything that determines one pretraining."""
 
-    stage: Literal["pretrain"] = "pretrain"
+    stage: Literal["pretrain"] = Field("pretrain", description="Stage of the job.")
     name: Name = Field(description="Name of the pretraining.")
     dataset: Dataset = Field(description="Images.")
     model: Model = Field(description="Network.")
@@ -362,7 +383,7 @@ class PretrainRun(Section):
 class FinetuneRun(Section):
     """Everything that determines one finetuning, besides the files it reads."""
 
-    stage: Literal["finetune"] = "finetune"
+    stage: Literal["finetune"] = Field("finetune", description="Stage of the job.")
     init: Name = Field(description="Name of the arm.")
     source: Arm = Field(description="Where its weights come from.")
     seed: int = Field(ge=0, description="Seed of subset, order, augmentation and new layers.")
@@ -374,11 +395,11 @@ class FinetuneRun(Section):
 class EvaluateRun(Section):
     """Everything that determines one evaluation, besides the weights it reads."""
 
-    stage: Literal["evaluate"] = "evaluate"
+    stage: Literal["evaluate"] = Field("evaluate", description="Stage of the job.")
     dataset: Dataset = Field(description="Images.")
     model: Model = Field(description="Network.")
     mean: Triple = Field(description="Normalisation of the finetuning.")
-    std: Triple = Field(description="Normalisation of the finetuning.")
+    std: PositiveTriple = Field(description="Normalisation of the finetuning.")
     evaluation: Evaluation = Field(description="Evaluation.")
 
 
@@ -394,25 +415,26 @@ def parse(model: type[SectionT], values: object, *, where: str) -> SectionT:
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        problems = [_explain(model, values, dict(problem)) for problem in error.errors()]
+        problems = [explain(model, dict(problem)) for problem in error.errors()]
         raise UserError(f"{where}: " + "; ".join(problems)) from None
 
 
 def load_json(model: type[SectionT], path: Path) -> SectionT:
     """Read a stage's resolved sub-config, as the workflow wrote it."""
     try:
-        return parse(model, json.loads(path.read_text()), where=str(path))
-    except (OSError, json.JSONDecodeError) as error:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
         raise UserError(f"{path} is not a readable configuration: {error}") from None
+    return parse(model, values, where=str(path))
 
 
 def load_yaml(path: Path) -> Experiment:
     """Read and check an experiment's YAML file."""
     try:
-        values = yaml.safe_load(path.read_text())
-    except (OSError, yaml.YAMLError) as error:
+        values = yaml.load(path.read_text(encoding="utf-8"), Loader=UniqueKeyLoader)
+    except (OSError, ValueError, yaml.YAMLError) as error:
         raise UserError(f"{path} is not a readable configuration: {error}") from None
-    return parse(Experiment, values or {}, where=str(path))
+    return parse(Experiment, {} if values is None else values, where=str(path))
 
 
 def dumps(section: Section) -> str:
@@ -455,64 +477,3 @@ def default_radius(size: int) -> float:
 def default_low_pass(*, recipe: str, backbone: str) -> float:
     """Share of low-pass images: 0.5, and 0.3 for ResNets in the paper's released configs."""
     return 0.3 if recipe == "paper" and "resnet" in backbone else 0.5
-
-
-def nearest(word: str, known: list[str]) -> str:
-    """A hint at the known word closest to `word`, or at all of them."""
-    match = difflib.get_close_matches(word, known, n=1, cutoff=0.4)
-    return f" (did you mean '{match[0]}'?)" if match else f" (known: {', '.join(known)})"
-
-
-def _explain(model: type[Section], values: object, problem: dict[str, Any]) -> str:
-    location: tuple[str | int, ...] = tuple(problem["loc"])
-    if problem["type"] == "extra_forbidden":
-        known = _valid_keys(model, values, location[:-1])
-        return f"unknown key '{_dotted(values, location)}'{nearest(str(location[-1]), known)}"
-    message = str(problem["msg"]).removeprefix("Value error, ")
-    key = _dotted(values, location)
-    given = problem.get("input")
-    shown = f", not {given!r}" if isinstance(given, str | int | float | bool) else ""
-    return f"{key}: {message}{shown}" if key else message
-
-
-def _dotted(values: object, location: tuple[str | int, ...]) -> str:
-    """The location without pydantic's own union tags, which are no keys of the user's file."""
-    words: list[str] = []
-    for position, part in enumerate(location):
-        last = position == len(location) - 1
-        if isinstance(values, dict):
-            if part in values or last:
-                words.append(str(part))
-                values = values.get(part)
-        elif isinstance(values, list) and isinstance(part, int):
-            words.append(str(part))
-            values = values[part] if part < len(values) else None
-    return ".".join(words)
-
-
-def _valid_keys(model: type[Section], values: object, location: tuple[str | int, ...]) -> list[str]:
-    """Valid keys of the section at `location`."""
-    candidates: list[Any] = [model]
-    for part in location:
-        following: list[Any] = []
-        for candidate in candidates:
-            if isinstance(candidate, type) and issubclass(candidate, Section):
-                if part in candidate.model_fields:
-                    following.append(candidate.model_fields[str(part)].annotation)
-            else:
-                following.append(candidate)
-        candidates = [leaf for each in following for leaf in _sections(each)]
-        tagged = [
-            leaf
-            for leaf in candidates
-            if "task" in leaf.model_fields
-            and part in get_args(leaf.model_fields["task"].annotation)
-        ]
-        candidates = tagged or candidates
-    return sorted({key for each in candidates for key in each.model_fields})
-
-
-def _sections(annotation: Any) -> list[type[Section]]:
-    if isinstance(annotation, type) and issubclass(annotation, Section):
-        return [annotation]
-    return [leaf for each in get_args(annotation) for leaf in _sections(each)]

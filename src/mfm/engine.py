@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 import math
 import resource
-import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,15 +16,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from tqdm import tqdm
 
 from mfm import checkpoint, config, optim, precision
+from mfm.atomic import replacing
 from mfm.data.loader import Batch, Loader
 from mfm.data.manifest import Images
 from mfm.data.plan import Plan, Step
 from mfm.distributed import Process, barrier, sum_over_ranks
 from mfm.draws import Stream, hashes
 from mfm.errors import UserError
+from mfm.progress import Progress
 from mfm.version import code_version
 
 
@@ -116,7 +117,13 @@ def train(
         model.train()
         started = time.perf_counter()
         total = torch.zeros((), dtype=torch.float64, device=device)
-        bar = _progress(process, training, plan, epoch)
+        progress = Progress(
+            shown=process.is_main,
+            epoch=epoch,
+            epochs=training.epochs,
+            steps=plan.steps_per_epoch,
+            batch=plan.batch,
+        )
         for step, batches in loader.train(plan, epoch, 0):
             rate = optim.rate(
                 training, epoch=epoch, step=step.number, steps_per_epoch=plan.steps_per_epoch
@@ -133,6 +140,7 @@ def train(
                     # DistributedDataParallel averages over ranks; the loss is a part of a sum.
                     scaler.scale(loss * process.world).backward()  # type: ignore[no-untyped-call]
                 step_loss += loss.detach()
+            # fp16's scaler skips steps whose gradients overflow; a loss has to be finite anyway.
             _check_finite(step_loss, step, images, operation.run)
             if training.clip is not None:
                 scaler.unscale_(optimizer)
@@ -141,11 +149,14 @@ def train(
             scaler.update()
             optimizer.zero_grad(set_to_none=True)
             total += step_loss
-            bar.update(plan.batch)
-        bar.close()
+            progress.step(step_loss, rate)
+        progress.close()
 
         rows.append(_epoch_row(total, rate, epoch, plan, started, process))
         _log(process, _describe(rows[-1], training.epochs))
+        if process.is_main:
+            # To look at while the run goes on; the final one is written from the checkpoint's rows.
+            write_metrics(rows, operation.run / checkpoint.FOLDER / "metrics.csv")
         done = epoch + 1
         if process.is_main and (done % operation.checkpoint_epochs == 0 or done == training.epochs):
             checkpoint.save_rolling(
@@ -173,8 +184,16 @@ def full_state(
         "model": model.state_dict(),
         "optimizer": optimizer.state_dict(),
         "scaler": scaler.state_dict(),
-        "metrics": [vars(row) for row in rows],
+        "metrics": [asdict(row) for row in rows],
     }
+
+
+def write_metrics(rows: Sequence[EpochMetrics], path: Path) -> None:
+    """Write the per-epoch CSV atomically."""
+    with replacing(path) as temporary, open(temporary, "w", newline="") as file:
+        writer = csv.DictWriter(file, [field.name for field in fields(EpochMetrics)])
+        writer.writeheader()
+        writer.writerows(asdict(row) for row in rows)
 
 
 def finish(operation: Operation, write: Callable[[Path], None]) -> None:
@@ -240,17 +259,6 @@ def _describe(row: EpochMetrics, epochs: int) -> str:
         f"epoch {row.epoch}/{epochs}  loss {row.loss:.5f}  lr {row.lr:.3g}  "
         f"{row.images_per_second:.0f} images/s  {row.seconds:.1f} s  "
         f"{row.peak_memory_mb:.0f} MB  {left:.0f} s left"
-    )
-
-
-def _progress(process: Process, training: config.Training, plan: Plan, epoch: int) -> tqdm[Any]:
-    """A bar on a terminal; a log file gets plain lines instead, one an epoch."""
-    return tqdm(
-        total=plan.steps_per_epoch * plan.batch,
-        desc=f"epoch {epoch + 1}/{training.epochs}",
-        unit=" images",
-        leave=False,
-        disable=not (process.is_main and sys.stderr.isatty()),
     )
 
 

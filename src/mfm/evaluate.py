@@ -26,7 +26,7 @@ from mfm.data.loader import EvalBatches, Loader, to_float
 from mfm.data.manifest import Images
 from mfm.distributed import Process, gather_objects, process_group
 from mfm.draws import Floats, Ints
-from mfm.errors import exits_on_user_error
+from mfm.errors import UserError, exits_on_user_error
 from mfm.models import create_backbone, load_weights
 from mfm.supervision import normalise
 
@@ -109,12 +109,17 @@ def predict(
             batch = on_host.to(process.device)
             pixels = normalise(to_float(batch.images), mean=run.mean, std=run.std)
             logits = model(pixels).double()
+            if not logits.isfinite().all():
+                raise UserError("the model's outputs are not finite numbers: its weights are bad")
             of_label = logits.gather(1, batch.labels[:, None])
+            # Equal scores rank in the order of the classes, as argmax breaks ties.
+            before = torch.arange(logits.shape[1], device=logits.device) < batch.labels[:, None]
+            above = (logits > of_label) | ((logits == of_label) & before)
             result = {
                 "labels": batch.labels,
                 "predictions": logits.argmax(dim=1),
                 "probabilities": logits.softmax(dim=1).gather(1, batch.labels[:, None])[:, 0],
-                "ranks": (logits > of_label).sum(dim=1),
+                "ranks": above.sum(dim=1),
                 "losses": F.cross_entropy(logits, batch.labels, reduction="none"),
             }
             parts.append({k: v[: len(chunk)].cpu().numpy() for k, v in result.items()})

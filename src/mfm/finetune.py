@@ -103,7 +103,7 @@ def finetune(
     if process.is_main:
 
         def write(last_checkpoint: Path) -> None:
-            stage.write_metrics(rows, operation.run / "metrics.csv")
+            engine.write_metrics(rows, operation.run / "metrics.csv")
             atomic.write_text(
                 operation.run / "subset.txt", "".join(f"{path}\n" for path in images.paths)
             )

@@ -10,6 +10,7 @@ becomes its own, and a worker's own error line is not followed by the launcher's
 from __future__ import annotations
 
 import logging
+import os
 import sys
 
 from torch.distributed import run
@@ -19,10 +20,21 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from mfm.errors import USER_ERROR_EXIT
 from mfm.lifetime import end_with_parent
 
+# The C library's allocator gives a large block back to the system when it is freed, and the next
+# step asks for it again, page by page. Keeping it made a CPU training step of ResNet-18 at 32 px
+# 5 to 25% faster (batch 50 to 128, one thread). It reads these when a process starts.
+_KEEP_MEMORY = {
+    "MALLOC_MMAP_THRESHOLD_": str(32 * 2**20),  # the largest it accepts
+    "MALLOC_TRIM_THRESHOLD_": str(8 * 2**30),
+    "MALLOC_TOP_PAD_": str(256 * 2**20),
+}
+
 
 def main() -> None:
     """Command line: see the module's docstring."""
     end_with_parent()
+    for name, value in _KEEP_MEMORY.items():
+        os.environ.setdefault(name, value)
     # Its report of a failed worker repeats, over dozens of lines, what the worker has printed.
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
     try:

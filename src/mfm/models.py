@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from mfm import checkpoint, config
 from mfm.atomic import replacing
+from mfm.config_errors import nearest
 from mfm.errors import UserError
 
 # What other code puts around a backbone's parameter names: DistributedDataParallel, and the
@@ -40,7 +41,7 @@ def create_backbone(settings: config.Model, *, classes: int) -> nn.Module:
         # upstream) at one.
         options["zero_init_last"] = False
     if settings.backbone not in timm.list_models():
-        near = config.nearest(settings.backbone, timm.list_models())
+        near = nearest(settings.backbone, timm.list_models())
         raise UserError(f"model.backbone: timm has no model '{settings.backbone}'{near}")
     try:
         backbone: nn.Module = timm.create_model(settings.backbone, **options)
@@ -69,7 +70,7 @@ class ReconstructionModel(nn.Module):
     def __init__(self, backbone: nn.Module, *, out_channels: int) -> None:
         super().__init__()
         self.backbone = backbone
-        features = int(backbone.num_features)  # type: ignore[arg-type]
+        features = int(backbone.feature_info[-1]["num_chs"])  # type: ignore[index]
         scale = stride(backbone)
         self.head = nn.Sequential(
             nn.Conv2d(features, out_channels * scale**2, kernel_size=1), nn.PixelShuffle(scale)
@@ -145,10 +146,13 @@ def _torchvision_enum(source: str) -> torchvision.models.WeightsEnum:
 def _torchvision_weights(source: str) -> dict[str, Tensor]:
     check_weights(source)
     weights = _torchvision_enum(source)
+    cache = Path(torch.hub.get_dir()) / "checkpoints"
+    file = cache / Path(weights.url).name
+    if file.exists():
+        return _state_dict(checkpoint.load_pickle(file), file)
     try:
-        return dict(weights.get_state_dict(progress=False, check_hash=True))
+        return dict(weights.get_state_dict(progress=False, check_hash=True, weights_only=True))
     except (OSError, RuntimeError) as error:
-        cache = Path(torch.hub.get_dir()) / "checkpoints"
         raise UserError(
             f"weights {source} could not be downloaded ({error}); fetch {weights.url} elsewhere "
             f"and put the file into {cache}"
@@ -197,6 +201,17 @@ def load_backbone(model: nn.Module, tensors: Mapping[str, Tensor], *, source: st
             f"weights {source} are of another model: {len(wanted) - len(missing)} of {len(wanted)} "
             f"backbone tensors match ({why}); give the weights of this backbone or change "
             "model.backbone"
+        )
+    own = {name for name, _ in model.named_children()}
+    more = [
+        name
+        for name in found
+        if name not in wanted and name.split(".")[0] in own and not name.startswith(_CLASSIFIER)
+    ]
+    if more:
+        raise UserError(
+            f"weights {source} are of another model, a larger one: {len(more)} tensors such as "
+            f"{more[0]} have no place in this backbone; change model.backbone"
         )
     model.load_state_dict(matched, strict=False)
     return LoadReport(

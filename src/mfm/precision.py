@@ -18,7 +18,7 @@ def resolve(precision: str, device: torch.device) -> str:
     """
     if precision == "auto":
         if device.type == "cuda":
-            return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+            return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
         native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
         return "bf16" if native else "fp32"
     if precision == "fp16" and device.type == "cpu":

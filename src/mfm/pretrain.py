@@ -165,7 +165,7 @@ def pretrain(
         assert isinstance(backbone, nn.Module)
 
         def write(last_checkpoint: Path) -> None:
-            stage.write_metrics(rows, operation.run / "metrics.csv")
+            engine.write_metrics(rows, operation.run / "metrics.csv")
             checkpoint.copy(last_checkpoint, operation.run / "checkpoint.pt")
             save_weights(
                 backbone,

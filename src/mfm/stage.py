@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import os
-from collections.abc import Sequence
-from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from mfm import config
-from mfm.atomic import replacing
-from mfm.engine import EpochMetrics, Operation
+from mfm.engine import Operation
 from mfm.lifetime import end_with_launcher, end_with_parent
 from mfm.version import code_version
 
@@ -61,11 +57,3 @@ def begin() -> None:
         end_with_launcher()
     else:
         end_with_parent()
-
-
-def write_metrics(rows: Sequence[EpochMetrics], path: Path) -> None:
-    """Write the per-epoch CSV atomically."""
-    with replacing(path) as temporary, open(temporary, "w", newline="") as file:
-        writer = csv.DictWriter(file, [field.name for field in fields(EpochMetrics)])
-        writer.writeheader()
-        writer.writerows(asdict(row) for row in rows)

@@ -18,11 +18,30 @@ def check(experiment: config.Experiment) -> None:
     Raises UserError for a dataset or weights that don't exist.
     """
     check_source(experiment.dataset)
+    _check_results(experiment)
     for name, init in experiment.initialisations.items():
         if isinstance(init, config.Initialisation) and init.weights is not None:
             path = Path(init.weights).expanduser()
             if config.is_path(init.weights) and not path.is_file():
                 raise UserError(f"initialisations.{name}.weights: there is no file {path}")
+
+
+def _check_results(experiment: config.Experiment) -> None:
+    """Refuse a results folder with finished runs on other images or of another network.
+
+    The workflow would run everything there again, over results that may have cost weeks.
+    """
+    path = Path(experiment.results) / "evaluate" / "config.json"
+    if not path.exists():
+        return
+    there = config.load_json(config.EvaluateRun, path)
+    ours = (experiment.dataset.name, experiment.model.backbone)
+    theirs = (there.dataset.name, there.model.backbone)
+    if ours != theirs:
+        raise UserError(
+            f"results: '{experiment.results}' holds {theirs[1]} on {theirs[0]}, and this is "
+            f"{ours[1]} on {ours[0]}: set results to another folder"
+        )
 
 
 def resolve(experiment: config.Experiment, stage: str, **wildcards: str) -> config.Section:

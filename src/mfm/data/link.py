@@ -23,18 +23,21 @@ from mfm.data import fashion_mnist, generated, manifest
 from mfm.data.sources import BUILT_IN, check_source
 from mfm.errors import UserError, exits_on_user_error
 
+_OWNER = "source.txt"
+
 
 def link(dataset: config.Dataset, folder: Path) -> None:
     """Make folder/train and folder/val, a manifest and a summary.
 
-    A built-in dataset is exported once. Links are replaced when the source changed; a real folder
+    A built-in dataset is exported once. A folder that holds another dataset is refused, and one
     that this did not make is never removed.
     """
     check_source(dataset)
     folder.mkdir(parents=True, exist_ok=True)
-    _claim(dataset, folder)
+    _check_owner(dataset, folder)
     if dataset.source == "fashion-mnist":
         _export_once(
+            dataset,
             folder,
             lambda target: fashion_mnist.export(
                 fashion_mnist.find_or_fetch(
@@ -44,12 +47,13 @@ def link(dataset: config.Dataset, folder: Path) -> None:
             ),
         )
     elif dataset.source == "generated":
-        _export_once(folder, generated.export)
+        _export_once(dataset, folder, generated.export)
     else:
         _link_folder(Path(dataset.source).expanduser().resolve(), folder)
     table = manifest.scan(folder, holdout_per_class=dataset.holdout_per_class)
     manifest.save(table, folder / "manifest.parquet")
     write_text(folder / "summary.json", json.dumps(summary(dataset, table), indent=2) + "\n")
+    write_text(folder / _OWNER, _source(dataset) + "\n")
 
 
 def summary(dataset: config.Dataset, table: pa.Table) -> dict[str, object]:
@@ -86,29 +90,43 @@ def _spread(column: pa.ChunkedArray) -> dict[str, float]:
     }
 
 
-def _claim(dataset: config.Dataset, folder: Path) -> None:
+def _source(dataset: config.Dataset) -> str:
+    if dataset.source in BUILT_IN:
+        return dataset.source
+    return str(Path(dataset.source).expanduser().resolve())
+
+
+def _check_owner(dataset: config.Dataset, folder: Path) -> None:
     """Refuse a folder that holds another dataset: one name, one source."""
-    marker = folder / "source.txt"
-    source = dataset.source
-    if source not in BUILT_IN:
-        source = str(Path(source).expanduser().resolve())
-    if marker.exists() and marker.read_text().strip() != source:
+    marker = folder / _OWNER
+    owner = marker.read_text().strip() if marker.exists() else None
+    if owner is not None and owner != _source(dataset):
         raise UserError(
-            f"{folder} holds the dataset from '{marker.read_text().strip()}', not from '{source}': "
-            "give dataset.name another value, or remove that folder"
+            f"{folder} holds the dataset from '{owner}', not from '{_source(dataset)}': give "
+            "dataset.name another value, or remove that folder"
         )
-    write_text(marker, source + "\n")
+    for split in ("train", "val"):
+        target = folder / split
+        if owner is None and target.is_dir() and not target.is_symlink():
+            raise UserError(
+                f"{target} is a folder that this workflow did not make: give dataset.name another "
+                "value, or move it away"
+            )
 
 
-def _export_once(folder: Path, export: Callable[[Path], None]) -> None:
+def _export_once(dataset: config.Dataset, folder: Path, export: Callable[[Path], None]) -> None:
     """Export to a temporary folder and rename, so that a killed export is never taken for whole."""
-    if all((folder / split).is_dir() for split in ("train", "val")):
+    marker = folder / _OWNER
+    if marker.exists() and all((folder / split).is_dir() for split in ("train", "val")):
         return
     temporary = folder / ".export"
     shutil.rmtree(temporary, ignore_errors=True)
     export(temporary)
+    write_text(marker, _source(dataset) + "\n")  # what is removed from here on is our own
     for split in ("train", "val"):
         target = folder / split
+        if target.is_symlink():
+            target.unlink()
         shutil.rmtree(target, ignore_errors=True)
         os.replace(temporary / split, target)
     temporary.rmdir()

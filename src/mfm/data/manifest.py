@@ -139,6 +139,14 @@ def _files(folder: Path) -> list[Path]:
             f"class folder {folder} has no images ({', '.join(EXTENSIONS)}); add some or remove it "
             "from train and val"
         )
+    for file in files:
+        try:
+            str(file).encode()
+        except UnicodeEncodeError:
+            raise UserError(
+                f"{os.fsencode(file).decode(errors='backslashreplace')}: the file's name is not "
+                "UTF-8; rename it"
+            ) from None
     return files
 
 
@@ -171,12 +179,17 @@ def _hold_out(table: pa.Table, per_class: int) -> pa.Table:
     split = np.array(table["split"].to_pylist(), dtype=object)
     labels = table["label"].to_numpy()
     train = np.flatnonzero(split == "train")
+    for label, count in zip(*np.unique(labels[train], return_counts=True), strict=True):
+        if count <= per_class:
+            name = table["class"][int(train[labels[train] == label][0])].as_py()
+            raise UserError(
+                f"dataset.holdout_per_class is {per_class}, but class {name} has {count} training "
+                "images and needs some to train on; lower it"
+            )
     chosen = per_class_positions(
         labels[train], per_class, seed=_HOLDOUT_SEED, stream=Stream.HOLDOUT
     )
     split[train[chosen]] = "holdout"
-    if not (split == "train").any():
-        raise UserError("dataset.holdout_per_class leaves no image to train on; lower it")
     return table.set_column(0, "split", pa.array(split.tolist()))
 
 
