@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import math
 import resource
 import time
 from collections.abc import Callable, Sequence
@@ -25,6 +24,7 @@ from mfm.data.plan import Plan, Step
 from mfm.distributed import Process, barrier, sum_over_ranks
 from mfm.draws import Stream, hashes
 from mfm.errors import UserError
+from mfm.finite import FiniteLoss
 from mfm.progress import Progress
 from mfm.version import code_version
 
@@ -113,6 +113,7 @@ def train(
         f"{device.type}, {torch.get_num_threads()} threads a rank",
     )
 
+    finite = FiniteLoss(images=images, run=operation.run, device=device)
     for epoch in range(len(rows), training.epochs):
         model.train()
         started = time.perf_counter()
@@ -141,7 +142,7 @@ def train(
                     scaler.scale(loss * process.world).backward()  # type: ignore[no-untyped-call]
                 step_loss += loss.detach()
             # fp16's scaler skips steps whose gradients overflow; a loss has to be finite anyway.
-            _check_finite(step_loss, step, images, operation.run)
+            finite.step(step_loss, step)
             if training.clip is not None:
                 scaler.unscale_(optimizer)
                 nn.utils.clip_grad_norm_(model.parameters(), training.clip)
@@ -151,6 +152,7 @@ def train(
             total += step_loss
             progress.step(step_loss, rate)
         progress.close()
+        finite.flush()
 
         rows.append(_epoch_row(total, rate, epoch, plan, started, process))
         _log(process, _describe(rows[-1], training.epochs))
@@ -217,19 +219,6 @@ def _seed_step(seed: int, step: Step, process: Process) -> None:
     index = np.array([step.number * 65536 + process.rank], np.int64)
     word = hashes(seed=seed, epoch=step.epoch, stream=Stream.STEP, indices=index)[0, 0]
     torch.manual_seed(int(word) >> 1)
-
-
-def _check_finite(step_loss: Tensor, step: Step, images: Images, run: Path) -> None:
-    if math.isfinite(step_loss.item()):
-        return
-    positions = np.concatenate(step.micro_batches)
-    names = ", ".join(str(images.path(int(position))) for position in positions[:4])
-    last = checkpoint.rolling(run)
-    raise UserError(
-        f"the loss is {step_loss.item()} at epoch {step.epoch + 1}, step {step.number + 1} (images "
-        f"{names}, ...); last good checkpoint: {last[0] if last else 'none yet'}; lower the "
-        "learning rate, set clip, or use fp32"
-    )
 
 
 def _epoch_row(

@@ -67,6 +67,14 @@ def get_ranks(stage):
     return get_count
 
 
+def get_pretrain_threads(wildcards):
+    """An equal share of the cores for each pretraining: side by side they are faster than in turn.
+
+    A finetuning has one thread by default, because there are many of them.
+    """
+    return max(1, workflow.cores // len(experiments.used_pretrainings(EXPERIMENT)))
+
+
 def get_result_rows(wildcards):
     """Every evaluation's row. A deleted one is evaluated again, and the table with it.
 

@@ -35,6 +35,7 @@ rule evaluate_run:
         "../envs/mfm.yaml"
     threads: 1
     resources:
+        gpu=1,
         workers=1,
     params:
         pretrain=get_pretrain_name,

@@ -36,6 +36,7 @@ rule finetune_run:
     threads: 1
     resources:
         ranks=get_ranks("finetune"),
+        gpu=get_ranks("finetune"),
         workers=1,
         checkpoint_epochs=1,
     params:

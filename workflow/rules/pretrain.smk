@@ -33,9 +33,10 @@ rule pretrain_run:
     priority: 10
     conda:
         "../envs/mfm.yaml"
-    threads: 1
+    threads: get_pretrain_threads
     resources:
         ranks=get_ranks("pretrain"),
+        gpu=get_ranks("pretrain"),
         workers=1,
         checkpoint_epochs=1,
     params:
