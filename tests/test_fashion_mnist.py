@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torchvision
 from PIL import Image
 
 from mfm import config
@@ -62,7 +63,7 @@ def bare(monkeypatch, tmp_path):
     monkeypatch.setattr(fashion_mnist, "_MD5", sums)
     # "/" / this is below tmp_path, and so is UNPACKED / this
     monkeypatch.setattr(fashion_mnist, "_DEBIAN_FOLDER", (tmp_path / "debian").relative_to("/"))
-    monkeypatch.setattr(fashion_mnist, "FashionMNIST", no_network)
+    monkeypatch.setattr(torchvision.datasets, "FashionMNIST", no_network)
     (tmp_path / "bin").mkdir()
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
 
@@ -159,7 +160,7 @@ def test_a_damaged_archive_is_named(tmp_path, damage):
 
 
 def test_a_configured_folder_that_is_wrong_is_not_passed_over(tmp_path, monkeypatch):
-    monkeypatch.setattr(fashion_mnist, "FashionMNIST", torchvision_download)
+    monkeypatch.setattr(torchvision.datasets, "FashionMNIST", torchvision_download)
     write_archives("/" / fashion_mnist._DEBIAN_FOLDER)
     assert str(tmp_path / "absent") in complaint(tmp_path, str(tmp_path / "absent"))
 
@@ -197,9 +198,9 @@ def test_the_installed_package_needs_no_download(tmp_path):
 
 
 def test_torchvision_downloads_once(tmp_path, monkeypatch):
-    monkeypatch.setattr(fashion_mnist, "FashionMNIST", torchvision_download)
+    monkeypatch.setattr(torchvision.datasets, "FashionMNIST", torchvision_download)
     assert find(tmp_path) == CONTENTS
-    monkeypatch.setattr(fashion_mnist, "FashionMNIST", no_network)
+    monkeypatch.setattr(torchvision.datasets, "FashionMNIST", no_network)
     assert find(tmp_path) == CONTENTS
 
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from PIL import Image
-from scipy.special import betaincinv
 from torch import Tensor
 from torchvision.transforms import v2
 from torchvision.transforms.v2.functional import InterpolationMode
@@ -151,6 +150,8 @@ def plan_mix(*, mixup: float, cutmix: float, seed: int, epoch: int, step: int) -
     )[0]
     use_cutmix = bool(cutmix) and (not mixup or draws[0] < 0.5)
     alpha = cutmix if use_cutmix else mixup
+    from scipy.special import betaincinv  # takes a while, and only mixing needs it
+
     share = float(betaincinv(alpha, alpha, draws[1]))
     if not use_cutmix:
         return Mix(share=share, box=None)

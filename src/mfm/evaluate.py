@@ -10,9 +10,9 @@ import argparse
 import csv
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
@@ -153,7 +153,9 @@ def result_row(
     found: Predictions, *, finetuned: Path, weights: dict[str, str], pretrain: str
 ) -> dict[str, object]:
     """One row of results.csv: accuracies in percent, times in seconds, of the finetuning."""
-    metrics = pd.read_csv(finetuned.parent / "metrics.csv")
+    with open(finetuned.parent / "metrics.csv", newline="") as file:
+        epochs = list(csv.DictReader(file))
+    speed = median(float(epoch["images_per_second"]) for epoch in epochs)
     return {
         "init": weights["init"],
         "pretrain": pretrain,
@@ -162,10 +164,12 @@ def result_row(
         "top5": round(found.top5, 4),
         "loss": round(found.loss, 6),
         "images": len(found.labels),
-        "epochs": len(metrics),
+        "epochs": len(epochs),
         "train_images": int(weights["train_images"]),
-        "images_per_second": round(float(metrics["images_per_second"].median()), 1),
-        "seconds": round(float(metrics["seconds"].sum()), 2),
+        "images_per_second": round(
+            median(float(epoch["images_per_second"]) for epoch in epochs), 1
+        ),
+        "seconds": round(sum(float(epoch["seconds"]) for epoch in epochs), 2),
         "code_version": weights["code_version"],
         "config_hash": weights["config_hash"],
         "checkpoint": finetuned.as_posix(),

@@ -3,6 +3,8 @@
 Takes torchrun's own arguments and runs torchrun in this process. It differs in three things: it
 ends (with its workers) when the workflow that started it is gone, a failed worker's exit code
 becomes its own, and a worker's own error line is not followed by the launcher's traceback.
+A group of one on one node (`--standalone --nproc-per-node 1`) needs no group: this process then
+becomes the worker itself, which saves the start of a second one.
 
     python -m mfm.launch --standalone --nproc-per-node 2 -m mfm.pretrain --config ...
 """
@@ -12,10 +14,6 @@ from __future__ import annotations
 import logging
 import os
 import sys
-
-from torch.distributed import run
-from torch.distributed.elastic.multiprocessing.api import SignalException
-from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
 from mfm.errors import USER_ERROR_EXIT
 from mfm.lifetime import end_with_parent
@@ -28,17 +26,29 @@ _KEEP_MEMORY = {
     "MALLOC_TRIM_THRESHOLD_": str(8 * 2**30),
     "MALLOC_TOP_PAD_": str(256 * 2**20),
 }
+_ALONE = ["--standalone", "--nproc-per-node", "1", "-m"]
 
 
 def main() -> None:
     """Command line: see the module's docstring."""
-    end_with_parent()
     for name, value in _KEEP_MEMORY.items():
         os.environ.setdefault(name, value)
+    arguments = sys.argv[1:]
+    if arguments[: len(_ALONE)] == _ALONE:
+        os.execv(sys.executable, [sys.executable, *arguments[len(_ALONE) - 1 :]])
+    end_with_parent()
+    _run_group(arguments)
+
+
+def _run_group(arguments: list[str]) -> None:
+    from torch.distributed import run
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+
     # Its report of a failed worker repeats, over dozens of lines, what the worker has printed.
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
     try:
-        run.main(sys.argv[1:])
+        run.main(arguments)
     except SignalException as error:
         print(f"mfm: stopped by signal {error.sigval.name}", file=sys.stderr)
         sys.exit(128 + error.sigval)

@@ -13,9 +13,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from mfm.distributed import Process
 from mfm.errors import UserError
+
+if TYPE_CHECKING:  # a launcher shall start without importing torch
+    from mfm.distributed import Process
 
 _PR_SET_PDEATHSIG = 1
 

@@ -18,7 +18,6 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
-from torchvision.datasets import FashionMNIST
 
 from mfm.errors import UserError, one_line
 from mfm.parallel import map_in_processes
@@ -101,6 +100,8 @@ def find_or_fetch(*, archives: str | None, downloads: Path) -> Contents:
 def _from_torchvision(downloads: Path) -> Contents:
     folder = downloads / "FashionMNIST" / "raw"
     if not all((folder / name).exists() for name in _MD5):
+        from torchvision.datasets import FashionMNIST  # takes seconds, and is seldom needed
+
         FashionMNIST(str(downloads), download=True)
     return read(folder)
 
