@@ -166,9 +166,7 @@ def result_row(
         "images": len(found.labels),
         "epochs": len(epochs),
         "train_images": int(weights["train_images"]),
-        "images_per_second": round(
-            median(float(epoch["images_per_second"]) for epoch in epochs), 1
-        ),
+        "images_per_second": round(speed, 1),
         "seconds": round(sum(float(epoch["seconds"]) for epoch in epochs), 2),
         "code_version": weights["code_version"],
         "config_hash": weights["config_hash"],
