@@ -281,6 +281,9 @@ class Evaluation(Section):
     crop: int = Field(32, ge=8, description="Side of the centre crop in pixels.")
     interpolation: Literal["bilinear", "bicubic"] = Field("bilinear", description="Resampling.")
     batch: int = Field(250, ge=1, description="Images at once; no influence on the metrics.")
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        "fp32", description="Number format of the forward pass; 'auto' as in training."
+    )
 
     @model_validator(mode="after")
     def _fits(self) -> Self:

@@ -19,7 +19,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from mfm import config, stage
+from mfm import config, precision, stage
 from mfm.atomic import replacing
 from mfm.data import manifest
 from mfm.data.loader import EvalBatches, Loader, to_float
@@ -82,7 +82,7 @@ def predict(
     process: Process,
     workers: int,
 ) -> Predictions:
-    """Evaluate in float32; each rank takes every world-th image and all get the whole result.
+    """Evaluate; each rank takes every world-th image and all get the whole result.
 
     A last, smaller batch is filled up with copies of its first image, which are dropped again:
     with one shape for all batches, an image's result doesn't depend on its neighbours' number.
@@ -102,13 +102,16 @@ def predict(
         device=process.device,
     )
     model.to(process.device).to(memory_format=torch.channels_last).eval()
+    number_format = precision.resolve(run.evaluation.precision, process.device)
     parts: list[dict[str, np.ndarray]] = []
     with torch.inference_mode():
         batches = loader.read(lambda: ((0, chunk) for chunk in filled))
         for chunk, on_host in zip(chunks, batches, strict=True):
             batch = on_host.to(process.device)
             pixels = normalise(to_float(batch.images), mean=run.mean, std=run.std)
-            logits = model(pixels).double()
+            with precision.autocast(number_format, process.device):
+                logits = model(pixels)
+            logits = logits.double()
             if not logits.isfinite().all():
                 raise UserError("the model's outputs are not finite numbers: its weights are bad")
             of_label = logits.gather(1, batch.labels[:, None])
