@@ -89,9 +89,17 @@ def test_other_seeds_give_welchs_interval(arm, baseline, level):
         assert found.high - found.low == pytest.approx(0, abs=1e-5)
 
 
-def test_one_seed_more_on_one_side_is_welchs():
+def test_seeds_that_one_arm_lacks_are_left_out_of_the_pairs():
     arm, baseline = [81.0, 82.0, 83.5], [80.0, 80.5]
     found = difference(by_seed(arm), by_seed(baseline))
+    assert found.method == "paired"
+    assert found.n == 2
+    close(found, stats.ttest_rel(arm[:2], baseline).confidence_interval(0.95))
+
+
+def test_seeds_that_each_arm_lacks_are_welchs():
+    arm, baseline = [81.0, 82.0, 83.5], [80.0, 80.5]
+    found = difference(by_seed(arm), by_seed(baseline, 2))
     assert found.method == "welch"
     assert found.n == 2
     close(found, stats.ttest_ind(arm, baseline, equal_var=False).confidence_interval(0.95))

@@ -127,7 +127,7 @@ def test_differences_are_paired_over_seeds(tmp_path, arm):
     better = "better" if low > 0 else "not distinguishable with 3 seeds"
     assert row["verdict"] == better
     assert high > 0
-    assert "paired over seeds" in render(tmp_path)
+    assert "paired over the arms' common seeds" in render(tmp_path)
 
 
 def test_verdicts_go_both_ways(tmp_path):

@@ -299,6 +299,12 @@ class Initialisation(Section):
     """Where an arm's weights come from: give exactly one of the two."""
 
     pretrain: Name | None = Field(None, description="Name of a pretraining of this workflow.")
+    seeds: list[int] | None = Field(
+        None,
+        min_length=1,
+        description="Seeds of this arm, out of the experiment's; null is all of them. For a "
+        "reference that needs fewer runs than the question does.",
+    )
     weights: str | None = Field(
         None,
         description="A torchvision weight name (ResNet50_Weights.IMAGENET1K_V1) or a local .pth or "
@@ -359,6 +365,11 @@ class Experiment(Section):
     @model_validator(mode="after")
     def _references(self) -> Self:
         for arm, init in self.initialisations.items():
+            other = set(getattr(init, "seeds", None) or ()) - set(self.seeds)
+            if other:
+                raise ValueError(
+                    f"initialisations.{arm}.seeds: {sorted(other)} are not among seeds {self.seeds}"
+                )
             name = init.pretrain if isinstance(init, Initialisation) else None
             if name is not None and name not in self.pretrain:
                 raise ValueError(

@@ -59,12 +59,15 @@ def difference(
 ) -> Difference:
     """Difference of two arms, each a value by seed.
 
-    Paired over seeds where both have the same ones: a seed fixes the labelled images, their order
-    and augmentation and the new layers' weights in every arm, so what it does to one it does to
-    the other. Otherwise Welch's interval, for unequal variances and numbers.
+    Paired where one arm has all the seeds of the other: a seed fixes the labelled images, their
+    order and augmentation and the new layers' weights in every arm, so what it does to one it does
+    to the other. The mean is then that of the common seeds' differences. Otherwise, and where a
+    single seed is common but one arm has more, Welch's interval, for unequal variances and numbers.
     """
-    if set(arm) == set(baseline):
-        pairs = estimate([arm[seed] - baseline[seed] for seed in sorted(arm)], level=level)
+    common = sorted(set(arm) & set(baseline))
+    nested = len(common) == min(len(arm), len(baseline))
+    if nested and (len(common) > 1 or len(arm) == len(baseline)):
+        pairs = estimate([arm[seed] - baseline[seed] for seed in common], level=level)
         return Difference(
             method="paired", n=pairs.n, mean=pairs.mean, low=pairs.low, high=pairs.high
         )

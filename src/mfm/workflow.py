@@ -58,7 +58,7 @@ def resolve(experiment: config.Experiment, stage: str, **wildcards: str) -> conf
         init = wildcards["init"]
         return config.FinetuneRun(
             init=init,
-            source=experiment.initialisations[init],
+            source=_without_seeds(experiment.initialisations[init]),
             seed=int(wildcards["seed"]),
             dataset=dataset,
             model=model,
@@ -72,6 +72,22 @@ def resolve(experiment: config.Experiment, stage: str, **wildcards: str) -> conf
         std=experiment.finetune.std,
         evaluation=experiment.evaluate,
     )
+
+
+def _without_seeds(arm: config.Arm) -> config.Arm:
+    """The arm as one of its runs sees it: another number of seeds does not change a run."""
+    if isinstance(arm, config.Initialisation):
+        return arm.model_copy(update={"seeds": None})
+    return arm
+
+
+def finetunings(experiment: config.Experiment) -> list[tuple[str, int]]:
+    """Every finetuning run of the experiment: (arm, seed)."""
+    return [
+        (name, seed)
+        for name, init in experiment.initialisations.items()
+        for seed in (isinstance(init, config.Initialisation) and init.seeds) or experiment.seeds
+    ]
 
 
 def pretrain_name(experiment: config.Experiment, init: str) -> str:

@@ -97,7 +97,9 @@ def get_pretrain_targets():
 
 def get_evaluations(pattern):
     """`pattern` with every arm and seed of the experiment."""
-    return expand(pattern, init=list(EXPERIMENT.initialisations), seed=EXPERIMENT.seeds)
+    return [
+        pattern.format(init=init, seed=seed) for init, seed in experiments.finetunings(EXPERIMENT)
+    ]
 
 
 EXPERIMENT = get_experiment(config)

@@ -139,12 +139,12 @@ def _notes(
         if name != base
     }
     how = {
-        "paired": "paired over seeds, t interval of the seeds' differences",
+        "paired": "paired over the arms' common seeds, t interval of the seeds' differences",
         "welch": "Welch's t interval, since the arms have different seeds",
     }
     notes = [
         f"- n is the number of seeds; sd the sample standard deviation over seeds; difference: the "
-        f"arm's mean less that of '{base}', in points"
+        f"arm less '{base}', in points"
         + (f" ({'; '.join(how[method] for method in sorted(methods))})." if methods else "."),
         "- epochs and training time: pretraining + one finetuning. images/s: median of the "
         "finetuning epochs, all processes together.",
