@@ -145,7 +145,7 @@ def test_turning_the_comparison_around_turns_its_signs(arm, baseline, apart):
         (-2.0, 0.1, "not distinguishable with 3 seeds"),
         (0.0, 2.0, "not distinguishable with 3 seeds"),
         (-2.0, 0.0, "not distinguishable with 3 seeds"),
-        (0.0, 0.0, "not distinguishable with 3 seeds"),
+        (0.5, 0.5, "no verdict: the seeds' differences are all equal"),
         (None, None, "no interval: needs at least 2 seeds"),
     ],
 )
@@ -153,8 +153,10 @@ def test_verdicts(low, high, verdict):
     assert Difference(method="paired", n=3, mean=0.5, low=low, high=high).verdict == verdict
 
 
-def test_seeds_that_all_gain_the_same_are_better():
-    assert difference({0: 81.0, 1: 80.0}, {0: 80.0, 1: 79.0}).verdict == "better"
+def test_seeds_that_all_gain_the_same_get_no_verdict():
+    # On a few validation images accuracies repeat by chance; that is no certainty.
+    found = difference({0: 62.5, 1: 62.5}, {0: 50.0, 1: 50.0})
+    assert found.verdict.startswith("no verdict")
 
 
 def test_upstreams_published_gain_is_within_its_own_spread():

@@ -195,6 +195,15 @@ class Training(Section):
     schedule: Schedule = Field(Schedule(), description="Learning rate schedule.")
 
     @model_validator(mode="after")
+    def _warmup_ends(self) -> Self:
+        if self.schedule.warmup_epochs > self.epochs:
+            raise ValueError(
+                f"schedule.warmup_epochs {self.schedule.warmup_epochs:g} is longer than the "
+                f"{self.epochs} epochs"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _batch_divides(self) -> Self:
         if self.batch % self.ranks:
             raise ValueError(f"batch {self.batch} does not divide by ranks {self.ranks}")

@@ -36,6 +36,8 @@ class Difference:
         """In words: better, worse, or not distinguishable with n seeds."""
         if self.low is None or self.high is None:
             return "no interval: needs at least 2 seeds"
+        if self.low == self.high:
+            return "no verdict: the seeds' differences are all equal"
         if self.low > 0:
             return "better"
         if self.high < 0:

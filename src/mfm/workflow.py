@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from mfm import config
-from mfm.data.sources import check_source
+from mfm.data.sources import check_owner, check_source
 from mfm.errors import UserError
 
 
@@ -18,6 +18,7 @@ def check(experiment: config.Experiment) -> None:
     Raises UserError for a dataset or weights that don't exist.
     """
     check_source(experiment.dataset)
+    check_owner(experiment.dataset, Path("data") / experiment.dataset.name)
     _check_results(experiment)
     for name, init in experiment.initialisations.items():
         if isinstance(init, config.Initialisation) and init.weights is not None:

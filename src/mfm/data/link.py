@@ -20,10 +20,8 @@ import pyarrow.compute as pc
 from mfm import config
 from mfm.atomic import write_text
 from mfm.data import fashion_mnist, generated, manifest
-from mfm.data.sources import BUILT_IN, check_source
+from mfm.data.sources import OWNER, check_owner, check_source, source_of
 from mfm.errors import UserError, exits_on_user_error
-
-_OWNER = "source.txt"
 
 
 def link(dataset: config.Dataset, folder: Path) -> None:
@@ -53,7 +51,7 @@ def link(dataset: config.Dataset, folder: Path) -> None:
     table = manifest.scan(folder, holdout_per_class=dataset.holdout_per_class)
     manifest.save(table, folder / "manifest.parquet")
     write_text(folder / "summary.json", json.dumps(summary(dataset, table), indent=2) + "\n")
-    write_text(folder / _OWNER, _source(dataset) + "\n")
+    write_text(folder / OWNER, source_of(dataset) + "\n")
 
 
 def summary(dataset: config.Dataset, table: pa.Table) -> dict[str, object]:
@@ -90,21 +88,9 @@ def _spread(column: pa.ChunkedArray) -> dict[str, float]:
     }
 
 
-def _source(dataset: config.Dataset) -> str:
-    if dataset.source in BUILT_IN:
-        return dataset.source
-    return str(Path(dataset.source).expanduser().resolve())
-
-
 def _check_owner(dataset: config.Dataset, folder: Path) -> None:
     """Refuse a folder that holds another dataset: one name, one source."""
-    marker = folder / _OWNER
-    owner = marker.read_text().strip() if marker.exists() else None
-    if owner is not None and owner != _source(dataset):
-        raise UserError(
-            f"{folder} holds the dataset from '{owner}', not from '{_source(dataset)}': give "
-            "dataset.name another value, or remove that folder"
-        )
+    owner = check_owner(dataset, folder)
     for split in ("train", "val"):
         target = folder / split
         if owner is None and target.is_dir() and not target.is_symlink():
@@ -116,13 +102,13 @@ def _check_owner(dataset: config.Dataset, folder: Path) -> None:
 
 def _export_once(dataset: config.Dataset, folder: Path, export: Callable[[Path], None]) -> None:
     """Export to a temporary folder and rename, so that a killed export is never taken for whole."""
-    marker = folder / _OWNER
+    marker = folder / OWNER
     if marker.exists() and all((folder / split).is_dir() for split in ("train", "val")):
         return
     temporary = folder / ".export"
     shutil.rmtree(temporary, ignore_errors=True)
     export(temporary)
-    write_text(marker, _source(dataset) + "\n")  # what is removed from here on is our own
+    write_text(marker, source_of(dataset) + "\n")  # what is removed from here on is our own
     for split in ("train", "val"):
         target = folder / split
         if target.is_symlink():

@@ -7,6 +7,7 @@ from pathlib import Path
 from mfm import config
 from mfm.errors import UserError
 
+OWNER = "source.txt"  # in a dataset's folder: what it was made from
 BUILT_IN = ("fashion-mnist", "generated")
 
 
@@ -26,3 +27,25 @@ def check_source(dataset: config.Dataset) -> None:
                 f"dataset.source: {root} has no folder '{split}'; it needs train/<class>/ and "
                 "val/<class>/"
             )
+
+
+def source_of(dataset: config.Dataset) -> str:
+    """The built-in dataset's name, or the folder's whole path."""
+    if dataset.source in BUILT_IN:
+        return dataset.source
+    return str(Path(dataset.source).expanduser().resolve())
+
+
+def check_owner(dataset: config.Dataset, folder: Path) -> str | None:
+    """The source that `folder` (data/<name>) was made from, if it was.
+
+    Raises UserError where that is another source: one name, one source.
+    """
+    marker = folder / OWNER
+    owner = marker.read_text().strip() if marker.exists() else None
+    if owner is not None and owner != source_of(dataset):
+        raise UserError(
+            f"{folder} holds the dataset from '{owner}', not from '{source_of(dataset)}': give "
+            "dataset.name another value, or remove that folder"
+        )
+    return owner
