@@ -3,6 +3,7 @@ import os
 import pickle
 import re
 import resource
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -173,31 +174,34 @@ def test_a_failed_write_leaves_the_older_ones(tmp_path, monkeypatch, write):
     assert checkpoint.load_rolling(tmp_path)["step"] == 1
 
 
-@pytest.fixture
+@contextmanager
 def small_files():
-    """A system that takes no file of more than 8 kB, as a full disk would not."""
+    """A system that takes no file of more than 8 kB, as a full disk would not.
+
+    Only around the write itself: pytest's own report may go to a file that is longer already.
+    """
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (8192, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def test_a_write_that_really_fails_leaves_the_older_ones(tmp_path, request):
+def test_a_write_that_really_fails_leaves_the_older_ones(tmp_path):
     save(tmp_path, 1)
     before = files(tmp_path)
-    request.getfixturevalue("small_files")
-    with pytest.raises(UserError) as caught:
+    with small_files(), pytest.raises(UserError) as caught:
         save(tmp_path, 2)
     assert "failed" in str(caught.value)
     assert files(tmp_path) == before
 
 
-def test_a_copy_is_whole_or_told(tmp_path, request):
+def test_a_copy_is_whole_or_told(tmp_path):
     source = save(tmp_path, 1)
     checkpoint.copy(source, tmp_path / "out/final.pt")
     assert (tmp_path / "out/final.pt").read_bytes() == source.read_bytes()
-    request.getfixturevalue("small_files")
-    with pytest.raises(UserError):
+    with small_files(), pytest.raises(UserError):
         checkpoint.copy(source, tmp_path / "out/other.pt")
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["final.pt"]
 
