@@ -7,7 +7,7 @@ import resource
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,13 +18,16 @@ from torch.nn.parallel import DistributedDataParallel
 
 from mfm import checkpoint, config, optim, precision
 from mfm.atomic import replacing
+from mfm.bad_step import refusal
+from mfm.control import Control
 from mfm.data.loader import Batch, Loader
 from mfm.data.manifest import Images
 from mfm.data.plan import Plan, Step
-from mfm.distributed import Process, barrier, sum_over_ranks
+from mfm.distributed import Process, barrier, gather_objects, sum_over_ranks
 from mfm.draws import Stream, hashes
-from mfm.errors import UserError
-from mfm.finite import FiniteLoss
+from mfm.errors import StoppedError, UserError
+from mfm.finite import StepCheck
+from mfm.lifetime import StopRequest
 from mfm.progress import Progress
 from mfm.version import code_version
 
@@ -35,8 +38,14 @@ class Operation:
 
     run: Path  # folder of the run
     workers: int  # loader processes per rank
-    checkpoint_epochs: int  # a rolling checkpoint every so many epochs
+    checkpoint_epochs: int  # a rolling checkpoint every so many epochs,
+    checkpoint_steps: int | None = None  # and every so many steps of an epoch,
+    checkpoint_minutes: float | None = None  # and when the last one is so old
     keep: int = 2  # rolling checkpoints kept
+    timeout_minutes: float = 10.0  # for a rank that waits for another one
+    max_skipped: int = 20  # steps in a row that fp16's scaler may skip
+    resume_changed: bool = False  # continue a checkpoint of another configuration
+    stop: StopRequest = field(default_factory=StopRequest)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +57,20 @@ class EpochMetrics:
     lr: float
     images_per_second: float  # over all ranks
     seconds: float
-    peak_memory_mb: float  # largest of the ranks; resident memory, or a GPU's allocated memory
+    peak_memory_mb: float  # of rank 0: resident memory, or a GPU's allocated memory
+    skipped_steps: int = 0  # updates that fp16's loss scaling has left out so far
+
+
+@dataclass(kw_only=True)
+class Position:
+    """Where a run stands, between two steps."""
+
+    epoch: int = 0  # from 0
+    step: int = 0  # within the epoch, from 0: the next one
+    rows: list[EpochMetrics] = field(default_factory=list)  # of the epochs before
+    seconds: float = 0.0  # spent on the epoch so far
+    losses: list[float] = field(default_factory=list)  # each rank's sum over the epoch so far
+    skipped: int = 0  # updates left out by fp16's loss scaling so far
 
 
 class Objective(Protocol):
@@ -77,25 +99,30 @@ def train(
     metrics are those of one process with the same batch, whatever the number of ranks and
     micro-batches: each micro-batch's loss is a sum divided by the whole step's weight.
 
-    Raises UserError for a changed identity, damaged checkpoints, a full disk, a non-finite loss.
+    Raises UserError for a changed identity, damaged checkpoints, a full disk, numbers that are not
+    finite; StoppedError, after a checkpoint, when it was asked to stop.
     """
     device = process.device
     number_format = precision.resolve(training.precision, device)
     model.to(device).to(memory_format=torch.channels_last)
     if training.sync_batchnorm and process.world > 1:
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
+    if process.world != training.ranks:
+        raise UserError(
+            f"{process.world} processes were started, and ranks is {training.ranks} in this run's "
+            "configuration"
+        )
     optimizer = optim.create_optimizer(model, training.optimizer)
     scaler = precision.grad_scaler(number_format, device)
-    rows: list[EpochMetrics] = []
+    here = Position()
 
     state = checkpoint.load_rolling(operation.run)
     if state is not None:
-        _check_identity(state["identity"], identity, operation.run)
+        here = _position(state, plan, identity, operation, process)
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
         scaler.load_state_dict(state["scaler"])
-        rows = [EpochMetrics(**row) for row in state["metrics"]]
-        _log(process, f"resumed after epoch {len(rows)} of {training.epochs}")
+        _log(process, f"resumed {_after(here)} (of {training.epochs})")
     barrier(process)  # no rank may prune a checkpoint that another still reads
 
     parallel: nn.Module = model
@@ -113,25 +140,63 @@ def train(
         f"{device.type}, {torch.get_num_threads()} threads a rank",
     )
 
-    finite = FiniteLoss(images=images, run=operation.run, device=device)
-    for epoch in range(len(rows), training.epochs):
+    def save(position: Position, total: Tensor) -> None:
+        position.losses = gather_objects(total.item(), process)
+        if process.is_main:
+            checkpoint.save_rolling(
+                full_state(model, optimizer, scaler, position, identity),
+                operation.run,
+                epoch=position.epoch,
+                step=position.step,
+                keep=operation.keep,
+            )
+        control.saved()
+
+    check = StepCheck(
+        optimizer=optimizer,
+        scaler=scaler,
+        device=device,
+        skipped=here.skipped,
+        max_skipped=operation.max_skipped,
+        refuse=lambda bad: refusal(
+            bad,
+            model=model,
+            images=images,
+            number_format=number_format,
+            identity=identity,
+            run=operation.run,
+            process=process,
+        ),
+    )
+    control = Control(
+        stop=operation.stop,
+        checkpoint_minutes=operation.checkpoint_minutes,
+        timeout_minutes=operation.timeout_minutes,
+        process=process,
+    )
+    while here.epoch < training.epochs:
         model.train()
-        started = time.perf_counter()
+        started = time.perf_counter() - here.seconds
         total = torch.zeros((), dtype=torch.float64, device=device)
+        if here.step:
+            total += here.losses[process.rank]
         progress = Progress(
             shown=process.is_main,
-            epoch=epoch,
+            epoch=here.epoch,
             epochs=training.epochs,
             steps=plan.steps_per_epoch,
             batch=plan.batch,
+            first=here.step,
         )
-        for step, batches in loader.train(plan, epoch, 0):
+        due = stop = False
+        for step, batches in loader.train(plan, here.epoch, here.step):
+            control.begin()
             rate = optim.rate(
-                training, epoch=epoch, step=step.number, steps_per_epoch=plan.steps_per_epoch
+                training, epoch=step.epoch, step=step.number, steps_per_epoch=plan.steps_per_epoch
             )
             for group in optimizer.param_groups:
                 group["lr"] = rate
-            _seed_step(identity["seed"], step, process)
+            seed_step(identity["seed"], step, rank=process.rank)
             step_loss = torch.zeros((), dtype=torch.float64, device=device)
             for number, batch in enumerate(batches, start=1):
                 last = number == len(batches)
@@ -141,52 +206,66 @@ def train(
                     # DistributedDataParallel averages over ranks; the loss is a part of a sum.
                     scaler.scale(loss * process.world).backward()  # type: ignore[no-untyped-call]
                 step_loss += loss.detach()
-            # fp16's scaler skips steps whose gradients overflow; a loss has to be finite anyway.
-            finite.step(step_loss, step)
-            if training.clip is not None:
-                scaler.unscale_(optimizer)
-                nn.utils.clip_grad_norm_(model.parameters(), training.clip)
+            norm = check.gradient_norm(model, training.clip)
+            check.step(step_loss, norm, step, batches)
             scaler.step(optimizer)
             scaler.update()
             optimizer.zero_grad(set_to_none=True)
             total += step_loss
             progress.step(step_loss, rate)
-        progress.close()
-        finite.flush()
 
-        rows.append(_epoch_row(total, rate, epoch, plan, started, process))
-        _log(process, _describe(rows[-1], training.epochs))
-        if process.is_main:
-            # To look at while the run goes on; the final one is written from the checkpoint's rows.
-            write_metrics(rows, operation.run / checkpoint.FOLDER / "metrics.csv")
-        done = epoch + 1
-        if process.is_main and (done % operation.checkpoint_epochs == 0 or done == training.epochs):
-            checkpoint.save_rolling(
-                full_state(model, optimizer, scaler, rows, identity),
-                operation.run,
-                epoch=done,
-                step=0,
-                keep=operation.keep,
-            )
+            here.step = step.number + 1
+            decision = control.end()
+            stop = decision.stop
+            every = operation.checkpoint_steps
+            done = here.epoch * plan.steps_per_epoch + here.step
+            due = decision.save or stop or (every is not None and done % every == 0)
+            if due and here.step < plan.steps_per_epoch:
+                check.flush()
+                here.seconds = time.perf_counter() - started
+                here.skipped = check.skipped
+                save(here, total)
+            if stop:
+                break
+        progress.close()
+        check.flush()
+        if here.step == plan.steps_per_epoch:
+            here.rows.append(_epoch_row(total, rate, here.epoch, plan, started, check, process))
+            _log(process, _describe(here.rows[-1], training.epochs))
+            here = Position(epoch=here.epoch + 1, rows=here.rows, skipped=check.skipped)
+            if process.is_main:
+                # To look at while the run goes on; the final one is written from these rows.
+                write_metrics(here.rows, operation.run / checkpoint.FOLDER / "metrics.csv")
+            finished = here.epoch == training.epochs
+            if due or finished or here.epoch % operation.checkpoint_epochs == 0:
+                save(here, torch.zeros(()))
+        if stop and here.epoch < training.epochs:
+            barrier(process)
+            name = operation.stop.received.name if operation.stop.received else "a signal"
+            raise StoppedError(f"stopped by {name} {_after(here)}; start again to continue")
     barrier(process)
-    return rows
+    return here.rows
 
 
 def full_state(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
     scaler: torch.amp.GradScaler,
-    rows: list[EpochMetrics],
+    position: Position,
     identity: dict[str, Any],
 ) -> checkpoint.State:
-    """Everything that a resumed run needs. Random numbers are no state: see mfm.draws."""
+    """Everything that a resumed run needs.
+
+    Random numbers and the learning rate are no state: both follow from the position (mfm.draws,
+    mfm.optim), on every rank.
+    """
     return {
         "identity": identity,
         "code_version": code_version(),
         "model": model.state_dict(),
         "optimizer": optimizer.state_dict(),
         "scaler": scaler.state_dict(),
-        "metrics": [asdict(row) for row in rows],
+        "position": asdict(position),
     }
 
 
@@ -204,25 +283,60 @@ def finish(operation: Operation, write: Callable[[Path], None]) -> None:
     checkpoint.remove_rolling(operation.run)
 
 
-def _check_identity(saved: dict[str, Any], identity: dict[str, Any], run: Path) -> None:
-    keys = config.differing_keys(saved, identity)
-    if keys:
+def _position(
+    state: checkpoint.State,
+    plan: Plan,
+    identity: dict[str, Any],
+    operation: Operation,
+    process: Process,
+) -> Position:
+    """Where a checkpoint stands; refused where it is of another configuration."""
+    keys = config.differing_keys(state["identity"], identity)
+    if keys and not operation.resume_changed:
         raise UserError(
-            f"{run} holds an interrupted run of another configuration (different: "
-            f"{', '.join(keys)}); change it back to continue that run, or remove {run / 'rolling'} "
-            "to start anew"
+            f"{operation.run} holds an interrupted run of another configuration (different: "
+            f"{', '.join(keys)}); change it back to continue that run, remove "
+            f"{operation.run / checkpoint.FOLDER} to start anew, or set MFM_RESUME_CHANGED=1 to "
+            "continue it changed"
         )
+    saved = state["position"]
+    here = Position(**{**saved, "rows": [EpochMetrics(**row) for row in saved["rows"]]})
+    if here.step and "config.training.batch" in keys:
+        raise UserError(
+            f"{operation.run} was interrupted at step {here.step} of an epoch, whose images "
+            "another batch would take in other steps: change config.training.batch back"
+        )
+    if keys:
+        _log(process, f"continuing with another configuration: {', '.join(keys)}")
+    if len(here.losses) != process.world:  # told to continue on another number of ranks
+        here.losses = [sum(here.losses)] + [0.0] * (process.world - 1)
+    return here
 
 
-def _seed_step(seed: int, step: Step, process: Process) -> None:
+def _after(here: Position) -> str:
+    """'after epoch 3', or 'in epoch 4 after step 17'."""
+    return (
+        f"in epoch {here.epoch + 1} after step {here.step}"
+        if here.step
+        else (f"after epoch {here.epoch}")
+    )
+
+
+def seed_step(seed: int, step: Step, *, rank: int) -> None:
     """Key torch's own generators (drop path) by the step, so that they're no state either."""
-    index = np.array([step.number * 65536 + process.rank], np.int64)
+    index = np.array([step.number * 65536 + rank], np.int64)
     word = hashes(seed=seed, epoch=step.epoch, stream=Stream.STEP, indices=index)[0, 0]
     torch.manual_seed(int(word) >> 1)
 
 
 def _epoch_row(
-    total: Tensor, rate: float, epoch: int, plan: Plan, started: float, process: Process
+    total: Tensor,
+    rate: float,
+    epoch: int,
+    plan: Plan,
+    started: float,
+    check: StepCheck,
+    process: Process,
 ) -> EpochMetrics:
     loss = sum_over_ranks(total, process).item() / plan.steps_per_epoch
     seconds = time.perf_counter() - started
@@ -233,6 +347,7 @@ def _epoch_row(
         images_per_second=plan.steps_per_epoch * plan.batch / seconds,
         seconds=seconds,
         peak_memory_mb=_peak_memory_mb(process.device),
+        skipped_steps=check.skipped,
     )
 
 
@@ -244,10 +359,11 @@ def _peak_memory_mb(device: torch.device) -> float:
 
 def _describe(row: EpochMetrics, epochs: int) -> str:
     left = (epochs - row.epoch) * row.seconds
+    skipped = f"  {row.skipped_steps} steps skipped by fp16" if row.skipped_steps else ""
     return (
         f"epoch {row.epoch}/{epochs}  loss {row.loss:.5f}  lr {row.lr:.3g}  "
         f"{row.images_per_second:.0f} images/s  {row.seconds:.1f} s  "
-        f"{row.peak_memory_mb:.0f} MB  {left:.0f} s left"
+        f"{row.peak_memory_mb:.0f} MB  {left:.0f} s left{skipped}"
     )
 
 

@@ -14,6 +14,12 @@ class UserError(Exception):
 
 
 USER_ERROR_EXIT = 2
+# sysexits.h's EX_TEMPFAIL, "try again": a scheduler is to put the job back into its queue.
+STOPPED_EXIT = 75
+
+
+class StoppedError(Exception):
+    """A run ended on a signal, after a checkpoint. Starting it again continues it."""
 
 
 def one_line(error: BaseException) -> str:
@@ -22,7 +28,7 @@ def one_line(error: BaseException) -> str:
 
 
 def exits_on_user_error(main: Callable[..., None]) -> Callable[..., None]:
-    """Make `main` print one line and exit with 2 on a UserError, without a traceback."""
+    """Make `main` print one line, not a traceback, and exit: 2 on UserError, 75 on StoppedError."""
 
     @functools.wraps(main)
     def wrapped(*args: object, **kwargs: object) -> None:
@@ -35,5 +41,9 @@ def exits_on_user_error(main: Callable[..., None]) -> Callable[..., None]:
                 time.sleep(5)
             print(f"mfm: error: {one_line(error)}", file=sys.stderr, flush=True)
             sys.exit(USER_ERROR_EXIT)
+        except StoppedError as stopped:
+            if os.environ.get("RANK", "0") == "0":
+                print(f"mfm: {stopped}", file=sys.stderr, flush=True)
+            sys.exit(STOPPED_EXIT)
 
     return wrapped

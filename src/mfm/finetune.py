@@ -140,13 +140,17 @@ def main() -> None:
     )
     options = parser.parse_args()
     run = config.load_json(config.FinetuneRun, options.config)
-    stage.begin()
-    with process_group() as process, only_writer(options.folder, process):
+    stop = stage.begin_training()
+    operation = stage.operation(options, stop)
+    with (
+        process_group(timeout_minutes=operation.timeout_minutes) as process,
+        only_writer(options.folder, process),
+    ):
         finetune(
             run,
             weights=options.weights,
             manifest_path=options.manifest,
-            operation=stage.operation(options),
+            operation=operation,
             process=process,
         )
 

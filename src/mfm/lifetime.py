@@ -21,6 +21,44 @@ if TYPE_CHECKING:  # a launcher shall start without importing torch
     from mfm.distributed import Process
 
 _PR_SET_PDEATHSIG = 1
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+
+
+class StopRequest:
+    """Whether somebody asked this process to stop at the end of its step."""
+
+    def __init__(self) -> None:
+        self.received: signal.Signals | None = None
+
+    def catch_signals(self) -> None:
+        """From now on, SIGTERM and SIGUSR1 are a request and end nothing by themselves.
+
+        SIGTERM is what schedulers, `kill` and torchrun send; SIGUSR1 what SLURM can be told to
+        send ahead of a time limit.
+        """
+        for number in STOP_SIGNALS:
+            signal.signal(number, self._note)
+
+    def _note(self, number: int, frame: object) -> None:
+        self.received = signal.Signals(number)
+
+
+def leave_signals_to_parent() -> None:
+    """In a helper process: ignore stop signals, except SIGTERM from the parent.
+
+    A scheduler sends them to every process, and the one that trains needs its helpers until it has
+    finished its step. Its own SIGTERM is how it ends a helper.
+    """
+    parent = os.getppid()
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+
+    def wait() -> None:
+        while True:
+            received = signal.sigwaitinfo(STOP_SIGNALS)
+            if received.si_pid == parent and received.si_signo == signal.SIGTERM:
+                os._exit(128 + signal.SIGTERM)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def end_with_launcher() -> None:
@@ -37,11 +75,12 @@ def end_with_launcher() -> None:
         os._exit(1)
 
 
-def end_with_parent(*, every_seconds: float = 0.5) -> None:
+def end_with_parent(*, every_seconds: float = 0.5, grace_seconds: float = 45.0) -> None:
     """Send this process SIGTERM when its parent is gone, where the parent asked for that.
 
-    The workflow asks by an environment variable: a killed Snakemake must not leave jobs behind.
-    A run that a person starts by hand may well outlive the shell it was started from.
+    A run then checkpoints and ends; after `grace_seconds` it is killed. The workflow asks by an
+    environment variable: a killed Snakemake must not leave jobs behind. A run that a person starts
+    by hand may well outlive the shell it was started from.
     """
     if os.environ.get("MFM_END_WITH_PARENT") != "1":
         return
@@ -51,6 +90,8 @@ def end_with_parent(*, every_seconds: float = 0.5) -> None:
         while os.getppid() == parent:
             time.sleep(every_seconds)
         os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(grace_seconds)
+        os.kill(os.getpid(), signal.SIGKILL)
 
     threading.Thread(target=watch, daemon=True).start()
 

@@ -19,7 +19,6 @@ from torch import Tensor, nn
 from mfm import checkpoint, config, engine, stage
 from mfm.data import manifest
 from mfm.data.loader import Batch, Loader, TrainBatches, to_float
-from mfm.data.manifest import Images
 from mfm.data.plan import Plan, Step
 from mfm.distributed import Process, process_group
 from mfm.draws import Ints, Stream, uniforms
@@ -33,9 +32,9 @@ from mfm.supervision import SupervisedObjective
 class MfmObjective:
     """One step's masked frequency modeling loss (see mfm.engine.Objective)."""
 
-    def __init__(self, task: MaskedFrequencyModeling, images: Images, *, seed: int, size: int):
+    def __init__(self, task: MaskedFrequencyModeling, *, rows: Ints, seed: int, size: int):
         self._task = task
-        self._images = images
+        self._rows = rows  # [images], what random draws are keyed by
         self._seed = seed
         self._size = size
 
@@ -45,7 +44,7 @@ class MfmObjective:
             seed=self._seed,
             epoch=epoch,
             stream=Stream.KEEP_LOW,
-            indices=self._images.rows[positions],
+            indices=self._rows[positions],
         )[:, 0]
         return torch.from_numpy(draws < self._task.low_pass_share)
 
@@ -99,6 +98,23 @@ def create_reconstruction_model(run: config.PretrainRun) -> ReconstructionModel:
     return ReconstructionModel(backbone, out_channels=task.out_channels)
 
 
+def create_model_and_objective(
+    run: config.PretrainRun, *, classes: int, rows: Ints
+) -> tuple[nn.Module, engine.Objective]:
+    """What a pretraining trains, with its first weights, and by what.
+
+    `rows` are the manifest rows of the training images, in their order.
+    """
+    training = run.training
+    torch.manual_seed(training.seed)
+    if isinstance(training, config.MfmPretraining):
+        return create_reconstruction_model(run), MfmObjective(
+            create_task(run), rows=rows, seed=training.seed, size=crop_size(run)
+        )
+    model = create_backbone(run.model, classes=classes)
+    return model, SupervisedObjective(training, classes=classes, seed=training.seed)
+
+
 def pretrain(
     run: config.PretrainRun,
     *,
@@ -112,24 +128,18 @@ def pretrain(
     """
     training = run.training
     images = manifest.load(manifest_path, "train")
-    torch.manual_seed(training.seed)
-    model: nn.Module
-    objective: engine.Objective
-    if isinstance(training, config.MfmPretraining):
-        model = create_reconstruction_model(run)
-        task = create_task(run)
-        objective = MfmObjective(task, images, seed=training.seed, size=crop_size(run))
-        mixes, randaugment = False, None
-        if process.is_main:
-            print(
-                f"recipe {task.recipe}, radius {task.radius:.3g}, low-pass share "
-                f"{task.low_pass_share}",
-                flush=True,
-            )
-    else:
-        model = create_backbone(run.model, classes=len(images.classes))
-        objective = SupervisedObjective(training, classes=len(images.classes), seed=training.seed)
+    model, objective = create_model_and_objective(
+        run, classes=len(images.classes), rows=images.rows
+    )
+    mixes, randaugment = False, None
+    if isinstance(training, config.SupervisedPretraining):
         mixes, randaugment = bool(training.mixup or training.cutmix), training.randaugment
+    elif process.is_main:
+        task = create_task(run)
+        print(
+            f"recipe {task.recipe}, radius {task.radius:.3g}, low-pass share {task.low_pass_share}",
+            flush=True,
+        )
 
     rows = engine.train(
         model=model,
@@ -183,12 +193,16 @@ def main() -> None:
     stage.add_arguments(parser)
     options = parser.parse_args()
     run = config.load_json(config.PretrainRun, options.config)
-    stage.begin()
-    with process_group() as process, only_writer(options.folder, process):
+    stop = stage.begin_training()
+    operation = stage.operation(options, stop)
+    with (
+        process_group(timeout_minutes=operation.timeout_minutes) as process,
+        only_writer(options.folder, process),
+    ):
         pretrain(
             run,
             manifest_path=options.manifest,
-            operation=stage.operation(options),
+            operation=operation,
             process=process,
         )
 

@@ -12,7 +12,7 @@ import torch
 
 from mfm import config
 from mfm.engine import Operation
-from mfm.lifetime import end_with_launcher, end_with_parent
+from mfm.lifetime import StopRequest, end_with_launcher, end_with_parent
 from mfm.version import code_version
 
 
@@ -22,13 +22,48 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--manifest", type=Path, required=True, help="data/<name>/manifest.parquet")
     parser.add_argument("--folder", type=Path, required=True, help="folder of this run")
     parser.add_argument("--workers", type=int, default=1, help="loader processes per rank")
-    parser.add_argument("--checkpoint-epochs", type=int, default=1, help="epochs per checkpoint")
+    add = parser.add_argument_group("how the run is operated; nothing here changes its result")
+    add.add_argument("--checkpoint-epochs", type=_count, default=1, help="epochs per checkpoint")
+    add.add_argument("--checkpoint-steps", type=_count, help="steps of an epoch per checkpoint")
+    add.add_argument("--checkpoint-minutes", type=float, help="longest time without a checkpoint")
+    add.add_argument("--keep", type=_count, default=2, help="rolling checkpoints kept")
+    add.add_argument(
+        "--timeout-minutes",
+        type=float,
+        default=10.0,
+        help="longest time that a rank waits for another; then the run ends",
+    )
+    add.add_argument(
+        "--max-skipped", type=_count, default=20, help="steps in a row that fp16 may overflow in"
+    )
+    add.add_argument(
+        "--resume-changed",
+        action="store_true",
+        default=os.environ.get("MFM_RESUME_CHANGED") == "1",
+        help="continue a checkpoint of another configuration (also: MFM_RESUME_CHANGED=1)",
+    )
 
 
-def operation(options: argparse.Namespace) -> Operation:
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"give a number from 1, not {text}")
+    return number
+
+
+def operation(options: argparse.Namespace, stop: StopRequest) -> Operation:
     """How to operate the run, from its options."""
     return Operation(
-        run=options.folder, workers=options.workers, checkpoint_epochs=options.checkpoint_epochs
+        run=options.folder,
+        workers=options.workers,
+        checkpoint_epochs=options.checkpoint_epochs,
+        checkpoint_steps=options.checkpoint_steps,
+        checkpoint_minutes=options.checkpoint_minutes,
+        keep=options.keep,
+        timeout_minutes=options.timeout_minutes,
+        max_skipped=options.max_skipped,
+        resume_changed=options.resume_changed,
+        stop=stop,
     )
 
 
@@ -57,3 +92,11 @@ def begin() -> None:
         end_with_launcher()
     else:
         end_with_parent()
+
+
+def begin_training() -> StopRequest:
+    """`begin`, for a stage that checkpoints before it ends on a signal."""
+    stop = StopRequest()
+    stop.catch_signals()
+    begin()
+    return stop

@@ -24,6 +24,7 @@ from mfm.data.manifest import Images
 from mfm.data.plan import Plan, Step
 from mfm.draws import Ints
 from mfm.errors import UserError
+from mfm.lifetime import leave_signals_to_parent
 
 Request = tuple[int, Ints]  # epoch, positions
 
@@ -182,6 +183,10 @@ class _Requests(Sampler[Request]):
         return iter(self._requests())
 
 
+def _begin_worker(number: int) -> None:
+    leave_signals_to_parent()
+
+
 class Loader:
     """Batches in a given order. Workers live as long as the loader.
 
@@ -198,6 +203,7 @@ class Loader:
             persistent_workers=workers > 0,
             prefetch_factor=4 if workers else None,
             pin_memory=device.type == "cuda",
+            worker_init_fn=_begin_worker,
         )
 
     def read(self, requests: Callable[[], Iterable[Request]]) -> Iterator[Batch]:
