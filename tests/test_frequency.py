@@ -8,9 +8,11 @@ from mfm.frequency import (
     disc,
     frequencies_inside,
     half_spectrum,
+    keep_band,
     low_pass,
     multiplicity,
     signed_frequencies,
+    waves,
 )
 
 CPU = torch.device("cpu")
@@ -167,3 +169,49 @@ def test_extreme_radii_give_the_mean_and_the_image(height, width):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_low_pass_keeps_the_dtype(dtype):
     assert low_pass(noise(5, 6).to(dtype), 2.0).dtype == dtype
+
+
+@given(height=sizes, width=sizes, radius=radii, seed=st.integers(0, 99))
+@examples
+def test_waves_give_the_spectrum_around_the_disc(height, width, radius, seed):
+    x = noise(2, 3, height, width, seed=seed)
+    basis = waves(height, width, radius, CPU, torch.float64)
+    for matrix in (basis.rows, basis.columns):
+        identity = torch.eye(matrix.shape[1], dtype=torch.float64)
+        torch.testing.assert_close(matrix.T @ matrix, identity, rtol=0, atol=1e-13)
+    inside = disc(height, width, radius, CPU)
+    few_rows, few_columns = signed_frequencies(height).abs() < radius, inside.any(dim=0)
+    box = half_spectrum(x)[..., few_rows, :][..., few_columns]
+    spectrum = basis.spectrum(basis.coefficients(x))
+    torch.testing.assert_close(spectrum, box, rtol=0, atol=1e-12)
+    times = (inside * multiplicity(width, CPU, torch.float64))[few_rows][:, few_columns]
+    assert torch.equal(basis.times, times)
+    # <spectrum(c), z> = <c, from_spectrum(z)>
+    z = torch.complex(noise(*box.shape, seed=seed + 1), noise(*box.shape, seed=seed + 2))
+    coefficients = basis.coefficients(x)
+    torch.testing.assert_close(
+        (spectrum.conj() * z).real.sum(),
+        (coefficients * basis.from_spectrum(z)).sum(),
+        rtol=1e-10,
+        atol=1e-10,
+    )
+
+
+@given(
+    height=sizes,
+    width=sizes,
+    radius=radii,
+    keep=st.lists(st.booleans(), min_size=1, max_size=4),
+    seed=st.integers(0, 99),
+)
+@examples
+def test_either_layout_is_filtered_alike_and_kept(height, width, radius, keep, seed):
+    x = noise(len(keep), 3, height, width, seed=seed)
+    keep_low = torch.tensor(keep)
+    low = low_pass(x, radius)
+    for layout in (torch.contiguous_format, torch.channels_last):
+        images = x.contiguous(memory_format=layout)
+        band = keep_band(images, keep_low, radius)
+        assert band.stride() == images.stride() or 1 in x.shape
+        expected = torch.where(keep_low.view(-1, 1, 1, 1), low, x - low)
+        torch.testing.assert_close(band, expected, rtol=0, atol=1e-12)

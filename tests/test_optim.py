@@ -1,3 +1,4 @@
+import io
 import itertools
 import math
 
@@ -220,3 +221,74 @@ def test_adamw_decay_is_decoupled():
     for name, parameter in model.named_parameters():
         factor = 0.95 if parameter.ndim > 1 else 1.0
         torch.testing.assert_close(parameter.detach(), factor * before[name])
+
+
+def train_convolutions(optimizer_of, memory_format, *, steps=4, resume_after=None):
+    """Weights and optimizer after a few steps of a small network; optionally saved and loaded."""
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Conv2d(8, 6, 1), nn.Conv2d(6, 4, (1, 3))
+    ).to(memory_format=memory_format)
+    model[2].bias.requires_grad_(False)
+    optimizer = optimizer_of(model)
+    for step in range(steps):
+        if step == resume_after:
+            file = io.BytesIO()
+            torch.save(optimizer.state_dict(), file)
+            optimizer = optimizer_of(model)
+            optimizer.load_state_dict(torch.load(io.BytesIO(file.getvalue()), weights_only=True))
+        images = torch.randn(2, 3, 7, 7).to(memory_format=memory_format)
+        model(images).square().mean().backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+    return model, optimizer
+
+
+def ours(model):
+    settings = config.Optimizer(lr=0.1, betas=(0.8, 0.9), weight_decay=0.1, decay="matrices")
+    return create_optimizer(model, settings)
+
+
+def torchs(model):
+    groups = parameter_groups(model, config.Optimizer(weight_decay=0.1, decay="matrices"))
+    return torch.optim.AdamW(groups, lr=0.1, betas=(0.8, 0.9), fused=True)
+
+
+def assert_equal_state(ours, theirs):
+    assert ours["param_groups"] == theirs["param_groups"]
+    assert ours["state"].keys() == theirs["state"].keys()
+    for number, values in ours["state"].items():
+        for name, tensor in values.items():
+            assert torch.equal(tensor, theirs["state"][number][name])
+
+
+@pytest.mark.parametrize("memory_format", [torch.channels_last, torch.contiguous_format])
+def test_adamw_gives_the_bits_and_the_state_of_torchs(memory_format):
+    model, optimizer = train_convolutions(ours, memory_format)
+    expected, reference = train_convolutions(torchs, memory_format)
+    for ours_, theirs in zip(model.parameters(), expected.parameters(), strict=True):
+        assert torch.equal(ours_, theirs)
+        assert ours_.stride() == theirs.stride()
+    assert_equal_state(optimizer.state_dict(), reference.state_dict())
+
+
+def test_adamw_copies_no_weight():
+    model, optimizer = train_convolutions(ours, torch.channels_last)
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    with torch.profiler.profile() as profile:
+        optimizer.step()
+    assert "aten::clone" not in {event.key for event in profile.key_averages()}
+
+
+@pytest.mark.parametrize("resumed", [ours, torchs])
+def test_adamw_resumes_with_the_same_bits(resumed):
+    # also from a checkpoint that torch's own class wrote
+    def optimizer_of(model):
+        return optimizers.pop(0)(model)
+
+    optimizers = [resumed, ours]
+    model, _ = train_convolutions(optimizer_of, torch.channels_last, resume_after=2)
+    expected, _ = train_convolutions(ours, torch.channels_last)
+    for parameter, other in zip(model.parameters(), expected.parameters(), strict=True):
+        assert torch.equal(parameter, other)

@@ -28,7 +28,7 @@ from mfm.distributed import Process, gather_objects, process_group
 from mfm.draws import Floats, Ints
 from mfm.errors import UserError, exits_on_user_error
 from mfm.models import create_backbone, load_weights
-from mfm.supervision import normalise
+from mfm.pixels import normalise
 
 COLUMNS = (
     "init",

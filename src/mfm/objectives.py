@@ -8,7 +8,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from mfm.frequency import disc, frequencies_inside, half_spectrum, low_pass, multiplicity
+from mfm import pixels
+from mfm.distance import removed_distance
+from mfm.frequency import frequencies_inside, keep_band
 
 Recipe = Literal["upstream", "paper"]
 LUMINANCE = (0.299, 0.587, 0.114)
@@ -75,9 +77,7 @@ class MaskedFrequencyModeling:
 
     def normalise(self, images: Tensor) -> Tensor:
         """Images [N, 3, H, W] in [0, 1] minus the recipe's mean, over its deviation."""
-        mean = images.new_tensor(self._constants.mean).view(3, 1, 1)
-        std = images.new_tensor(self._constants.std).view(3, 1, 1)
-        return (images - mean) / std
+        return pixels.normalise(images, mean=self._constants.mean, std=self._constants.std)
 
     def corrupt(self, images: Tensor, keep_low: Tensor) -> Tensor:
         """The network's input: one band of each image.
@@ -91,26 +91,25 @@ class MaskedFrequencyModeling:
         Raises: ValueError where the disc covers every frequency of the image.
         """
         self._check(images, keep_low)
-        keep = keep_low.view(-1, 1, 1, 1)
+        keep_low = keep_low.to(images.device, non_blocking=True)
         with torch.autocast(images.device.type, enabled=False):
-            # Linear, so high-pass is the image less its low-pass: one transform for both bands.
             if self.recipe == "upstream":
                 # Upstream filters the normalised image and feeds the modulus of the complex
                 # result; the filtered image is real, so its modulus is its absolute value.
-                normalised = self.normalise(images)
-                low = low_pass(normalised, self.radius)
-                return torch.where(keep, low, normalised - low).abs()
+                return keep_band(self.normalise(images), keep_low, self.radius).abs_()
             # The paper's code filters the image in [0, 1], clamps, and normalises after that.
-            low = low_pass(images, self.radius)
-            return self.normalise(torch.where(keep, low, images - low).clamp(0, 1))
+            return self.normalise(keep_band(images, keep_low, self.radius).clamp_(0, 1))
 
     def target(self, images: Tensor) -> Tensor:
         """What is predicted: [N, out_channels, H, W], normalised luminance or RGB."""
-        normalised = self.normalise(images)
         if self.recipe == "paper":
-            return normalised
-        weights = normalised.new_tensor(LUMINANCE).view(1, 3, 1, 1)
-        return (normalised * weights).sum(dim=1, keepdim=True)
+            return self.normalise(images)
+        # Luminance of (image - mean) / std, as one weight per channel and a shift.
+        mean, std = self._constants.mean, self._constants.std
+        red, green, blue = (share / s for share, s in zip(LUMINANCE, std, strict=True))
+        shift = red * mean[0] + green * mean[1] + blue * mean[2]
+        target = images[:, :1] * red - shift
+        return target.add_(images[:, 1:2], alpha=green).add_(images[:, 2:], alpha=blue)
 
     def image_losses(self, prediction: Tensor, images: Tensor, keep_low: Tensor) -> Tensor:
         """Mean distance over each image's removed frequencies and channels: [N]."""
@@ -124,18 +123,13 @@ class MaskedFrequencyModeling:
         with torch.autocast(images.device.type, enabled=False):
             # Half-precision transforms exist on CUDA only, for powers of two only; and the
             # distances span several orders of magnitude. So: the images' dtype, float32 or wider.
-            difference = prediction.to(images.dtype) - self.target(images)
             # The transform is linear: one of the difference replaces one of each.
-            spectrum = half_spectrum(difference)
-            distance = (
-                spectrum.real.square() + spectrum.imag.square() + self._constants.epsilon
-            ).sqrt()
-            times = multiplicity(width, images.device, images.dtype)
-            inside = disc(height, width, self.radius, images.device)
-            removed = torch.where(keep_low.view(-1, 1, 1), ~inside, inside) * times
-            total = (distance.sum(dim=1) * removed).sum(dim=(1, 2))
-            count = removed.sum(dim=(1, 2)) * self.out_channels
-            return total / count
+            difference = prediction.to(images.dtype) - self.target(images)
+            totals = removed_distance(
+                difference, keep_low, radius=self.radius, epsilon=self._constants.epsilon
+            )
+            counts = self._removed(keep_low, height, width) * self.out_channels
+            return totals / counts.to(totals, non_blocking=True)
 
     def image_weights(self, keep_low: Tensor, *, height: int, width: int) -> Tensor:
         """Weight of each image in the batch's loss: float64 [N].
@@ -145,6 +139,10 @@ class MaskedFrequencyModeling:
         """
         if self.recipe == "upstream":
             return torch.ones(len(keep_low), dtype=torch.float64)
+        return self._removed(keep_low, height, width)
+
+    def _removed(self, keep_low: Tensor, height: int, width: int) -> Tensor:
+        """Number of frequencies that each image lost: float64 [N], on the CPU."""
         inside = frequencies_inside(height, width, self.radius)
         keep = keep_low.to("cpu")
         return torch.where(keep, height * width - inside, inside).double()

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from timm.optim.lamb import Lamb
-from torch import nn
+from torch import Tensor, nn
 
 from mfm import config
 
@@ -53,11 +54,41 @@ def parameter_groups(model: nn.Module, settings: config.Optimizer) -> list[dict[
     ]
 
 
+class AdamW(torch.optim.AdamW):
+    """torch's fused AdamW, which walks through each weight in the order it lies in memory.
+
+    Its CPU kernel copies whatever is not contiguous, as channels_last convolution weights are
+    not: 17 to 35 ms a step for ResNet-18 on one thread, against 8 to 12 ms for permuted views of
+    the same memory that are contiguous. The update is element by element, so the bits are the
+    same. State keeps the parameter's own shape: checkpoints are those of torch.optim.AdamW.
+    """
+
+    def _init_group(
+        self, group: dict[str, Any], params_with_grad: list[Tensor], *lists: list[Tensor]
+    ) -> bool:
+        has_complex: bool = super()._init_group(group, params_with_grad, *lists)  # type: ignore[no-untyped-call]
+        orders = [_memory_order(parameter) for parameter in params_with_grad]
+        # Last come the step counters, scalars. An empty list is one that AdamW doesn't use.
+        for tensors in (params_with_grad, *lists[:-1]):
+            tensors[:] = [
+                tensor if order is None else tensor.permute(order)
+                for tensor, order in zip(tensors, orders, strict=bool(tensors))
+            ]
+        return has_complex
+
+
+def _memory_order(tensor: Tensor) -> list[int] | None:
+    """Dimensions in the order that makes `tensor` contiguous; None where it is so already."""
+    if tensor.is_contiguous():
+        return None
+    return sorted(range(tensor.ndim), key=tensor.stride, reverse=True)
+
+
 def create_optimizer(model: nn.Module, settings: config.Optimizer) -> torch.optim.Optimizer:
     """The optimizer; the training loop sets its rate before each step."""
     groups = parameter_groups(model, settings)
     if settings.name == "adamw":
-        return torch.optim.AdamW(groups, lr=settings.lr, betas=settings.betas, fused=True)
+        return AdamW(groups, lr=settings.lr, betas=settings.betas, fused=True)
     if settings.name == "sgd":
         return torch.optim.SGD(groups, lr=settings.lr, momentum=settings.betas[0], fused=True)
     return Lamb(groups, lr=settings.lr, betas=settings.betas)

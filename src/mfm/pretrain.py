@@ -57,7 +57,7 @@ class MfmObjective:
         sides = {"height": self._size, "width": self._size}
         weights = self._task.image_weights(keep_low, **sides)
         step_weight = self._task.image_weights(step_keep, **sides).sum()
-        keep_low = keep_low.to(images.device, non_blocking=True)
+        # keep_low stays on the host, where the objective needs it too: no wait for the GPU.
         shares = (weights / step_weight).float().to(images.device, non_blocking=True)
 
         prediction = model(self._task.corrupt(images, keep_low))

@@ -9,6 +9,7 @@ from mfm import config
 from mfm.augment import plan_mix
 from mfm.data.loader import Batch, to_float
 from mfm.data.plan import Step
+from mfm.pixels import normalise
 
 
 def smoothed_targets(labels: Tensor, *, classes: int, smoothing: float) -> Tensor:
@@ -26,12 +27,6 @@ def classification_losses(logits: Tensor, targets: Tensor, *, loss: str) -> Tens
     if loss == "bce":
         return F.binary_cross_entropy_with_logits(logits, targets, reduction="none").mean(dim=1)
     return F.cross_entropy(logits, targets, reduction="none")
-
-
-def normalise(images: Tensor, *, mean: config.Triple, std: config.Triple) -> Tensor:
-    """Images [n, 3, H, W] in [0, 1] minus mean, over std."""
-    shape = (3, 1, 1)
-    return (images - images.new_tensor(mean).view(shape)) / images.new_tensor(std).view(shape)
 
 
 class SupervisedObjective:
