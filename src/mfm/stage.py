@@ -24,8 +24,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workers", type=int, default=1, help="loader processes per rank")
     add = parser.add_argument_group("how the run is operated; nothing here changes its result")
     add.add_argument("--checkpoint-epochs", type=_count, default=1, help="epochs per checkpoint")
-    add.add_argument("--checkpoint-steps", type=_count, help="steps of an epoch per checkpoint")
-    add.add_argument("--checkpoint-minutes", type=float, help="longest time without a checkpoint")
+    add.add_argument(
+        "--checkpoint-steps", type=int, default=0, help="steps per checkpoint; 0 (default): none"
+    )
+    add.add_argument(
+        "--checkpoint-minutes",
+        type=float,
+        default=0,
+        help="longest time without a checkpoint; 0 (default): no limit",
+    )
     add.add_argument("--keep", type=_count, default=2, help="rolling checkpoints kept")
     add.add_argument(
         "--timeout-minutes",
@@ -57,8 +64,8 @@ def operation(options: argparse.Namespace, stop: StopRequest) -> Operation:
         run=options.folder,
         workers=options.workers,
         checkpoint_epochs=options.checkpoint_epochs,
-        checkpoint_steps=options.checkpoint_steps,
-        checkpoint_minutes=options.checkpoint_minutes,
+        checkpoint_steps=options.checkpoint_steps or None,
+        checkpoint_minutes=options.checkpoint_minutes or None,
         keep=options.keep,
         timeout_minutes=options.timeout_minutes,
         max_skipped=options.max_skipped,

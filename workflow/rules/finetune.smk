@@ -39,16 +39,21 @@ rule finetune_run:
         gpu=get_ranks("finetune"),
         workers=1,
         checkpoint_epochs=1,
+        checkpoint_steps=0,
+        checkpoint_minutes=10,
+        checkpoints=2,
+        timeout_minutes=10,
+        restarts=3,
     params:
         weights=get_weights_argument,
         folder=subpath(output.weights, parent=True),
     shell:
         "export OMP_NUM_THREADS=$(( ({threads} + {resources.ranks} - 1) / {resources.ranks} )); "
         "exec python -m mfm.launch --standalone --nproc-per-node {resources.ranks} "
-        "-m mfm.finetune --config {input.config:q} --manifest {input.manifest:q} "
+        "--max-restarts {resources.restarts} -m mfm.finetune --config {input.config:q} --manifest {input.manifest:q} "
         "--weights {params.weights:q} --folder {params.folder:q} "
-        "--workers {resources.workers} --checkpoint-epochs {resources.checkpoint_epochs} "
-        ">> {log:q} 2>&1"
+        + OPERATION
+        + " >> {log:q} 2>&1"
 
 
 rule finetune:

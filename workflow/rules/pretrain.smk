@@ -39,14 +39,18 @@ rule pretrain_run:
         gpu=get_ranks("pretrain"),
         workers=1,
         checkpoint_epochs=1,
+        checkpoint_steps=0,
+        checkpoint_minutes=10,
+        checkpoints=2,
+        timeout_minutes=10,
+        restarts=3,
     params:
         folder=subpath(output.backbone, parent=True),
     shell:
         "export OMP_NUM_THREADS=$(( ({threads} + {resources.ranks} - 1) / {resources.ranks} )); "
         "exec python -m mfm.launch --standalone --nproc-per-node {resources.ranks} "
-        "-m mfm.pretrain --config {input.config:q} --manifest {input.manifest:q} "
-        "--folder {params.folder:q} --workers {resources.workers} "
-        "--checkpoint-epochs {resources.checkpoint_epochs} >> {log:q} 2>&1"
+        "--max-restarts {resources.restarts} -m mfm.pretrain --config {input.config:q} --manifest {input.manifest:q} "
+        "--folder {params.folder:q} " + OPERATION + " >> {log:q} 2>&1"
 
 
 rule reconstructions:
