@@ -113,14 +113,6 @@ if not workflow.deployment_settings.deployment_method:
     _environment += f"export PATH={Path(sys.executable).parent}:$PATH; "
 shell.prefix(_environment)
 
-# How a training is operated, from its rule's resources; the profile sets them.
-OPERATION = (
-    "--workers {resources.workers} --checkpoint-epochs {resources.checkpoint_epochs} "
-    "--checkpoint-steps {resources.checkpoint_steps} "
-    "--checkpoint-minutes {resources.checkpoint_minutes} --keep {resources.checkpoints} "
-    "--timeout-minutes {resources.timeout_minutes}"
-)
-
 
 wildcard_constraints:
     pretrain="|".join(EXPERIMENT.pretrain) or "none",

@@ -50,10 +50,13 @@ rule finetune_run:
     shell:
         "export OMP_NUM_THREADS=$(( ({threads} + {resources.ranks} - 1) / {resources.ranks} )); "
         "exec python -m mfm.launch --standalone --nproc-per-node {resources.ranks} "
-        "--max-restarts {resources.restarts} -m mfm.finetune --config {input.config:q} --manifest {input.manifest:q} "
+        "--max-restarts {resources.restarts} -m mfm.finetune "
+        "--config {input.config:q} --manifest {input.manifest:q} "
         "--weights {params.weights:q} --folder {params.folder:q} "
-        + OPERATION
-        + " >> {log:q} 2>&1"
+        "--workers {resources.workers} --checkpoint-epochs {resources.checkpoint_epochs} "
+        "--checkpoint-steps {resources.checkpoint_steps} "
+        "--checkpoint-minutes {resources.checkpoint_minutes} --keep {resources.checkpoints} "
+        "--timeout-minutes {resources.timeout_minutes} >> {log:q} 2>&1"
 
 
 rule finetune:
