@@ -47,11 +47,10 @@ def process_group(*, timeout_minutes: float = 10.0) -> Iterator[Process]:
         dist.init_process_group(
             "nccl" if device.type == "cuda" else "gloo", timeout=timedelta(minutes=timeout_minutes)
         )
-    try:
-        yield Process(rank=rank, world=world, device=device)
-    finally:
-        if launched:
-            dist.destroy_process_group()
+    yield Process(rank=rank, world=world, device=device)
+    # Not after an error: waiting for a rank that is gone could take forever.
+    if launched:
+        dist.destroy_process_group()
 
 
 def sum_over_ranks(values: torch.Tensor, process: Process) -> torch.Tensor:

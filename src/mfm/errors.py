@@ -6,7 +6,9 @@ import functools
 import os
 import sys
 import time
+import traceback
 from collections.abc import Callable
+from typing import NoReturn
 
 
 class UserError(Exception):
@@ -32,18 +34,34 @@ def exits_on_user_error(main: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(main)
     def wrapped(*args: object, **kwargs: object) -> None:
+        rank = os.environ.get("RANK", "0")
         try:
             main(*args, **kwargs)
+        except StoppedError as stopped:
+            if rank == "0":
+                print(f"mfm: {stopped}", file=sys.stderr, flush=True)
+            _exit(STOPPED_EXIT)
         except UserError as error:
-            if os.environ.get("RANK", "0") != "0":
+            if rank != "0":
                 # Ranks mostly fail alike and together: leave the line to rank 0, after whose
                 # exit torchrun ends the others. An error of this rank alone is still printed.
                 time.sleep(5)
             print(f"mfm: error: {one_line(error)}", file=sys.stderr, flush=True)
-            sys.exit(USER_ERROR_EXIT)
-        except StoppedError as stopped:
-            if os.environ.get("RANK", "0") == "0":
-                print(f"mfm: {stopped}", file=sys.stderr, flush=True)
-            sys.exit(STOPPED_EXIT)
+            _exit(USER_ERROR_EXIT)
+        except Exception:
+            traceback.print_exc()
+            _exit(1)
 
     return wrapped
+
+
+def _exit(code: int) -> NoReturn:
+    """End this process; among several ranks at once.
+
+    Taking down the connections to a rank that is gone or stuck can take forever.
+    """
+    if os.environ.get("WORLD_SIZE", "1") == "1":
+        sys.exit(code)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)

@@ -1,0 +1,205 @@
+"""Real runs that are killed, stopped, starved or fed bad numbers."""
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+from test_training import assert_same_bits, command, dataset, final, losses, write_config
+
+from mfm import bad_step, checkpoint
+
+__all__ = ["dataset"]  # a fixture
+pytestmark = pytest.mark.processes
+ROOT = Path(__file__).parent.parent
+SETTINGS = {"backbone": "resnet10t", "epochs": 4, "batch": 8, "clip": 1.0}
+
+
+def start(run, dataset, environment, *options, ranks=2):
+    words = command(run, dataset, ranks=ranks)
+    at = words.index("mfm.pretrain") - 1
+    return subprocess.Popen(
+        [*words[:at], "--max-restarts", "2", *words[at:], "--checkpoint-steps", "3", *options],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def ranks_of(process):
+    """The worker processes of a launcher, rank 0 first."""
+    found = {}
+    for child in psutil.Process(process.pid).children(recursive=True):
+        environment = child.environ()
+        if "RANK" in environment and "mfm.pretrain" in child.cmdline():
+            found[int(environment["RANK"])] = child
+    return [found[rank] for rank in sorted(found)]
+
+
+def wait_for_checkpoint(run, process, *, after=0):
+    deadline = time.monotonic() + 120
+    while len({path.name for path in checkpoint.rolling(run)} - set(after or ())) == 0:
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, dataset):
+    """A run of two ranks that nobody touches."""
+    run = tmp_path_factory.mktemp("whole")
+    write_config(run, ranks=2, **SETTINGS)
+    process = start(run, dataset, {**os.environ, "OMP_NUM_THREADS": "1"})
+    output, _ = process.communicate()
+    assert process.returncode == 0, output
+    return run
+
+
+def test_runs_killed_at_random_moments_end_with_the_same_bits(child_environment):
+    words = ["--kills", "3", "--ranks", "2", "--stages", "finetune", "--precisions", "bf16"]
+    done = subprocess.run(
+        [sys.executable, ROOT / "benchmarks/stress_resume.py", *words],
+        env=child_environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "| finetune, 2 ranks, bf16 |" in done.stdout
+
+
+def test_signals_stop_all_ranks_at_one_step_and_the_run_goes_on(
+    tmp_path, dataset, whole, child_environment
+):
+    run = tmp_path / "run"
+    write_config(run, ranks=2, **SETTINGS)
+    before = ()
+    for name in ("SIGTERM", "SIGUSR1"):
+        process = start(run, dataset, child_environment)
+        wait_for_checkpoint(run, process, after=before)
+        if name == "SIGTERM":
+            process.terminate()
+        else:
+            ranks_of(process)[1].send_signal(signal.SIGUSR1)
+        output, _ = process.communicate(timeout=60)
+        assert process.returncode == 75, output
+        assert "stopped by " in output
+        assert "start again to continue" in output
+        assert "Traceback" not in output
+        before = {path.name for path in checkpoint.rolling(run)}
+        assert 1 <= len(before) <= 2
+    process = start(run, dataset, child_environment)
+    output, _ = process.communicate()
+    assert process.returncode == 0, output
+    assert "resumed" in output
+    assert_same_bits(final(whole), final(run))
+    assert losses(whole) == losses(run)
+
+
+def test_a_rank_that_dies_is_replaced(tmp_path, dataset, whole, child_environment):
+    run = tmp_path / "run"
+    write_config(run, ranks=2, **SETTINGS)
+    process = start(run, dataset, child_environment)
+    wait_for_checkpoint(run, process)
+    ranks_of(process)[1].kill()
+    output, _ = process.communicate()
+    assert process.returncode == 0, output
+    assert "starting all ranks again" in output
+    assert_same_bits(final(whole), final(run))
+    assert losses(whole) == losses(run)
+
+
+def test_a_rank_that_hangs_ends_the_run(tmp_path, dataset, child_environment):
+    run = tmp_path / "run"
+    write_config(run, ranks=2, **{**SETTINGS, "epochs": 500})
+    words = [*command(run, dataset, ranks=2), "--timeout-minutes", "0.1", "--checkpoint-steps", "3"]
+    process = subprocess.Popen(
+        words,
+        env={**child_environment, "MFM_SHUTDOWN_SECONDS": "2"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    wait_for_checkpoint(run, process)
+    ranks_of(process)[1].suspend()
+    output, _ = process.communicate(timeout=90)
+    assert process.returncode not in (0, 2, 75), output
+    assert checkpoint.load_rolling(run) is not None
+
+
+def test_a_bad_loss_ends_the_run_and_can_be_replayed(tmp_path, dataset, child_environment):
+    run = tmp_path / "run"
+    write_config(run, **SETTINGS | {"clip": None}, optimizer={"name": "sgd", "lr": 1e38})
+    done = subprocess.run(
+        command(run, dataset), env=child_environment, capture_output=True, text=True
+    )
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.count("\n") == 1, done.stderr
+    for part in ("epoch 1, step", ".png", "last good checkpoint: none yet", "mfm.replay"):
+        assert part in done.stderr
+    file = next((run / bad_step.FOLDER).iterdir())
+    saved = checkpoint.load_pickle(file)
+    replayed = subprocess.run(
+        [sys.executable, "-m", "mfm.replay", str(file)],
+        env=child_environment,
+        capture_output=True,
+        text=True,
+    )
+    assert replayed.returncode == 0, replayed.stderr
+    assert saved["what"] in replayed.stdout
+    assert "again in fp32" in replayed.stdout
+    assert "not finite" in replayed.stdout
+
+
+def test_a_changed_run_goes_on_where_that_is_wanted(tmp_path, dataset, child_environment):
+    run = tmp_path / "run"
+    write_config(run, **SETTINGS, radius=3.0)
+    process = start(run, dataset, child_environment, ranks=1)
+    wait_for_checkpoint(run, process)
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate()
+    assert process.returncode == 75, output
+
+    write_config(run, **SETTINGS, radius=4.0)
+    words = command(run, dataset)
+    refused = subprocess.run(words, env=child_environment, capture_output=True, text=True)
+    assert refused.returncode == 2
+    assert "config.training.radius" in refused.stderr
+    assert refused.stderr.count("\n") == 1, refused.stderr
+    told = {**child_environment, "MFM_RESUME_CHANGED": "1"}
+    done = subprocess.run(words, env=told, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "continuing with another configuration: config.training.radius" in done.stdout
+    with open(run / "metrics.csv") as file:
+        assert len(list(csv.DictReader(file))) == SETTINGS["epochs"]
+
+
+def test_the_number_of_processes_is_the_configured_one(tmp_path, dataset, child_environment):
+    run = tmp_path / "run"
+    write_config(run, ranks=2, **SETTINGS)
+    done = subprocess.run(
+        command(run, dataset, ranks=1), env=child_environment, capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert "1 processes were started, and ranks is 2" in done.stderr
+
+
+def test_replay_refuses_other_files(tmp_path, child_environment):
+    torch.save({"a": 1}, tmp_path / "other.pt")
+    for name, expected in (("other.pt", "is no saved step"), ("none.pt", "there is no file")):
+        done = subprocess.run(
+            [sys.executable, "-m", "mfm.replay", str(tmp_path / name)],
+            env=child_environment,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 2
+        assert expected in done.stderr
