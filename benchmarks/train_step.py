@@ -20,10 +20,8 @@ import argparse
 import json
 import os
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import torch
 from reference import PlainStep
 from sides import Answer, Side, machine, matrix_rate, peak_mb, seconds, serve, table, take_turns
@@ -32,8 +30,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mfm import config, convolution, launch, optim, precision
 from mfm.data.loader import Batch, to_float
-from mfm.data.manifest import Images
 from mfm.data.plan import Plan, Step
+from mfm.errors import UserError
+from mfm.finite import StepCheck
 from mfm.models import ReconstructionModel, create_backbone
 from mfm.objectives import MaskedFrequencyModeling
 from mfm.pretrain import MfmObjective
@@ -58,13 +57,7 @@ class Case:
         if self.pretrain:
             self.model = ReconstructionModel(model, out_channels=self.masking.out_channels)
         count = 2 * batch
-        self.images = Images(
-            Path(),
-            tuple(str(label) for label in range(CLASSES)),
-            pa.array([str(row) for row in range(count)]),
-            *(np.arange(count), np.arange(count) % CLASSES),
-            *(np.full(count, size), np.full(count, size)),
-        )
+        self.rows = np.arange(count)
         plan = Plan(
             images=count, batch=batch, micro_batch=batch, seed=0, rank=0, world=1, pairs=False
         )
@@ -73,7 +66,7 @@ class Case:
         self.batches = [
             Batch(
                 pixels.permute(0, 3, 1, 2),  # as the loader gives them: channels last in memory
-                torch.from_numpy(self.images.labels[step.positions]),
+                torch.from_numpy(step.positions % CLASSES),
                 torch.from_numpy(step.positions),
             )
             for step in self.steps
@@ -88,7 +81,7 @@ class OurStep:
         if case.pretrain:
             training = config.MfmPretraining(task="mfm", precision=number_format)
             self.objective: MfmObjective | SupervisedObjective = MfmObjective(
-                case.masking, case.images, seed=0, size=case.size
+                case.masking, rows=case.rows, seed=0, size=case.size
             )
         else:
             training = config.Finetuning(precision=number_format)
@@ -98,16 +91,26 @@ class OurStep:
         convolution.use_products(self.model)
         self.optimizer = optim.create_optimizer(self.model, training.optimizer)
         self.scaler = precision.grad_scaler(self.number_format, CPU)
+        self.clip = training.clip
+        self.check = StepCheck(
+            optimizer=self.optimizer,
+            scaler=self.scaler,
+            device=CPU,
+            skipped=0,
+            max_skipped=0,
+            refuse=lambda bad: UserError(bad.what),
+        )
 
     def __call__(self, batch: Batch, step: Step) -> float:
         with precision.autocast(self.number_format, CPU):
             loss = self.objective(self.model, batch, step)
         self.scaler.scale(loss).backward()
-        value = loss.item()  # as mfm.finite does on a CPU
+        norm = self.check.gradient_norm(self.model, self.clip)
+        self.check.step(loss.detach(), norm, step, [batch])
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
-        return value
+        return loss.item()
 
 
 def objective_seconds(
@@ -134,7 +137,7 @@ def side(settings: Answer) -> None:
     case = Case(**settings["case"])
     batch_size = settings["case"]["batch"]
     keep_low = [
-        MfmObjective(case.masking, case.images, seed=0, size=case.size).keep_low(
+        MfmObjective(case.masking, rows=case.rows, seed=0, size=case.size).keep_low(
             step.positions, epoch=0
         )
         for step in case.steps

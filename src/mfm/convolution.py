@@ -51,14 +51,9 @@ class SmallMapConv2d(nn.Conv2d):
         height, width = (_used_taps(*axis) for axis in self._axes(input))
         if input.device.type != "cpu" or max(height.output, width.output) > _LARGEST:
             return super().forward(input)
-        weight = self.weight
+        weight: Tensor = self.weight
         if (height.count, width.count) != self.kernel_size:
-            weight = weight[
-                :,
-                :,
-                height.first : height.first + height.count,
-                width.first : width.first + width.count,
-            ]
+            weight = _Crop.apply(weight, height.slice, width.slice)
         padding = (height.padding, width.padding)
         if weight.shape[2:] == (1, 1) and padding == (0, 0):
             pixels = input[:, :, :: self.stride[0], :: self.stride[1]].permute(0, 2, 3, 1)
@@ -88,6 +83,11 @@ class _Taps:
     count: int
     padding: int  # that gives the same output with these taps alone
 
+    @property
+    def slice(self) -> slice:
+        """Of the kernel."""
+        return slice(self.first, self.first + self.count)
+
 
 @functools.lru_cache(maxsize=256)
 def _used_taps(positions: int, kernel: int, stride: int, padding: int) -> _Taps:
@@ -106,6 +106,27 @@ def _used_taps(positions: int, kernel: int, stride: int, padding: int) -> _Taps:
     if rest < 0 or (positions + 2 * rest - count) // stride + 1 != output:
         return whole
     return _Taps(output=output, first=first, count=count, padding=rest)
+
+
+class _Crop(torch.autograd.Function):
+    """Some taps of a kernel [K, C, h, w]. The gradient has the memory layout of the whole.
+
+    That of a plain slice would be contiguous, and copied once more for channels_last weights.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor, rows: slice, columns: slice) -> Tensor:
+        ctx.save_for_backward(weight)
+        ctx.rows, ctx.columns = rows, columns
+        return weight[:, :, rows, columns]
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        (weight,) = ctx.saved_tensors
+        whole = torch.zeros_like(weight)
+        whole[:, :, ctx.rows, ctx.columns] = gradient
+        return whole, None, None
 
 
 class _Convolution(torch.autograd.Function):

@@ -31,7 +31,8 @@ if TYPE_CHECKING:  # this program shall start without importing torch
 
 # The C library's allocator gives a large block back to the system when it is freed, and the next
 # step asks for it again, page by page. Keeping it made a CPU training step of ResNet-18 at 32 px
-# 5 to 25% faster (batch 50 to 128, one thread). It reads these when a process starts.
+# 5 to 25% faster (batch 50 to 128, one thread), and one of ResNet-50 at 224 px, whose larger blocks
+# MALLOC_MMAP_MAX_ concerns, more. It reads these when a process starts.
 KEEP_MEMORY = {
     "MALLOC_MMAP_THRESHOLD_": str(32 * 2**20),  # the largest it accepts
     "MALLOC_TRIM_THRESHOLD_": str(8 * 2**30),
