@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from mfm import checkpoint, config, optim, precision
+from mfm import checkpoint, config, convolution, optim, precision
 from mfm.atomic import replacing
 from mfm.bad_step import refusal
 from mfm.control import Control
@@ -105,6 +105,7 @@ def train(
     device = process.device
     number_format = precision.resolve(training.precision, device)
     model.to(device).to(memory_format=torch.channels_last)
+    convolution.use_products(model)
     if training.sync_batchnorm and process.world > 1:
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
     if process.world != training.ranks:

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mfm import bad_step, checkpoint, config, precision, pretrain
+from mfm import bad_step, checkpoint, config, convolution, precision, pretrain
 from mfm.data.loader import Batch
 from mfm.data.plan import Step
 from mfm.engine import Objective, seed_step
@@ -63,6 +63,7 @@ def compute(saved: dict[str, Any], *, number_format: str, device: torch.device) 
     """Compute the saved step's loss and gradient, without an update."""
     model, objective = create_model_and_objective(saved)
     model.to(device).to(memory_format=torch.channels_last).train()
+    convolution.use_products(model)
     batches = [Batch(m["images"], m["labels"], m["positions"]) for m in saved["micro_batches"]]
     step = Step(
         epoch=saved["epoch"],
