@@ -86,6 +86,7 @@ def train(
     model: nn.Module,
     objective: Objective,
     images: Images,
+    size: int,
     loader: Loader,
     plan: Plan,
     training: config.Training,
@@ -95,9 +96,10 @@ def train(
 ) -> list[EpochMetrics]:
     """Train `model` in place, from the newest rolling checkpoint if there is one.
 
-    `identity` says what the run is: a checkpoint of another identity is refused. Gradients and
-    metrics are those of one process with the same batch, whatever the number of ranks and
-    micro-batches: each micro-batch's loss is a sum divided by the whole step's weight.
+    `size` is the side of a training image in pixels. `identity` says what the run is: a checkpoint
+    of another identity is refused. Gradients and metrics are those of one process with the same
+    batch, whatever the number of ranks and micro-batches: each micro-batch's loss is a sum divided
+    by the whole step's weight.
 
     Raises UserError for a changed identity, damaged checkpoints, a full disk, numbers that are not
     finite; StoppedError, after a checkpoint, when it was asked to stop.
@@ -133,6 +135,7 @@ def train(
         parallel = DistributedDataParallel(
             model, forward_sync_buffers=False, gradient_as_bucket_view=True
         )
+        _settle_buckets(parallel, size=size)
     _log(
         process,
         f"{plan.images} images, batch {plan.batch} = {process.world} ranks x {plan.accumulation} "
@@ -246,6 +249,24 @@ def train(
             raise StoppedError(f"stopped by {name} {_after(here)}; start again to continue")
     barrier(process)
     return here.rows
+
+
+def _settle_buckets(parallel: nn.Module, *, size: int) -> None:
+    """Let DistributedDataParallel order its gradient buckets, by a step that changes nothing.
+
+    It does so after its first backward pass. With more than two ranks the order of a sum depends
+    on the place in a bucket, so a resumed run's first step would differ by rounding from the same
+    step of a run that was not interrupted.
+    """
+    buffers = {name: buffer.clone() for name, buffer in parallel.named_buffers()}
+    first = next(parallel.parameters())
+    parallel.train()
+    for _ in range(2):  # the order is used from the second on
+        images = torch.zeros(2, 3, size, size, device=first.device, dtype=first.dtype)
+        parallel(images).sum().backward()
+        parallel.zero_grad(set_to_none=True)
+    for name, buffer in parallel.named_buffers():
+        buffer.copy_(buffers[name])
 
 
 def full_state(

@@ -70,6 +70,7 @@ def finetune(
         model=model,
         objective=SupervisedObjective(training, classes=len(images.classes), seed=run.seed),
         images=images,
+        size=crop_size(run),
         loader=Loader(
             TrainBatches(
                 images,

@@ -115,7 +115,7 @@ class StepCheck:
         self._bad = torch.maximum(self._bad, bad.float())
         if self._scaler.is_enabled():
             for value in self._scaler._found_inf_per_device(self._optimizer).values():
-                value.add_(self._bad)
+                value.copy_(torch.maximum(value, self._bad))  # the kernels ask for exactly 1
         else:
             self._optimizer.found_inf = self._bad  # type: ignore[attr-defined]
 

@@ -145,6 +145,7 @@ def pretrain(
         model=model,
         objective=objective,
         images=images,
+        size=crop_size(run),
         loader=Loader(
             TrainBatches(
                 images,

@@ -1,0 +1,69 @@
+"""What one process wishes, and when."""
+
+import os
+import signal
+
+import pytest
+import torch
+
+from mfm.control import Control
+from mfm.distributed import Process
+from mfm.lifetime import STOP_SIGNALS, StopRequest
+
+
+def control(stop, *, minutes=None, rank=0):
+    return Control(
+        stop=stop,
+        checkpoint_minutes=minutes,
+        timeout_minutes=1.0,
+        process=Process(rank=rank, world=1, device=torch.device("cpu")),
+    )
+
+
+def decide(control):
+    control.begin()
+    return control.end()
+
+
+@pytest.fixture
+def handlers():
+    before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize("number", STOP_SIGNALS)
+def test_a_signal_is_a_wish_to_stop(handlers, number):
+    stop = StopRequest()
+    stop.catch_signals()
+    subject = control(stop)
+    assert not decide(subject).stop
+    os.kill(os.getpid(), number)
+    decision = decide(subject)
+    assert decision.stop
+    assert not decision.save
+    assert stop.received == number
+
+
+def test_a_signal_within_a_step_counts_from_the_next():
+    stop = StopRequest()
+    subject = control(stop)
+    subject.begin()
+    stop.received = signal.SIGTERM
+    assert not subject.end().stop
+    assert decide(subject).stop
+
+
+def test_a_checkpoint_is_due_by_the_clock_until_it_is_saved(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr("mfm.control.time.monotonic", lambda: now[0])
+    subject = control(StopRequest(), minutes=2.0)
+    now[0] += 119
+    assert not decide(subject).save
+    now[0] += 2
+    assert decide(subject).save
+    assert decide(subject).save
+    subject.saved()
+    assert not decide(subject).save
+    assert not decide(control(StopRequest(), minutes=None)).save
