@@ -89,6 +89,7 @@ class OurStep:
         self.number_format = precision.resolve(training.precision, CPU)
         self.model = case.model.to(memory_format=torch.channels_last).train()
         convolution.use_products(self.model)
+        self.parallel = self.model
         self.optimizer = optim.create_optimizer(self.model, training.optimizer)
         self.scaler = precision.grad_scaler(self.number_format, CPU)
         self.clip = training.clip
@@ -103,7 +104,7 @@ class OurStep:
 
     def __call__(self, batch: Batch, step: Step) -> float:
         with precision.autocast(self.number_format, CPU):
-            loss = self.objective(self.model, batch, step)
+            loss = self.objective(self.parallel, batch, step)
         self.scaler.scale(loss).backward()
         norm = self.check.gradient_norm(self.model, self.clip)
         self.check.step(loss.detach(), norm, step, [batch])

@@ -57,7 +57,9 @@ class SmallMapConv2d(nn.Conv2d):
         padding = (height.padding, width.padding)
         if weight.shape[2:] == (1, 1) and padding == (0, 0):
             pixels = input[:, :, :: self.stride[0], :: self.stride[1]].permute(0, 2, 3, 1)
-            return F.linear(pixels, weight.flatten(1), self.bias).permute(0, 3, 1, 2)
+            # By way of channels_last, so that the gradient is laid out as the weight is.
+            matrix = weight.permute(0, 2, 3, 1).flatten(1)
+            return F.linear(pixels, matrix, self.bias).permute(0, 3, 1, 2)
         few = max(height.output, width.output) <= _ALWAYS
         if not (few or self.out_channels >= _MANY_CHANNELS):
             return F.conv2d(input, weight, self.bias, self.stride, padding)
