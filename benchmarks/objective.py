@@ -20,6 +20,7 @@ from reference import PlainMasking
 from sides import (
     Answer,
     Side,
+    add_clock,
     machine,
     peak_mb,
     resident_mb,
@@ -70,7 +71,7 @@ def side(settings: Answer) -> None:
 
     def measure() -> Answer:
         took = min(
-            seconds(lambda: run(task, images, prediction, keep_low))
+            seconds(lambda: run(task, images, prediction, keep_low), settings["clock"])
             for _ in range(settings["repeats"])
         )
         return {"seconds": took, "memory": peak_mb() - before}
@@ -105,6 +106,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7, help="rounds (default: %(default)s)")
     parser.add_argument("--repeats", type=int, default=2, help="a round; the fastest counts")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
+    add_clock(parser)
     parser.add_argument("--side", type=json.loads, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.side:
@@ -117,6 +119,7 @@ def main() -> None:
         "radius": options.radius or config.default_radius(options.size),
         "threads": options.threads,
         "repeats": options.repeats,
+        "clock": options.clock,
     }
     sides = [
         Side("plain", __file__, settings),
