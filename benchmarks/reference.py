@@ -22,17 +22,15 @@ class PlainMasking:
 
     def corrupt(self, images: Tensor, keep_low: Tensor) -> Tensor:
         """Images [N, 3, H, W] in [0, 1] to the modulus of the band that is kept."""
-        spectrum = torch.fft.fftshift(torch.fft.fft2((images - 0.4) / 0.2, norm="ortho"))
-        shifted = torch.fft.ifftshift(spectrum * self._kept(images, keep_low))
-        return torch.fft.ifft2(shifted, norm="ortho").abs()
+        spectrum = _centred_spectrum((images - 0.4) / 0.2)
+        kept = torch.fft.ifftshift(spectrum * self._kept(images, keep_low), dim=(-2, -1))
+        return torch.fft.ifft2(kept, norm="ortho").abs()
 
     def loss(self, prediction: Tensor, images: Tensor, keep_low: Tensor) -> Tensor:
         """Mean distance of two spectra over the removed frequencies, averaged over images."""
         weights = torch.tensor(LUMINANCE).view(1, 3, 1, 1)
         target = (((images - 0.4) / 0.2) * weights).sum(dim=1, keepdim=True)
-        ours = torch.fft.fftshift(torch.fft.fft2(prediction, norm="ortho"))
-        theirs = torch.fft.fftshift(torch.fft.fft2(target, norm="ortho"))
-        difference = ours - theirs
+        difference = _centred_spectrum(prediction) - _centred_spectrum(target)
         distance = torch.sqrt(difference.real**2 + difference.imag**2 + 1e-7)
         removed = 1 - self._kept(images, keep_low)
         return ((distance * removed).sum(dim=(1, 2, 3)) / removed.sum(dim=(1, 2, 3))).mean()
@@ -43,6 +41,10 @@ class PlainMasking:
         columns = torch.arange(width) - width // 2
         disc = (rows[:, None] ** 2 + columns[None, :] ** 2 < self.radius**2).float()
         return torch.where(keep_low.view(-1, 1, 1, 1), disc, 1 - disc)
+
+
+def _centred_spectrum(images: Tensor) -> Tensor:
+    return torch.fft.fftshift(torch.fft.fft2(images, norm="ortho"), dim=(-2, -1))
 
 
 class PlainStep:

@@ -24,7 +24,18 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from reference import PlainStep
-from sides import Answer, Side, machine, matrix_rate, peak_mb, seconds, serve, table, take_turns
+from sides import (
+    Answer,
+    Side,
+    add_clock,
+    machine,
+    matrix_rate,
+    peak_mb,
+    seconds,
+    serve,
+    table,
+    take_turns,
+)
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -89,6 +100,7 @@ class OurStep:
         self.number_format = precision.resolve(training.precision, CPU)
         self.model = case.model.to(memory_format=torch.channels_last).train()
         convolution.use_products(self.model)
+        self.parallel = self.model
         self.optimizer = optim.create_optimizer(self.model, training.optimizer)
         self.scaler = precision.grad_scaler(self.number_format, CPU)
         self.clip = training.clip
@@ -103,7 +115,7 @@ class OurStep:
 
     def __call__(self, batch: Batch, step: Step) -> float:
         with precision.autocast(self.number_format, CPU):
-            loss = self.objective(self.model, batch, step)
+            loss = self.objective(self.parallel, batch, step)
         self.scaler.scale(loss).backward()
         norm = self.check.gradient_norm(self.model, self.clip)
         self.check.step(loss.detach(), norm, step, [batch])
@@ -119,6 +131,7 @@ def objective_seconds(
     images: Tensor,
     keep_low: Tensor,
     dtype: torch.dtype,
+    clock: str,
 ) -> float:
     """Masking, and loss with its gradient, without the model between them."""
     prediction = torch.randn(len(images), 1, *images.shape[2:]).to(dtype).requires_grad_()
@@ -128,14 +141,14 @@ def objective_seconds(
         loss(prediction, images, keep_low).backward()
 
     run()
-    return min(seconds(run) for _ in range(3))
+    return min(seconds(run, clock) for _ in range(3))
 
 
 def side(settings: Answer) -> None:
     """A side's process: see the module's docstring."""
     torch.set_num_threads(settings["threads"])
     case = Case(**settings["case"])
-    batch_size = settings["case"]["batch"]
+    batch_size, clock = settings["case"]["batch"], settings["clock"]
     keep_low = [
         MfmObjective(case.masking, rows=case.rows, seed=0, size=case.size).keep_low(
             step.positions, epoch=0
@@ -168,18 +181,20 @@ def side(settings: Answer) -> None:
         return {"losses": losses}
 
     def measure() -> Answer:
-        took = min(seconds(next_step) for _ in range(settings["steps"]))
+        took = min(seconds(next_step, clock) for _ in range(settings["steps"]))
         share = 0.0
         if case.pretrain:
             assert pieces is not None
             images = to_float(case.batches[0].images)
             if reference is not None:
                 images = images.contiguous()
-            share = objective_seconds(pieces.corrupt, pieces.loss, images, keep_low[0], dtype)
+            share = objective_seconds(
+                pieces.corrupt, pieces.loss, images, keep_low[0], dtype, clock
+            )
         return {
             "seconds": took,
             "objective": share,
-            "rate": matrix_rate(dtype),
+            "rate": matrix_rate(dtype, clock),
             "peak": peak_mb(),
             "format": number_format,
             "images/s": batch_size / took,
@@ -201,6 +216,7 @@ def compare(case: Answer, options: argparse.Namespace) -> list[list[str]]:
         "threads": options.threads,
         "steps": options.steps,
         "precision": options.precision,
+        "clock": options.clock,
     }
     sides = [
         Side("reference", __file__, settings),
@@ -250,6 +266,7 @@ def main() -> None:
     )
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--precision", default="auto", help="ours: auto, bf16 or fp32")
+    add_clock(parser)
     parser.add_argument("--side", type=json.loads, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.side:

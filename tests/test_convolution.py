@@ -101,3 +101,12 @@ def test_frozen_weights_and_images_get_no_gradient():
     ours[0].weight.requires_grad_(True)
     ours(images.detach()).sum().backward()
     assert ours[0].weight.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("size", [1, 2, 7])
+@pytest.mark.parametrize("kernel", [1, 3])
+def test_gradients_are_laid_out_as_weights(size, kernel):
+    # or DistributedDataParallel copies them into its buckets with a warning
+    _, ours = pair(in_channels=3, out_channels=256, kernel_size=kernel, padding=kernel // 2)
+    ours(torch.randn(2, 3, size, size).to(memory_format=torch.channels_last)).sum().backward()
+    assert ours[0].weight.grad.stride() == ours[0].weight.stride()

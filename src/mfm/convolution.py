@@ -57,7 +57,9 @@ class SmallMapConv2d(nn.Conv2d):
         padding = (height.padding, width.padding)
         if weight.shape[2:] == (1, 1) and padding == (0, 0):
             pixels = input[:, :, :: self.stride[0], :: self.stride[1]].permute(0, 2, 3, 1)
-            return F.linear(pixels, _Matrix.apply(weight), self.bias).permute(0, 3, 1, 2)
+            # By way of channels_last, so that the gradient is laid out as the weight is.
+            matrix = weight.permute(0, 2, 3, 1).flatten(1)
+            return F.linear(pixels, matrix, self.bias).permute(0, 3, 1, 2)
         few = max(height.output, width.output) <= _ALWAYS
         if not (few or self.out_channels >= _MANY_CHANNELS):
             return F.conv2d(input, weight, self.bias, self.stride, padding)
@@ -127,25 +129,6 @@ class _Crop(torch.autograd.Function):
         whole = torch.zeros_like(weight)
         whole[:, :, ctx.rows, ctx.columns] = gradient
         return whole, None, None
-
-
-class _Matrix(torch.autograd.Function):
-    """A 1x1 kernel [K, C, 1, 1] as [K, C]. The gradient's strides are those of channels_last.
-
-    A plain view's would be others, for the same memory, and DistributedDataParallel would copy the
-    gradient once more.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, weight: Tensor) -> Tensor:
-        return weight.flatten(1)
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        outputs, inputs = gradient.shape
-        strides = (inputs, 1, inputs, inputs)
-        return gradient.contiguous().as_strided((outputs, inputs, 1, 1), strides)
 
 
 class _Convolution(torch.autograd.Function):

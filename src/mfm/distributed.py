@@ -11,6 +11,8 @@ from typing import TypeVar, cast
 
 import torch
 import torch.distributed as dist
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
 T = TypeVar("T")
 
@@ -51,6 +53,17 @@ def process_group(*, timeout_minutes: float = 10.0) -> Iterator[Process]:
     # Not after an error: waiting for a rank that is gone could take forever.
     if launched:
         dist.destroy_process_group()
+
+
+def data_parallel(model: nn.Module, process: Process) -> nn.Module:
+    """The model with gradients averaged over the ranks; the model itself where there is one rank.
+
+    Each rank's batch norm sees its own images; rank 0's running statistics are kept, so nothing
+    needs to be broadcast before each forward pass.
+    """
+    if process.world == 1:
+        return model
+    return DistributedDataParallel(model, forward_sync_buffers=False, gradient_as_bucket_view=True)
 
 
 def sum_over_ranks(values: torch.Tensor, process: Process) -> torch.Tensor:

@@ -14,7 +14,6 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
 from mfm import checkpoint, config, convolution, optim, precision
 from mfm.atomic import replacing
@@ -23,7 +22,7 @@ from mfm.control import Control
 from mfm.data.loader import Batch, Loader
 from mfm.data.manifest import Images
 from mfm.data.plan import Plan, Step
-from mfm.distributed import Process, barrier, gather_objects, sum_over_ranks
+from mfm.distributed import Process, barrier, data_parallel, gather_objects, sum_over_ranks
 from mfm.draws import Stream, hashes
 from mfm.errors import StoppedError, UserError
 from mfm.finite import StepCheck
@@ -128,13 +127,8 @@ def train(
         _log(process, f"resumed {_after(here)} (of {training.epochs})")
     barrier(process)  # no rank may prune a checkpoint that another still reads
 
-    parallel: nn.Module = model
-    if process.world > 1:
-        # Each rank's batch norm sees its own images; rank 0's running statistics are kept, so
-        # nothing needs to be broadcast before each forward pass.
-        parallel = DistributedDataParallel(
-            model, forward_sync_buffers=False, gradient_as_bucket_view=True
-        )
+    parallel = data_parallel(model, process)
+    if parallel is not model:
         _settle_buckets(parallel, size=size)
     _log(
         process,
