@@ -20,7 +20,7 @@ from torch import nn
 
 from mfm import atomic, config, engine, stage
 from mfm.data import manifest
-from mfm.data.loader import Loader, TrainBatches
+from mfm.data.loader import TrainBatches, create_loader
 from mfm.data.plan import Plan
 from mfm.data.selection import labelled_positions
 from mfm.distributed import Process, process_group
@@ -70,7 +70,8 @@ def finetune(
         model=model,
         objective=SupervisedObjective(training, classes=len(images.classes), seed=run.seed),
         images=images,
-        loader=Loader(
+        loader=create_loader(
+            run.loader,
             TrainBatches(
                 images,
                 crop=training.crop,

@@ -81,12 +81,17 @@ class Decoder:
         self._kept: dict[int, Image.Image] = {}
         self._bytes = 0
 
-    def __call__(self, position: int) -> Image.Image:
-        """An image in mode "L" or "RGB", not to be changed; errors as in `decode`."""
+    def __call__(self, position: int, content: bytes | None = None) -> Image.Image:
+        """An image in mode "L" or "RGB", not to be changed; errors as in `decode`.
+
+        `content` is the file's, where it was read already.
+        """
         kept = self._kept.get(position)
         if kept is not None:
             return kept
-        image = decode_bytes(self._images, position, read(self._images, position))
+        if content is None:
+            content = read(self._images, position)
+        image = decode_bytes(self._images, position, content)
         pixels = image.width * image.height
         # Pillow stores RGB in four bytes.
         size = pixels * (1 if image.mode == "L" else 4) + _OBJECT_BYTES

@@ -1,4 +1,4 @@
-"""Decoding, cropping and batching with Pillow and torch's DataLoader.
+"""Decoding, cropping and batching with Pillow and torch's DataLoader; with DALI, see mfm.data.dali.
 
 A dataset item is a whole micro-batch: the random parameters of its images are drawn at once, and
 each image is decoded, cropped, resized and augmented as uint8. Conversion to float is left to the
@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +30,7 @@ from mfm.lifetime import leave_signals_to_parent
 
 Request = tuple[int, Ints]  # epoch, positions
 Pixels = npt.NDArray[np.uint8]
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
@@ -72,23 +73,31 @@ class Geometry:
     flip: npt.NDArray[np.bool_]
 
 
-class Batches(Dataset[Any], ABC):
-    """Micro-batches by request, decoded and resized by Pillow.
+class ByRequest(Dataset[Made | UserError], ABC, Generic[Made]):
+    """What is made for each request, in a loader's workers.
 
     An error is returned and not raised: torch would wrap it in a worker's traceback.
     """
+
+    def __getitem__(self, request: Request) -> Made | UserError:
+        try:
+            return self.batch(request)
+        except UserError as error:
+            return error
+
+    @abstractmethod
+    def batch(self, request: Request) -> Made:
+        """What was asked for; raises UserError for an unreadable image."""
+
+
+class Batches(ByRequest[Batch], ABC):
+    """Micro-batches, decoded and resized by Pillow."""
 
     def __init__(self, images: Images, *, interpolation: str, augments: bool = False) -> None:
         self.images = images
         self.interpolation = interpolation
         self.augments = augments  # whether `augment` does anything
         self._decode = Decoder(images)
-
-    def __getitem__(self, request: Request) -> Batch | UserError:
-        try:
-            return self.batch(request)
-        except UserError as error:
-            return error
 
     @abstractmethod
     def geometry(self, request: Request) -> Geometry:
@@ -98,7 +107,7 @@ class Batches(Dataset[Any], ABC):
         """Change the cropped images, uint8 [n, size, size, 3], in place."""
 
     def batch(self, request: Request) -> Batch:
-        """The requested images: [n, 3, size, size]; raises UserError for an unreadable image."""
+        """The requested images: [n, 3, size, size]."""
         _, positions = request
         geometry = self.geometry(request)
         pixels = np.empty((len(positions), geometry.size, geometry.size, 3), np.uint8)
@@ -233,7 +242,7 @@ class Loader:
     Workers only speed it up: everything random is a function of (seed, epoch, image).
     """
 
-    def __init__(self, batches: _Batches, *, workers: int, device: torch.device) -> None:
+    def __init__(self, batches: ByRequest[Any], *, workers: int, device: torch.device) -> None:
         self._requests = _Requests()
         self._loader = DataLoader(
             batches,
@@ -248,11 +257,14 @@ class Loader:
 
     def read(self, requests: Callable[[], Iterable[Request]]) -> Iterator[Batch]:
         """One pass over the given requests."""
+        yield from self._made(requests)
+
+    def _made(self, requests: Callable[[], Iterable[Request]]) -> Iterator[Any]:
         self._requests.set(requests)
-        for batch in self._loader:
-            if isinstance(batch, UserError):
-                raise batch
-            yield batch
+        for made in self._loader:
+            if isinstance(made, UserError):
+                raise made
+            yield made
 
     def train(self, plan: Plan, epoch: int, first_step: int) -> Iterator[tuple[Step, list[Batch]]]:
         """Steps of an epoch with this rank's micro-batches."""
@@ -265,3 +277,17 @@ class Loader:
         )
         for step in plan.epoch(epoch, first_step=first_step):
             yield step, [next(batches) for _ in step.micro_batches]
+
+
+def create_loader(
+    kind: config.LoaderName, batches: Batches, *, workers: int, device: torch.device
+) -> Loader:
+    """The loader of that name: same order, crops and flips, pixels by its own decoder and resize.
+
+    Raises UserError where DALI is asked for and is not installed.
+    """
+    if kind == "torchvision":
+        return Loader(batches, workers=workers, device=device)
+    from mfm.data import dali  # takes a second to import
+
+    return dali.create_loader(batches, workers=workers, device=device)
