@@ -185,7 +185,7 @@ class PipelineLoader(Loader):
         pixels = torch.empty((len(encoded), size, size, 3), dtype=torch.uint8, device=self._device)
         cuda = self._device.type == "cuda"
         stream = torch.cuda.current_stream(self._device) if cuda else None
-        feed_ndarray(decoded, pixels, cuda_stream=stream)
+        feed_ndarray(decoded.as_tensor(), pixels, cuda_stream=stream)
         ahead.popleft()
         images, positions = self._batches.images, encoded.positions
         return Batch(
@@ -216,7 +216,8 @@ class _Pipeline:
             batch_size=capacity,
             num_threads=threads,
             device_id=(device.index or 0) if cuda else None,
-            prefetch_queue_depth=_AHEAD + 1,
+            # DALI's first run starts as many as this at once; later ones may be fed ahead anyway.
+            prefetch_queue_depth=1,
         )
         with self._pipeline:
             image = fn.decoders.image_slice(
