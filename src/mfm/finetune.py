@@ -26,7 +26,13 @@ from mfm.data.selection import labelled_positions
 from mfm.distributed import Process, process_group
 from mfm.errors import exits_on_user_error
 from mfm.lifetime import only_writer
-from mfm.models import create_backbone, load_backbone, read_weights, save_weights
+from mfm.models import (
+    create_backbone,
+    load_backbone,
+    read_metadata,
+    read_weights,
+    save_weights,
+)
 from mfm.pretrain import crop_size
 from mfm.supervision import SupervisedObjective
 
@@ -118,10 +124,18 @@ def finetune(
                     classes=str(len(images.classes)),
                     train_images=str(len(images)),
                     initialised=loaded,
+                    initial_loader=_initial_loader(weights),
                 ),
             )
 
         engine.finish(operation, write)
+
+
+def _initial_loader(weights: str) -> str:
+    """The loader that initial weights were pretrained with, where they say so, or '-'."""
+    if Path(weights).suffix != ".safetensors":
+        return "-"
+    return (read_metadata(Path(weights).expanduser()) or {}).get("loader", "-")
 
 
 def _weights_digest(weights: str) -> str:
