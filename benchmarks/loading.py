@@ -1,4 +1,6 @@
-"""`python benchmarks/loading.py`: images/s of the loaders, and what training waits for them.
+"""Images/s of the loaders, and what training waits for them, in training's own environment:
+
+    python -m mfm.launch --standalone --nproc-per-node 1 -m benchmarks.loading
 
 Photographs of about 500x375 pixels, from file to a normalised float batch of 224 px, by four ways
 in turn within each round; then 28x28 PNGs to 32 px, the default experiment's case, and the share of
@@ -31,8 +33,8 @@ from mfm import config, optim, precision
 from mfm.data import manifest
 from mfm.data.loader import EvalBatches, TrainBatches, create_loader, to_float
 from mfm.data.plan import Plan
+from mfm.pixels import normalise
 from mfm.pretrain import MfmObjective, create_reconstruction_model, create_task
-from mfm.supervision import normalise
 
 CPU = torch.device("cpu")
 MEAN, STD = config.IMAGENET_MEAN, config.IMAGENET_STD
