@@ -24,7 +24,7 @@ def test_conda_environment_pins_the_same_versions():
 def test_every_dependency_is_in_the_conda_environment():
     project = (ROOT / "pyproject.toml").read_text()
     block = project.split("dependencies = [", 1)[1].split("]", 1)[0]
-    names = set(re.findall(r'"([a-z]+)', block))
+    names = set(re.findall(r'"([a-z][a-z0-9-]*)', block))
     environment = yaml.safe_load((ROOT / "workflow/envs/mfm.yaml").read_text())
     packages = next(e["pip"] for e in environment["dependencies"] if isinstance(e, dict))
     assert names == set(_pins(packages))

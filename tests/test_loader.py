@@ -14,7 +14,8 @@ from torchvision.transforms.v2.functional import InterpolationMode
 from mfm import config
 from mfm.augment import RandAugment, plan_crops
 from mfm.data import manifest
-from mfm.data.loader import EvalBatches, Loader, TrainBatches, decode, to_float
+from mfm.data.decoding import decode
+from mfm.data.loader import EvalBatches, Loader, TrainBatches, to_float
 from mfm.data.plan import Plan
 from mfm.errors import UserError
 

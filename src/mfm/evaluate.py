@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from mfm import config, precision, stage
 from mfm.atomic import replacing
 from mfm.data import manifest
-from mfm.data.loader import EvalBatches, Loader, to_float
+from mfm.data.loader import EvalBatches, create_loader, to_float
 from mfm.data.manifest import Images
 from mfm.distributed import Process, gather_objects, process_group
 from mfm.draws import Floats, Ints
@@ -91,7 +91,8 @@ def predict(
     mine = np.arange(process.rank, len(images), process.world)
     chunks = [mine[start : start + size] for start in range(0, len(mine), size)]
     filled = [np.pad(chunk, (0, size - len(chunk)), mode="edge") for chunk in chunks]
-    loader = Loader(
+    loader = create_loader(
+        run.loader,
         EvalBatches(
             images,
             resize=run.evaluation.resize,

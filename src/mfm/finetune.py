@@ -20,13 +20,19 @@ from torch import nn
 
 from mfm import atomic, config, engine, stage
 from mfm.data import manifest
-from mfm.data.loader import Loader, TrainBatches
+from mfm.data.loader import TrainBatches, create_loader
 from mfm.data.plan import Plan
 from mfm.data.selection import labelled_positions
 from mfm.distributed import Process, process_group
 from mfm.errors import exits_on_user_error
 from mfm.lifetime import only_writer
-from mfm.models import create_backbone, load_backbone, read_weights, save_weights
+from mfm.models import (
+    create_backbone,
+    load_backbone,
+    read_metadata,
+    read_weights,
+    save_weights,
+)
 from mfm.pretrain import crop_size
 from mfm.supervision import SupervisedObjective
 
@@ -71,7 +77,8 @@ def finetune(
         objective=SupervisedObjective(training, classes=len(images.classes), seed=run.seed),
         images=images,
         size=crop_size(run),
-        loader=Loader(
+        loader=create_loader(
+            run.loader,
             TrainBatches(
                 images,
                 crop=training.crop,
@@ -118,10 +125,18 @@ def finetune(
                     classes=str(len(images.classes)),
                     train_images=str(len(images)),
                     initialised=loaded,
+                    initial_loader=_initial_loader(weights),
                 ),
             )
 
         engine.finish(operation, write)
+
+
+def _initial_loader(weights: str) -> str:
+    """The loader that initial weights were pretrained with, where they say so, or '-'."""
+    if Path(weights).suffix != ".safetensors":
+        return "-"
+    return (read_metadata(Path(weights).expanduser()) or {}).get("loader", "-")
 
 
 def _weights_digest(weights: str) -> str:

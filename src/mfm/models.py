@@ -241,12 +241,18 @@ def save_weights(model: nn.Module, path: Path, metadata: Mapping[str, str]) -> N
 def load_weights(model: nn.Module, path: Path) -> dict[str, str]:
     """Load a file that `save_weights` wrote into the same model; returns its metadata."""
     try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            described = (file.metadata() or {}).get(_METADATA_KEY)
+        metadata = read_metadata(path)
         model.load_state_dict(safetensors.torch.load_file(path))
     except (OSError, RuntimeError, safetensors.SafetensorError) as error:
         raise UserError(f"weights {path} don't fit this model: {error}") from None
-    if described is None:
+    if metadata is None:
         raise UserError(f"weights {path} were not saved by this package")
-    metadata: dict[str, str] = json.loads(described)
+    return metadata
+
+
+def read_metadata(path: Path) -> dict[str, str] | None:
+    """What a .safetensors file says of itself; None for one that this package did not save."""
+    with safetensors.safe_open(path, framework="pt") as file:
+        described = (file.metadata() or {}).get(_METADATA_KEY)
+    metadata: dict[str, str] | None = None if described is None else json.loads(described)
     return metadata

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from mfm import checkpoint, config, engine, stage
 from mfm.data import manifest
-from mfm.data.loader import Batch, Loader, TrainBatches, to_float
+from mfm.data.loader import Batch, TrainBatches, create_loader, to_float
 from mfm.data.plan import Plan, Step
 from mfm.distributed import Process, process_group
 from mfm.draws import Ints, Stream, uniforms
@@ -146,7 +146,8 @@ def pretrain(
         objective=objective,
         images=images,
         size=crop_size(run),
-        loader=Loader(
+        loader=create_loader(
+            run.loader,
             TrainBatches(
                 images,
                 crop=training.crop,

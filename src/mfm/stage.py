@@ -85,6 +85,7 @@ def metadata(run: config.PretrainRun | config.FinetuneRun, **more: str) -> dict[
         "stage": run.stage,
         "backbone": run.model.backbone,
         "dataset": run.dataset.name,
+        "loader": run.loader,
         "config_hash": config.config_hash(run),
         "code_version": code_version(),
         "torch": torch.__version__,

@@ -47,13 +47,17 @@ def _check_results(experiment: config.Experiment) -> None:
 
 def resolve(experiment: config.Experiment, stage: str, **wildcards: str) -> config.Section:
     """The part of the experiment that determines one job."""
-    dataset, model = experiment.dataset, experiment.model
+    dataset, loader, model = experiment.dataset, experiment.loader, experiment.model
     if stage == "dataset":
         return dataset
     if stage == "pretrain":
         name = wildcards["pretrain"]
         return config.PretrainRun(
-            name=name, dataset=dataset, model=model, training=experiment.pretrain[name]
+            name=name,
+            dataset=dataset,
+            loader=loader,
+            model=model,
+            training=experiment.pretrain[name],
         )
     if stage == "finetune":
         init = wildcards["init"]
@@ -62,12 +66,14 @@ def resolve(experiment: config.Experiment, stage: str, **wildcards: str) -> conf
             source=_without_seeds(experiment.initialisations[init]),
             seed=int(wildcards["seed"]),
             dataset=dataset,
+            loader=loader,
             model=model,
             training=experiment.finetune,
         )
     assert stage == "evaluate", stage
     return config.EvaluateRun(
         dataset=dataset,
+        loader=loader,
         model=model,
         mean=experiment.finetune.mean,
         std=experiment.finetune.std,

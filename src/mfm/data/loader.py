@@ -1,4 +1,4 @@
-"""Decoding, cropping and batching with Pillow and torch's DataLoader.
+"""Decoding, cropping and batching with Pillow and torch's DataLoader; with DALI, see mfm.data.dali.
 
 A dataset item is a whole micro-batch: the random parameters of its images are drawn at once, and
 each image is decoded, cropped, resized and augmented as uint8. Conversion to float is left to the
@@ -10,6 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +21,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from mfm import config
 from mfm.augment import PIL_FILTERS, RandAugment, plan_crops
+from mfm.data.decoding import Decoder
 from mfm.data.manifest import Images
 from mfm.data.plan import Plan, Step
 from mfm.draws import Ints
@@ -27,6 +29,8 @@ from mfm.errors import UserError
 from mfm.lifetime import leave_signals_to_parent
 
 Request = tuple[int, Ints]  # epoch, positions
+Pixels = npt.NDArray[np.uint8]
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
@@ -55,40 +59,83 @@ def to_float(images: Tensor) -> Tensor:
     return images.float().div_(255)
 
 
-def decode(images: Images, position: int) -> Image.Image:
-    """One image as Pillow's RGB conversion gives it: any mode, EXIF rotation not applied."""
-    path = images.path(position)
-    try:
-        with Image.open(path) as image:
-            size = int(images.widths[position]), int(images.heights[position])
-            if image.size != size:
-                raise UserError(
-                    f"{path} was {size[0]}x{size[1]} pixels when the dataset was linked and is "
-                    f"{image.width}x{image.height} now; run with --forcerun link_dataset"
-                )
-            return image.convert("RGB")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise UserError(f"unreadable image {path}: {error}; repair or remove it") from None
+@dataclass(frozen=True, kw_only=True)
+class Geometry:
+    """How n images become squares of `size` pixels: int64, in pixels; flip bool [n].
+
+    A box is cut from each source and resized, the square is cut from that, and flipped or not.
+    """
+
+    size: int
+    boxes: Ints  # [n, 4]: left, top, right, bottom in the source
+    resized: Ints  # [n, 2]: width, height of the resized box
+    corners: Ints  # [n, 2]: left, top of the square in the resized box
+    flip: npt.NDArray[np.bool_]
 
 
-class _Batches(Dataset[Batch | UserError], ABC):
-    """Micro-batches by request.
+class ByRequest(Dataset[Made | UserError], ABC, Generic[Made]):
+    """What is made for each request, in a loader's workers.
 
     An error is returned and not raised: torch would wrap it in a worker's traceback.
     """
 
-    def __getitem__(self, request: Request) -> Batch | UserError:
+    def __getitem__(self, request: Request) -> Made | UserError:
         try:
             return self.batch(request)
         except UserError as error:
             return error
 
     @abstractmethod
+    def batch(self, request: Request) -> Made:
+        """What was asked for; raises UserError for an unreadable image."""
+
+
+class Batches(ByRequest[Batch], ABC):
+    """Micro-batches, decoded and resized by Pillow."""
+
+    def __init__(self, images: Images, *, interpolation: str, augments: bool = False) -> None:
+        self.images = images
+        self.interpolation = interpolation
+        self.augments = augments  # whether `augment` does anything
+        self._decode = Decoder(images)
+
+    @abstractmethod
+    def geometry(self, request: Request) -> Geometry:
+        """Where the requested images' pixels go, whatever decodes them."""
+
+    def augment(self, request: Request, pixels: Pixels) -> None:
+        """Change the cropped images, uint8 [n, size, size, 3], in place."""
+
     def batch(self, request: Request) -> Batch:
-        """The requested micro-batch; raises UserError for an unreadable image."""
+        """The requested images: [n, 3, size, size]."""
+        _, positions = request
+        geometry = self.geometry(request)
+        pixels = np.empty((len(positions), geometry.size, geometry.size, 3), np.uint8)
+        for i, (position, box, resized, (left, top), flip) in enumerate(
+            zip(
+                positions.tolist(),
+                geometry.boxes.tolist(),
+                geometry.resized.tolist(),
+                geometry.corners.tolist(),
+                geometry.flip.tolist(),
+                strict=True,
+            )
+        ):
+            image = self._decode(position)
+            if box != [0, 0, *image.size]:
+                image = image.crop(box)
+            image = image.resize(resized, PIL_FILTERS[self.interpolation])
+            if resized != [geometry.size] * 2:
+                image = image.crop((left, top, left + geometry.size, top + geometry.size))
+            if flip:
+                image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+            square = np.asarray(image)
+            pixels[i] = square if square.ndim == 3 else square[..., None]  # grey
+        self.augment(request, pixels)
+        return make_batch(pixels, self.images, positions)
 
 
-class TrainBatches(_Batches):
+class TrainBatches(Batches):
     """Micro-batches of randomly cropped, flipped and augmented training images."""
 
     def __init__(
@@ -100,69 +147,71 @@ class TrainBatches(_Batches):
         seed: int,
         randaugment: config.RandAugment | None = None,
     ) -> None:
-        self._images = images
+        super().__init__(images, interpolation=crop.interpolation, augments=randaugment is not None)
         self._crop = crop
         self._size = size
         self._seed = seed
-        self._augment = (
+        self._randaugment = (
             RandAugment(randaugment, interpolation=crop.interpolation, seed=seed)
             if randaugment
             else None
         )
 
-    def batch(self, request: Request) -> Batch:
-        """The requested images, cropped to [n, 3, size, size]."""
+    def geometry(self, request: Request) -> Geometry:
+        """Random resized crops by (seed, epoch, image)."""
         epoch, positions = request
-        rows = self._images.rows[positions]
         crops = plan_crops(
             self._crop,
             seed=self._seed,
             epoch=epoch,
-            indices=rows,
-            widths=self._images.widths[positions],
-            heights=self._images.heights[positions],
+            indices=self.images.rows[positions],
+            widths=self.images.widths[positions],
+            heights=self.images.heights[positions],
         )
-        keys = self._augment.keys(epoch=epoch, indices=rows) if self._augment else []
-        pixels = np.empty((len(positions), self._size, self._size, 3), np.uint8)
-        for i, position in enumerate(positions):
-            left, top = int(crops.left[i]), int(crops.top[i])
-            right, bottom = left + int(crops.width[i]), top + int(crops.height[i])
-            image = decode(self._images, int(position)).crop((left, top, right, bottom))
-            image = image.resize((self._size,) * 2, PIL_FILTERS[self._crop.interpolation])
-            if crops.flip[i]:
-                image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-            if self._augment:
-                image = self._augment(image, keys[i])
-            pixels[i] = np.asarray(image)
-        return _batch(pixels, self._images, positions)
+        left, top = crops.left, crops.top
+        return Geometry(
+            size=self._size,
+            boxes=np.stack([left, top, left + crops.width, top + crops.height], axis=1),
+            resized=np.full((len(positions), 2), self._size),
+            corners=np.zeros((len(positions), 2), np.int64),
+            flip=crops.flip,
+        )
+
+    def augment(self, request: Request, pixels: Pixels) -> None:
+        """RandAugment, keyed by (seed, epoch, image)."""
+        if self._randaugment is None:
+            return
+        epoch, positions = request
+        keys = self._randaugment.keys(epoch=epoch, indices=self.images.rows[positions])
+        for i, key in enumerate(keys):
+            pixels[i] = np.asarray(self._randaugment(Image.fromarray(pixels[i]), key))
 
 
-class EvalBatches(_Batches):
+class EvalBatches(Batches):
     """Whole images: short side resized, centre cropped."""
 
     def __init__(self, images: Images, *, resize: int, crop: int, interpolation: str) -> None:
-        self._images = images
+        super().__init__(images, interpolation=interpolation)
         self._resize = resize
         self._crop = crop
-        self._interpolation = interpolation
 
-    def batch(self, request: Request) -> Batch:
-        """The requested images, cropped to [n, 3, crop, crop]."""
+    def geometry(self, request: Request) -> Geometry:
+        """The same for every epoch."""
         _, positions = request
-        pixels = np.empty((len(positions), self._crop, self._crop, 3), np.uint8)
-        for i, position in enumerate(positions):
-            image = decode(self._images, int(position))
-            # As torchvision's Resize: the long side is cut to a whole number, not rounded.
-            short = min(image.size)
-            width, height = (int(self._resize * side / short) for side in image.size)
-            image = image.resize((width, height), PIL_FILTERS[self._interpolation])
-            left, top = round((width - self._crop) / 2), round((height - self._crop) / 2)
-            image = image.crop((left, top, left + self._crop, top + self._crop))
-            pixels[i] = np.asarray(image)
-        return _batch(pixels, self._images, positions)
+        sides = np.stack([self.images.widths[positions], self.images.heights[positions]], axis=1)
+        # As torchvision's Resize: the long side is cut to a whole number, not rounded.
+        resized = (self._resize * sides / sides.min(axis=1, keepdims=True)).astype(np.int64)
+        return Geometry(
+            size=self._crop,
+            boxes=np.concatenate([np.zeros_like(sides), sides], axis=1),
+            resized=resized,
+            corners=np.rint((resized - self._crop) / 2).astype(np.int64),
+            flip=np.zeros(len(positions), np.bool_),
+        )
 
 
-def _batch(pixels: npt.NDArray[np.uint8], images: Images, positions: Ints) -> Batch:
+def make_batch(pixels: Pixels, images: Images, positions: Ints) -> Batch:
+    """A batch of cropped images: pixels uint8 [n, size, size, 3]."""
     return Batch(
         torch.from_numpy(pixels).permute(0, 3, 1, 2),
         torch.from_numpy(images.labels[positions]),
@@ -193,7 +242,7 @@ class Loader:
     Workers only speed it up: everything random is a function of (seed, epoch, image).
     """
 
-    def __init__(self, batches: _Batches, *, workers: int, device: torch.device) -> None:
+    def __init__(self, batches: ByRequest[Any], *, workers: int, device: torch.device) -> None:
         self._requests = _Requests()
         self._loader = DataLoader(
             batches,
@@ -208,11 +257,14 @@ class Loader:
 
     def read(self, requests: Callable[[], Iterable[Request]]) -> Iterator[Batch]:
         """One pass over the given requests."""
+        yield from self._made(requests)
+
+    def _made(self, requests: Callable[[], Iterable[Request]]) -> Iterator[Any]:
         self._requests.set(requests)
-        for batch in self._loader:
-            if isinstance(batch, UserError):
-                raise batch
-            yield batch
+        for made in self._loader:
+            if isinstance(made, UserError):
+                raise made
+            yield made
 
     def train(self, plan: Plan, epoch: int, first_step: int) -> Iterator[tuple[Step, list[Batch]]]:
         """Steps of an epoch with this rank's micro-batches."""
@@ -225,3 +277,17 @@ class Loader:
         )
         for step in plan.epoch(epoch, first_step=first_step):
             yield step, [next(batches) for _ in step.micro_batches]
+
+
+def create_loader(
+    kind: config.LoaderName, batches: Batches, *, workers: int, device: torch.device
+) -> Loader:
+    """The loader of that name: same order, crops and flips, pixels by its own decoder and resize.
+
+    Raises UserError where DALI is asked for and is not installed.
+    """
+    if kind == "torchvision":
+        return Loader(batches, workers=workers, device=device)
+    from mfm.data import dali  # takes a second to import
+
+    return dali.create_loader(batches, workers=workers, device=device)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from mfm import config, workflow
+from mfm.report.loaders import loader_warnings
 from mfm.statistics import Difference, Estimate, difference, estimate
 
 _HEADER = (
@@ -176,7 +177,7 @@ def _notes(
         )
     else:
         notes.append(f"- Code version {versions[0]}.")
-    return notes
+    return notes + loader_warnings(results)
 
 
 def _published(experiment: config.Experiment) -> list[str]:
