@@ -200,6 +200,20 @@ def test_a_wrong_configuration_ends_in_one_line_before_any_job(tmp_path, setting
     assert not (tmp_path / "results").exists()
 
 
+@pytest.mark.parametrize(
+    ("setting", "expected"),
+    [
+        ("finetune={images_per_class: 33}", "finetune.images_per_class is 33, but class checks"),
+        ("pretrain={mfm: {batch: 130}}", "pretrain.mfm.batch is 130"),
+    ],
+)
+def test_too_few_images_end_in_one_line_before_any_job(finished, setting, expected):
+    done = snakemake(finished, "--dry-run", config=(setting,), check=False)
+    assert done.returncode != 0
+    assert expected in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_finished_runs_are_not_overwritten_by_another_dataset(finished):
     images = photographs(finished / "other")
     settings = (f"dataset={{name: other, source: {images}}}",)

@@ -426,6 +426,25 @@ class EvaluateRun(Section):
     evaluation: Evaluation = Field(description="Evaluation.")
 
 
+class Demand(Section):
+    """What one training asks of the dataset and the backbone."""
+
+    key: str = Field(description="Its section in the configuration, e.g. 'pretrain.mfm'.")
+    batch: int = Field(ge=1, description="Images per optimizer step.")
+    images_per_class: int | None = Field(description="Labelled images per class; null: all.")
+    size: int = Field(description="Side of a training image in pixels.")
+    size_key: str | None = Field(
+        description="The key that set `size`, where the backbone's stride has to divide it."
+    )
+
+
+class Demands(Section):
+    """What an experiment asks of the dataset and the backbone."""
+
+    model: Model = Field(description="Network.")
+    trainings: list[Demand] = Field(description="One entry per pretraining in use, and finetuning.")
+
+
 SectionT = TypeVar("SectionT", bound=Section)
 
 

@@ -5,26 +5,47 @@ This module knows the layout of the results folder and nothing of Snakemake.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from mfm import config
+from mfm.check import check_counts
 from mfm.data.sources import check_owner, check_source
 from mfm.errors import UserError
 
 
-def check(experiment: config.Experiment) -> None:
+def check(experiment: config.Experiment, *, links_again: bool = False) -> None:
     """Find, before any job runs, what would stop one later.
 
-    Raises UserError for a dataset or weights that don't exist.
+    The demands on the numbers of images are checked here where the dataset is linked already and
+    will not be linked again; otherwise `mfm.data.link` checks them, in the first job.
+
+    Raises UserError for a dataset or weights that don't exist, and for too few images.
     """
     check_source(experiment.dataset)
-    check_owner(experiment.dataset, Path("data") / experiment.dataset.name)
+    folder = Path("data") / experiment.dataset.name
+    check_owner(experiment.dataset, folder)
+    if not links_again:
+        _check_linked(experiment, folder)
     _check_results(experiment)
     for name, init in experiment.initialisations.items():
         if isinstance(init, config.Initialisation) and init.weights is not None:
             path = Path(init.weights).expanduser()
             if config.is_path(init.weights) and not path.is_file():
                 raise UserError(f"initialisations.{name}.weights: there is no file {path}")
+
+
+def _check_linked(experiment: config.Experiment, folder: Path) -> None:
+    files = [folder / name for name in ("config.json", "summary.json")]
+    if not all(file.exists() for file in files):
+        return
+    if config.load_json(config.Dataset, files[0]) == experiment.dataset:
+        try:
+            check_counts(demands(experiment), json.loads(files[1].read_text()))
+        except UserError as error:
+            raise UserError(
+                f"{error} (if you have changed the images: snakemake --forcerun link_dataset)"
+            ) from None
 
 
 def _check_results(experiment: config.Experiment) -> None:
@@ -72,6 +93,41 @@ def resolve(experiment: config.Experiment, stage: str, **wildcards: str) -> conf
         mean=experiment.finetune.mean,
         std=experiment.finetune.std,
         evaluation=experiment.evaluate,
+    )
+
+
+def demands(experiment: config.Experiment) -> config.Demands:
+    """What the experiment's trainings ask of the dataset and the backbone."""
+    finetune = config.Demand(
+        key="finetune",
+        batch=experiment.finetune.batch,
+        images_per_class=experiment.finetune.images_per_class,
+        size=experiment.finetune.crop.size or experiment.dataset.image_size,
+        size_key=None,
+    )
+    return config.Demands(
+        model=experiment.model,
+        trainings=[
+            *(
+                pretrain_demand(name, experiment.pretrain[name], experiment.dataset)
+                for name in used_pretrainings(experiment)
+            ),
+            finetune,
+        ],
+    )
+
+
+def pretrain_demand(
+    name: str, training: config.Pretraining, dataset: config.Dataset
+) -> config.Demand:
+    """What one pretraining asks of the dataset and the backbone."""
+    size_key = f"pretrain.{name}.crop.size" if training.crop.size else "dataset.image_size"
+    return config.Demand(
+        key=f"pretrain.{name}",
+        batch=training.batch,
+        images_per_class=None,
+        size=training.crop.size or dataset.image_size,
+        size_key=size_key if isinstance(training, config.MfmPretraining) else None,
     )
 
 

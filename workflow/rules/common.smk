@@ -10,10 +10,28 @@ def get_experiment(values):
     """The checked configuration; a wrong one ends here, in one line, before any job."""
     try:
         experiment = schema.parse(schema.Experiment, values, where="configuration")
-        experiments.check(experiment)
+        experiments.check(experiment, links_again=get_forces())
     except UserError as error:
         sys.exit(f"mfm: error: {one_line(error)}")
     return experiment
+
+
+def get_forces():
+    """Whether this call forces jobs, maybe the dataset's: what is known of it may be old then.
+
+    Snakemake knows its own options only after it has read this file.
+    """
+    options = {"-f", "--force", "-F", "--forceall", "-R", "--forcerun"}
+    return any(word.split("=")[0] in options for word in sys.argv)
+
+
+def get_demands(wildcards, output):
+    """What the experiment asks of the dataset, for the job that knows the dataset first.
+
+    `output` is here because Snakemake does not compare a parameter that is derived from it with the
+    last run's: another batch size does not link the dataset again.
+    """
+    return schema.dumps(experiments.demands(EXPERIMENT))
 
 
 def get_stage_files(stage, files):

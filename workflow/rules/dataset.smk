@@ -34,5 +34,7 @@ rule link_dataset:
     threads: 2
     params:
         folder=subpath(output.manifest, parent=True),
+        demands=get_demands,
     shell:
-        "python -m mfm.data.link --config {input.config:q} --folder {params.folder:q} > {log:q} 2>&1"
+        "python -m mfm.data.link --config {input.config:q} --folder {params.folder:q} "
+        "--demands {params.demands:q} > {log:q} 2>&1"

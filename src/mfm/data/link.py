@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 
 from mfm import config
 from mfm.atomic import write_text
+from mfm.check import check_counts, check_sizes
 from mfm.data import fashion_mnist, generated, manifest
 from mfm.data.sources import OWNER, check_owner, check_source, source_of
 from mfm.errors import UserError, exits_on_user_error
@@ -137,8 +138,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--config", type=Path, required=True, help="JSON of a dataset section")
     parser.add_argument("--folder", type=Path, required=True, help="data/<name>")
+    parser.add_argument("--demands", help="JSON of what an experiment asks of the dataset")
     options = parser.parse_args()
+    demands = None
+    if options.demands is not None:
+        demands = config.parse(config.Demands, json.loads(options.demands), where="--demands")
+        check_sizes(demands)
     link(config.load_json(config.Dataset, options.config), options.folder)
+    if demands is not None:
+        check_counts(demands, json.loads((options.folder / "summary.json").read_text()))
 
 
 if __name__ == "__main__":
