@@ -24,7 +24,7 @@ pytestmark = pytest.mark.processes
 def dataset(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data")
     generated.export(folder)
-    manifest.save(manifest.scan(folder), folder / "manifest.parquet")
+    manifest.write(folder)
     return folder / "manifest.parquet"
 
 

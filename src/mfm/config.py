@@ -77,6 +77,11 @@ class Dataset(Section):
         description="Training images per class set aside as split 'holdout', in no training run; "
         "settings are chosen on them, never on val.",
     )
+    on_bad_image: Literal["error", "skip"] = Field(
+        "error",
+        description="What an unreadable image does: 'error' stops before any training, 'skip' "
+        "leaves it out. Both list it in data/<name>/left_out.csv.",
+    )
 
 
 class Model(Section):

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from mfm import config
 from mfm.atomic import write_text
@@ -49,32 +50,41 @@ def link(dataset: config.Dataset, folder: Path) -> None:
         _export_once(dataset, folder, generated.export)
     else:
         _link_folder(Path(dataset.source).expanduser().resolve(), folder)
-    table = manifest.scan(folder, holdout_per_class=dataset.holdout_per_class)
-    manifest.save(table, folder / "manifest.parquet")
-    write_text(folder / "summary.json", json.dumps(summary(dataset, table), indent=2) + "\n")
+    found = manifest.write(
+        folder,
+        holdout_per_class=dataset.holdout_per_class,
+        on_bad_image=dataset.on_bad_image,
+    )
+    print(
+        f"{found.read:,} images read, {found.unchanged:,} unchanged since the last time, "
+        f"{found.bad} unreadable",
+        flush=True,
+    )
+    described = summary(dataset, folder / manifest.NAME)
+    write_text(folder / "summary.json", json.dumps(described, indent=2) + "\n")
     write_text(folder / OWNER, source_of(dataset) + "\n")
 
 
-def summary(dataset: config.Dataset, table: pa.Table) -> dict[str, object]:
+def summary(dataset: config.Dataset, manifest_path: Path) -> dict[str, object]:
     """Counts per split and class, sizes in pixels and bytes."""
+    table = pq.read_table(manifest_path, columns=["split", "class", "width", "height", "bytes"])
     splits: dict[str, object] = {}
-    for split in sorted(set(table["split"].to_pylist())):
+    for split in sorted(table["split"].unique().to_pylist()):
         part = table.filter(pc.equal(table["split"], split))
-        counts = part.group_by("class").aggregate([("path", "count")]).sort_by("class")
+        counts = part.group_by("class").aggregate([([], "count_all")]).sort_by("class")
         splits[split] = {
             "images": part.num_rows,
             "per_class": dict(
-                zip(counts["class"].to_pylist(), counts["path_count"].to_pylist(), strict=True)
+                zip(counts["class"].to_pylist(), counts["count_all"].to_pylist(), strict=True)
             ),
             "width": _spread(part["width"]),
             "height": _spread(part["height"]),
             "bytes": int(pc.sum(part["bytes"]).as_py()),
         }
-    classes = sorted(set(table["class"].to_pylist()))
     return {
         "name": dataset.name,
         "source": dataset.source,
-        "classes": classes,
+        "classes": sorted(set(table["class"].unique().to_pylist()) - {""}),
         "images": table.num_rows,
         "splits": splits,
     }
