@@ -24,4 +24,5 @@ rule all:
     default_target: True
     input:
         rules.table.output,
+        rules.dataset_report.output,
         get_pretrain_targets(),

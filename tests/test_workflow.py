@@ -68,6 +68,7 @@ def test_the_whole_workflow_leaves_every_artifact(finished):
         assert part in table
     for link in re.findall(r"\]\(([^)]+)\)", table):
         assert (results / link).is_file(), link
+    assert "| train | 128 |" in (results / "dataset.md").read_text()
     for name in ("backbone.safetensors", "checkpoint.pt", "metrics.csv", "reconstructions.png"):
         assert (results / "pretrain/mfm" / name).is_file()
     with Image.open(results / "pretrain/mfm/reconstructions.png") as figure:

@@ -450,6 +450,25 @@ class Demands(Section):
     trainings: list[Demand] = Field(description="One entry per pretraining in use, and finetuning.")
 
 
+class Recipe(Section):
+    """An MFM pretraining, as far as the dataset's report needs it."""
+
+    name: Name = Field(description="Name of the pretraining.")
+    recipe: Literal["upstream", "paper"] = Field(description="Its normalisation.")
+    radius: float = Field(gt=0, description="Mask radius in frequency bins.")
+    size: int = Field(description="Side of a training image in pixels.")
+
+
+class DatasetReportRun(Section):
+    """Everything that determines the dataset's report, besides the images."""
+
+    stage: Literal["dataset_report"] = Field("dataset_report", description="Stage of the job.")
+    dataset: Dataset = Field(description="Images.")
+    recipes: list[Recipe] = Field(description="MFM pretrainings in use.")
+    mean: Triple = Field(description="Normalisation of the finetuning.")
+    std: PositiveTriple = Field(description="Normalisation of the finetuning.")
+
+
 SectionT = TypeVar("SectionT", bound=Section)
 
 

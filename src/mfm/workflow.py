@@ -86,6 +86,13 @@ def resolve(experiment: config.Experiment, stage: str, **wildcards: str) -> conf
             model=model,
             training=experiment.finetune,
         )
+    if stage == "dataset_report":
+        return config.DatasetReportRun(
+            dataset=dataset,
+            recipes=_recipes(experiment),
+            mean=experiment.finetune.mean,
+            std=experiment.finetune.std,
+        )
     assert stage == "evaluate", stage
     return config.EvaluateRun(
         dataset=dataset,
@@ -129,6 +136,18 @@ def pretrain_demand(
         size=training.crop.size or dataset.image_size,
         size_key=size_key if isinstance(training, config.MfmPretraining) else None,
     )
+
+
+def _recipes(experiment: config.Experiment) -> list[config.Recipe]:
+    """The MFM pretrainings in use, with their image sizes and radii."""
+    found = []
+    for name in used_pretrainings(experiment):
+        training = experiment.pretrain[name]
+        if isinstance(training, config.MfmPretraining):
+            size = training.crop.size or experiment.dataset.image_size
+            radius = training.radius or config.default_radius(size)
+            found.append(config.Recipe(name=name, recipe=training.recipe, radius=radius, size=size))
+    return found
 
 
 def _without_seeds(arm: config.Arm) -> config.Arm:

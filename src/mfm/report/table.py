@@ -51,14 +51,16 @@ def render(
         "",
         "## Measured here",
         "",
-        _row(_HEADER).replace("{baseline}", experiment.baseline),
-        _row(["---"] * len(_HEADER)),
+        markdown_row(_HEADER).replace("{baseline}", experiment.baseline),
+        markdown_row(["---"] * len(_HEADER)),
     ]
     for name in ordered:
         compared = (
             difference(_by_seed(arms[name]), baseline) if name != experiment.baseline else None
         )
-        lines.append(_row(_cells(experiment, name, arms[name], compared, pretrain_seconds, folder)))
+        lines.append(
+            markdown_row(_cells(experiment, name, arms[name], compared, pretrain_seconds, folder))
+        )
     lines += ["", *_notes(experiment, arms, ordered, results), ""]
     lines += _published(experiment)
     return "\n".join(lines) + "\n"
@@ -209,11 +211,11 @@ def _published(experiment: config.Experiment) -> list[str]:
                 "source",
                 "note",
             )
-            lines += [_row(head), _row(["---"] * len(head))]
+            lines += [markdown_row(head), markdown_row(["---"] * len(head))]
             for row in rows.to_dict("records"):
                 epochs = f"{row['pretrain_epochs']} + {row['finetune_epochs']}"
                 lines.append(
-                    _row(
+                    markdown_row(
                         [
                             str(row["row"]),
                             str(row["top1"]),
@@ -255,5 +257,6 @@ def _epochs(count: int) -> str:
     return f"{count} epoch{'s' * (count > 1)}"
 
 
-def _row(cells: list[str] | tuple[str, ...]) -> str:
+def markdown_row(cells: list[str] | tuple[str, ...]) -> str:
+    """One row of a Markdown table."""
     return f"| {' | '.join(cells)} |"
