@@ -70,6 +70,15 @@ def test_too_few_images_are_told_with_the_key(changes, parts):
     assert all(part in message for part in parts), message
 
 
+def test_only_mfm_is_held_to_the_number_of_unlabelled_images():
+    summary = {"splits": SUMMARY["splits"] | {"pretrain": {"images": 70}}}
+    check_counts(demands(dataset__unlabelled="x", pretrain__sup__batch=100), summary)
+    message = complaint(
+        check_counts, demands(dataset__unlabelled="x", pretrain__mfm__batch=71), summary
+    )
+    assert "pretrain.mfm.batch is 71, but there are only 70 unlabelled images" in message
+
+
 @pytest.mark.parametrize(
     ("changes", "key", "nearest"),
     [

@@ -198,3 +198,22 @@ def test_the_command_line_leaves_both_files(tmp_path, monkeypatch):
     text = (tmp_path / "d.md").read_text()
     assert "## To look at\n\nNothing.\n" in text
     assert "None: every file" in text
+
+
+def test_unlabelled_images_are_described_beside_the_others(tmp_path):
+    for split, seed in (("train", 0), ("val", 1)):
+        draw(tmp_path / split / "ape/0.png", seed)
+    draw(tmp_path / "pretrain/any/depth/x.png", 1)
+    draw(tmp_path / "pretrain/y.png", 2)
+    manifest.write(tmp_path, splits=("train", "val", "pretrain"))
+    found = dataset.describe(run(unlabelled="pool"), tmp_path / "manifest.parquet")
+    assert found["splits"]["pretrain"]["images"] == 2
+    assert found["identical"]["across"] == {
+        "val in train": 0,
+        "val in pretrain": 1,
+        "train in pretrain": 0,
+    }
+    assert found["sample"]["pretrain"]["images"] == 2
+    text = dataset_text.render(found)
+    assert "1 images of val are also among the unlabelled images" in text
+    assert "| pretrain (unlabelled) | 2 |" in text

@@ -15,11 +15,12 @@ def check_counts(demands: config.Demands, summary: dict[str, Any]) -> None:
     for a batch larger than the training images.
     """
     for demand in demands.trainings:
-        images = _images(demand, summary["splits"]["train"])
+        images = _images(demand, summary["splits"][demand.split])
+        kind = "training" if demand.split == "train" else "unlabelled"
         if demand.batch > images:
             raise UserError(
-                f"{demand.key}.batch is {demand.batch}, but there are only {images} training "
-                "images; lower it"
+                f"{demand.key}.batch is {demand.batch}, but there are only {images} {kind} images; "
+                "lower it"
             )
 
 

@@ -65,6 +65,11 @@ class Dataset(Section):
         description="'fashion-mnist', 'generated' (tiny drawn images, for tests), or the path of "
         "a folder that holds train/<class>/ and val/<class>/.",
     )
+    unlabelled: str | None = Field(
+        None,
+        description="Folder of unlabelled images, at any depth, for MFM pretraining; null: it uses "
+        "the training images, without their labels.",
+    )
     archives: str | None = Field(
         None, description="Folder with the four fashion-mnist .gz files, if you have them already."
     )
@@ -436,6 +441,7 @@ class Demand(Section):
 
     key: str = Field(description="Its section in the configuration, e.g. 'pretrain.mfm'.")
     batch: int = Field(ge=1, description="Images per optimizer step.")
+    split: Literal["train", "pretrain"] = Field(description="Split of the images it uses.")
     images_per_class: int | None = Field(description="Labelled images per class; null: all.")
     size: int = Field(description="Side of a training image in pixels.")
     size_key: str | None = Field(
@@ -527,6 +533,12 @@ def differing_keys(ours: object, theirs: object, prefix: str = "") -> list[str]:
             for name in differing_keys(ours.get(key), theirs.get(key), f"{prefix}{key}.")
         ]
     return [] if ours == theirs else [prefix.rstrip(".")]
+
+
+def pretrain_split(training: Pretraining, dataset: Dataset) -> Literal["train", "pretrain"]:
+    """The split that a pretraining uses: unlabelled images, where given and no label is needed."""
+    labelled = isinstance(training, SupervisedPretraining) or dataset.unlabelled is None
+    return "train" if labelled else "pretrain"
 
 
 def is_path(weights: str) -> bool:

@@ -123,7 +123,7 @@ def pretrain(
     Raises UserError as `mfm.engine.train` does, and for a batch larger than the dataset.
     """
     training = run.training
-    images = manifest.load(manifest_path, "train")
+    images = manifest.load(manifest_path, config.pretrain_split(training, run.dataset))
     model, objective = create_model_and_objective(
         run, classes=len(images.classes), rows=images.rows
     )

@@ -107,6 +107,7 @@ def demands(experiment: config.Experiment) -> config.Demands:
     """What the experiment's trainings ask of the dataset and the backbone."""
     finetune = config.Demand(
         key="finetune",
+        split="train",
         batch=experiment.finetune.batch,
         images_per_class=experiment.finetune.images_per_class,
         size=experiment.finetune.crop.size or experiment.dataset.image_size,
@@ -131,6 +132,7 @@ def pretrain_demand(
     size_key = f"pretrain.{name}.crop.size" if training.crop.size else "dataset.image_size"
     return config.Demand(
         key=f"pretrain.{name}",
+        split=config.pretrain_split(training, dataset),
         batch=training.batch,
         images_per_class=None,
         size=training.crop.size or dataset.image_size,

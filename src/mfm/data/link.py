@@ -1,7 +1,7 @@
 """`python -m mfm.data.link`: put a dataset below data/<name>/ and describe it.
 
 Leaves data/<name>/{train,val} (links to the user's folders, or an export of a built-in dataset),
-manifest.parquet and summary.json.
+pretrain (a link, where unlabelled images are given), manifest.parquet and summary.json.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from mfm import config
 from mfm.atomic import write_text
 from mfm.check import check_counts, check_sizes
 from mfm.data import fashion_mnist, generated, manifest
+from mfm.data.scan import UNLABELLED
 from mfm.data.sources import OWNER, check_owner, check_source, source_of
 from mfm.errors import UserError, exits_on_user_error
 
@@ -49,9 +50,18 @@ def link(dataset: config.Dataset, folder: Path) -> None:
     elif dataset.source == "generated":
         _export_once(dataset, folder, generated.export)
     else:
-        _link_folder(Path(dataset.source).expanduser().resolve(), folder)
+        root = Path(dataset.source).expanduser().resolve()
+        for split in ("train", "val"):
+            _link(root / split, folder / split)
+    splits = ["train", "val"]
+    if dataset.unlabelled is not None:
+        _link(Path(dataset.unlabelled).expanduser(), folder / UNLABELLED)
+        splits.append(UNLABELLED)
+    elif (folder / UNLABELLED).is_symlink():
+        (folder / UNLABELLED).unlink()
     found = manifest.write(
         folder,
+        splits=splits,
         holdout_per_class=dataset.holdout_per_class,
         on_bad_image=dataset.on_bad_image,
     )
@@ -71,12 +81,13 @@ def summary(dataset: config.Dataset, manifest_path: Path) -> dict[str, object]:
     splits: dict[str, object] = {}
     for split in sorted(table["split"].unique().to_pylist()):
         part = table.filter(pc.equal(table["split"], split))
-        counts = part.group_by("class").aggregate([([], "count_all")]).sort_by("class")
-        splits[split] = {
-            "images": part.num_rows,
-            "per_class": dict(
+        described: dict[str, object] = {"images": part.num_rows}
+        if split != UNLABELLED:
+            counts = part.group_by("class").aggregate([([], "count_all")]).sort_by("class")
+            described["per_class"] = dict(
                 zip(counts["class"].to_pylist(), counts["count_all"].to_pylist(), strict=True)
-            ),
+            )
+        splits[split] = described | {
             "width": _spread(part["width"]),
             "height": _spread(part["height"]),
             "bytes": int(pc.sum(part["bytes"]).as_py()),
@@ -129,17 +140,15 @@ def _export_once(dataset: config.Dataset, folder: Path, export: Callable[[Path],
     temporary.rmdir()
 
 
-def _link_folder(root: Path, folder: Path) -> None:
-    for split in ("train", "val"):
-        target = folder / split
-        if target.is_symlink():
-            target.unlink()
-        elif target.exists():
-            raise UserError(
-                f"{target} is a folder, not a link to {root / split}: another dataset has the name "
-                f"'{folder.name}'; give dataset.name another value"
-            )
-        target.symlink_to((root / split).resolve(), target_is_directory=True)
+def _link(images: Path, target: Path) -> None:
+    if target.is_symlink():
+        target.unlink()
+    elif target.exists():
+        raise UserError(
+            f"{target} is a folder, not a link to {images}: another dataset has the name "
+            f"'{target.parent.name}'; give dataset.name another value"
+        )
+    target.symlink_to(images.resolve(), target_is_directory=True)
 
 
 @exits_on_user_error

@@ -12,7 +12,12 @@ BUILT_IN = ("fashion-mnist", "generated")
 
 
 def check_source(dataset: config.Dataset) -> None:
-    """Raise UserError where the source is neither built in nor a folder with train/ and val/."""
+    """Raise UserError where the source is neither built in nor a folder with train/ and val/.
+
+    Also where there is no folder of unlabelled images, and one is named.
+    """
+    if dataset.unlabelled is not None and not Path(dataset.unlabelled).expanduser().is_dir():
+        raise UserError(f"dataset.unlabelled: there is no folder '{dataset.unlabelled}'")
     if dataset.source in BUILT_IN:
         return
     root = Path(dataset.source).expanduser()

@@ -153,6 +153,11 @@ def _notes(
     ]
     for name in workflow.used_pretrainings(experiment):
         training = experiment.pretrain[name]
+        if config.pretrain_split(training, experiment.dataset) == "pretrain":
+            notes.append(
+                f"- '{name}' is pretrained on the unlabelled images of "
+                f"{experiment.dataset.unlabelled}, not on the training images."
+            )
         if isinstance(training, config.SupervisedPretraining):
             same = [
                 other
