@@ -62,8 +62,9 @@ class Dataset(Section):
     )
     source: str = Field(
         "fashion-mnist",
-        description="'fashion-mnist', 'generated' (tiny drawn images, for tests), or the path of "
-        "a folder that holds train/<class>/ and val/<class>/.",
+        description="'fashion-mnist', 'generated' (tiny drawn images, for tests), "
+        "'torchvision/<name>' for a classification dataset of torchvision (torchvision/CIFAR10), "
+        "or the path of a folder that holds train/<class>/ and val/<class>/.",
     )
     unlabelled: str | None = Field(
         None,
@@ -71,7 +72,9 @@ class Dataset(Section):
         "the training images, without their labels.",
     )
     archives: str | None = Field(
-        None, description="Folder with the four fashion-mnist .gz files, if you have them already."
+        None,
+        description="Where the dataset's files are, if you have them already: the four .gz files "
+        "of fashion-mnist, or a root of torchvision's datasets.",
     )
     image_size: int = Field(
         32, ge=8, le=1024, description="Side of a training image in pixels (pretraining default)."

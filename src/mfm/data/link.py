@@ -21,9 +21,9 @@ import pyarrow.parquet as pq
 from mfm import config
 from mfm.atomic import write_text
 from mfm.check import check_counts, check_sizes
-from mfm.data import fashion_mnist, generated, manifest
+from mfm.data import fashion_mnist, generated, manifest, torchvision_export
 from mfm.data.scan import UNLABELLED
-from mfm.data.sources import OWNER, check_owner, check_source, source_of
+from mfm.data.sources import OWNER, TORCHVISION, check_owner, check_source, source_of
 from mfm.errors import UserError, exits_on_user_error
 
 
@@ -49,6 +49,13 @@ def link(dataset: config.Dataset, folder: Path) -> None:
         )
     elif dataset.source == "generated":
         _export_once(dataset, folder, generated.export)
+    elif dataset.source.startswith(TORCHVISION):
+        root = Path(dataset.archives or folder / "downloads").expanduser()
+        _export_once(
+            dataset,
+            folder,
+            lambda target: torchvision_export.export(dataset.source, root, target),
+        )
     else:
         root = Path(dataset.source).expanduser().resolve()
         for split in ("train", "val"):
