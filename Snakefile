@@ -18,6 +18,7 @@ include: "workflow/rules/pretrain.smk"
 include: "workflow/rules/finetune.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/table.smk"
+include: "workflow/rules/label_efficiency.smk"
 
 
 rule all:
@@ -25,4 +26,5 @@ rule all:
     input:
         rules.table.output,
         rules.dataset_report.output,
+        get_efficiency_targets(),
         get_pretrain_targets(),

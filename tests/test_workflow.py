@@ -112,6 +112,27 @@ def test_a_new_seed_runs_only_that_seed(finished):
     }
 
 
+def test_other_amounts_of_labels_share_what_the_table_has(finished):
+    amounts = "label_efficiency=[{images_per_class: 16}, {fraction: 0.25, batch: 16}]"
+    assert planned(finished, config=(amounts,)) == {
+        "finetune_config": 6,
+        "finetune_run": 6,
+        "evaluate_run": 6,
+        "label_efficiency": 1,
+        "all": 1,
+    }
+    assert planned(finished, TABLE, config=(amounts,)) == {}
+    target = "results/tiny/label_efficiency.md"
+    shared = ("label_efficiency=[{images_per_class: 16}]",)
+    assert planned(finished, target, config=shared) == {"label_efficiency": 1}
+    snakemake(finished, target, config=shared)
+    text = (finished / target).read_text()
+    assert "## mfm against the other arms" in text
+    top1 = pd.read_csv(finished / "results/tiny/results.csv").groupby("init")["top1"].mean()
+    assert f"| mfm | **{top1['mfm']:.2f}** |" in text
+    assert (finished / "results/tiny/label_efficiency.png").is_file()
+
+
 def test_an_evaluation_setting_reruns_evaluation_alone(finished):
     jobs = planned(finished, TABLE, config=("evaluate={resize: 36}",))
     assert jobs == {"evaluate_config": 1, "evaluate_run": 6, "results": 1, "table": 1}
@@ -240,6 +261,7 @@ def own_images(root: Path) -> tuple[str, ...]:
         f"dataset={{name: mine, source: {root}}}",
         "finetune={batch: 4, images_per_class: 4, epochs: 1}",
         "initialisations={supervised: scratch, mfm: scratch}",
+        "label_efficiency=[{fraction: 0.34, batch: 4}]",
         "seeds=[0]",
     )
 
@@ -248,6 +270,10 @@ def test_own_images_run_to_the_table(tmp_path):
     root = photographs(tmp_path / "own")
     snakemake(tmp_path, config=own_images(root))
     assert (tmp_path / "data/mine/train").is_symlink()
+    subset = tmp_path / "results/tiny/label_efficiency/34-percent/finetune/scratch/seed0/subset.txt"
+    assert len(subset.read_text().splitlines()) == 4
+    text = (tmp_path / "results/tiny/label_efficiency.md").read_text()
+    assert "| 34-percent | 4 | scratch |" in text
     assert "| scratch |" in (tmp_path / "results/tiny/table.md").read_text()
 
 

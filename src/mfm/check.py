@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from mfm import config
+from mfm.data.selection import share
 from mfm.errors import UserError
 
 
@@ -18,17 +21,21 @@ def check_counts(demands: config.Demands, summary: dict[str, Any]) -> None:
         images = _images(demand, summary["splits"][demand.split])
         kind = "training" if demand.split == "train" else "unlabelled"
         if demand.batch > images:
+            own = f"{demand.key}.batch"
             raise UserError(
-                f"{demand.key}.batch is {demand.batch}, but there are only {images} {kind} images; "
-                "lower it"
+                f"{demand.batch_key} is {demand.batch}, but there are only {images} {kind} images"
+                + ("; lower it" if demand.batch_key == own else f" in {demand.key}; set {own}")
             )
 
 
 def _images(demand: config.Demand, split: dict[str, Any]) -> int:
     """Images that the training uses."""
-    if demand.images_per_class is None:
+    if demand.images_per_class is None and demand.fraction is None:
         return int(split["images"])
     counts: dict[str, int] = split["per_class"]
+    if demand.fraction is not None:
+        return int(share(np.array(list(counts.values())), demand.fraction).sum())
+    assert demand.images_per_class is not None
     smallest = min(counts, key=lambda name: counts[name])
     if counts[smallest] < demand.images_per_class:
         raise UserError(
@@ -43,7 +50,7 @@ def check_sizes(demands: config.Demands) -> None:
 
     Raises UserError as `check_size` does, and for a backbone that timm doesn't know.
     """
-    predicting = [demand for demand in demands.trainings if demand.size_key is not None]
+    predicting = [demand for demand in demands.trainings if demand.size is not None]
     if predicting:
         from mfm.models import create_backbone, stride  # torch and timm
 
@@ -54,7 +61,7 @@ def check_sizes(demands: config.Demands) -> None:
 
 def check_size(demand: config.Demand, model: config.Model, stride: int) -> None:
     """Raise UserError where the stride does not divide the size of an image to predict."""
-    if demand.size_key is not None and demand.size % stride:
+    if demand.size is not None and demand.size % stride:
         nearest = max(stride, round(demand.size / stride) * stride)
         raise UserError(
             f"{demand.size_key} is {demand.size}, but {demand.key} predicts whole images, so it "

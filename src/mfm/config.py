@@ -294,6 +294,59 @@ class Finetuning(Supervision):
         description="Labelled images per class, drawn by seed and the same for every arm; null "
         "is all of them.",
     )
+    fraction: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="Instead of images_per_class: share of each class's labelled images, drawn by "
+        "seed, rounded, at least one; null is all of them.",
+    )
+
+    @field_validator("fraction")
+    @classmethod
+    def _whole(cls, value: float | None) -> float | None:
+        return None if value == 1 else value
+
+    @model_validator(mode="after")
+    def _one_amount(self) -> Self:
+        if self.images_per_class is not None and self.fraction is not None:
+            raise ValueError("give images_per_class or fraction, not both")
+        return self
+
+
+class Amount(Section):
+    """One amount of labelled images: give exactly one of images_per_class and fraction."""
+
+    images_per_class: int | None = Field(None, ge=1, description="Labelled images per class.")
+    fraction: float | None = Field(
+        None, gt=0, le=1, description="Share of each class's labelled images."
+    )
+    epochs: int | None = Field(None, ge=1, description="Epochs with them; null is finetune.epochs.")
+    batch: int | None = Field(None, ge=1, description="Batch with them; null is finetune.batch.")
+
+    @model_validator(mode="after")
+    def _one_amount(self) -> Self:
+        if (self.images_per_class is None) == (self.fraction is None):
+            raise ValueError("give exactly one of images_per_class and fraction")
+        return self
+
+    @property
+    def name(self) -> str:
+        """The name of its folder."""
+        if self.fraction is not None:
+            return f"{100 * self.fraction:.6g}-percent"
+        return f"{self.images_per_class}-per-class"
+
+    def applied(self, finetune: Finetuning) -> Finetuning:
+        """The finetuning recipe with this amount of labelled images.
+
+        Raises pydantic's ValidationError where they don't fit together.
+        """
+        changes = {"images_per_class": self.images_per_class, "fraction": self.fraction}
+        for key in ("epochs", "batch"):
+            if getattr(self, key) is not None:
+                changes[key] = getattr(self, key)
+        return Finetuning.model_validate(finetune.model_dump() | changes)
 
 
 class Evaluation(Section):
@@ -375,7 +428,20 @@ class Experiment(Section):
         {"scratch": "scratch"}, min_length=1, description="The arms of the comparison."
     )
     finetune: Finetuning = Field(Finetuning(), description="Finetuning recipe of every arm.")
+    label_efficiency: list[Amount] = Field(
+        [],
+        description="Amounts of labelled images that label_efficiency.md compares the arms at; one "
+        "finetuning per amount, arm and seed, shared with the table where the recipe is the same.",
+    )
     evaluate: Evaluation = Field(Evaluation(), description="Evaluation.")
+
+    @field_validator("label_efficiency")
+    @classmethod
+    def _amounts(cls, value: list[Amount]) -> list[Amount]:
+        names = [amount.name for amount in value]
+        if len(set(names)) != len(names):
+            raise ValueError("give each amount of labelled images once")
+        return value
 
     @field_validator("seeds")
     @classmethod
@@ -383,6 +449,18 @@ class Experiment(Section):
         if len(set(value)) != len(value) or any(seed < 0 for seed in value):
             raise ValueError("seeds are different whole numbers from 0")
         return value
+
+    @model_validator(mode="after")
+    def _amounts_fit(self) -> Self:
+        for number, amount in enumerate(self.label_efficiency):
+            try:
+                amount.applied(self.finetune)
+            except ValidationError as error:
+                reason = error.errors()[0]["msg"].removeprefix("Value error, ")
+                raise ValueError(
+                    f"label_efficiency.{number} with the rest of finetune: {reason}"
+                ) from None
+        return self
 
     @model_validator(mode="after")
     def _references(self) -> Self:
@@ -444,12 +522,14 @@ class Demand(Section):
 
     key: str = Field(description="Its section in the configuration, e.g. 'pretrain.mfm'.")
     batch: int = Field(ge=1, description="Images per optimizer step.")
+    batch_key: str = Field(description="The key that set `batch`.")
     split: Literal["train", "pretrain"] = Field(description="Split of the images it uses.")
     images_per_class: int | None = Field(description="Labelled images per class; null: all.")
-    size: int = Field(description="Side of a training image in pixels.")
-    size_key: str | None = Field(
-        description="The key that set `size`, where the backbone's stride has to divide it."
+    fraction: float | None = Field(description="Share of each class's images; null: all.")
+    size: int | None = Field(
+        None, description="Side in pixels that the backbone's stride has to divide, where it has."
     )
+    size_key: str | None = Field(None, description="The key that set `size`.")
 
 
 class Demands(Section):

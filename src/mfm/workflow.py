@@ -84,7 +84,7 @@ def resolve(experiment: config.Experiment, stage: str, **wildcards: str) -> conf
             seed=int(wildcards["seed"]),
             dataset=dataset,
             model=model,
-            training=experiment.finetune,
+            training=amounts(experiment)[wildcards.get("labels", "")],
         )
     if stage == "dataset_report":
         return config.DatasetReportRun(
@@ -105,14 +105,13 @@ def resolve(experiment: config.Experiment, stage: str, **wildcards: str) -> conf
 
 def demands(experiment: config.Experiment) -> config.Demands:
     """What the experiment's trainings ask of the dataset and the backbone."""
-    finetune = config.Demand(
-        key="finetune",
-        split="train",
-        batch=experiment.finetune.batch,
-        images_per_class=experiment.finetune.images_per_class,
-        size=experiment.finetune.crop.size or experiment.dataset.image_size,
-        size_key=None,
-    )
+    finetunings = [_finetune_demand("finetune", experiment.finetune)]
+    for number, amount in enumerate(experiment.label_efficiency):
+        key = f"label_efficiency.{number}"
+        demand = _finetune_demand(key, amount.applied(experiment.finetune))
+        if amount.batch is None:
+            demand = demand.model_copy(update={"batch_key": "finetune.batch"})
+        finetunings.append(demand)
     return config.Demands(
         model=experiment.model,
         trainings=[
@@ -120,8 +119,19 @@ def demands(experiment: config.Experiment) -> config.Demands:
                 pretrain_demand(name, experiment.pretrain[name], experiment.dataset)
                 for name in used_pretrainings(experiment)
             ),
-            finetune,
+            *finetunings,
         ],
+    )
+
+
+def _finetune_demand(key: str, training: config.Finetuning) -> config.Demand:
+    return config.Demand(
+        key=key,
+        split="train",
+        batch=training.batch,
+        batch_key=f"{key}.batch",
+        images_per_class=training.images_per_class,
+        fraction=training.fraction,
     )
 
 
@@ -129,15 +139,19 @@ def pretrain_demand(
     name: str, training: config.Pretraining, dataset: config.Dataset
 ) -> config.Demand:
     """What one pretraining asks of the dataset and the backbone."""
-    size_key = f"pretrain.{name}.crop.size" if training.crop.size else "dataset.image_size"
-    return config.Demand(
+    demand = config.Demand(
         key=f"pretrain.{name}",
         split=config.pretrain_split(training, dataset),
         batch=training.batch,
+        batch_key=f"pretrain.{name}.batch",
         images_per_class=None,
-        size=training.crop.size or dataset.image_size,
-        size_key=size_key if isinstance(training, config.MfmPretraining) else None,
+        fraction=None,
     )
+    if isinstance(training, config.SupervisedPretraining):
+        return demand
+    own = training.crop.size
+    size_key = f"pretrain.{name}.crop.size" if own else "dataset.image_size"
+    return demand.model_copy(update={"size": own or dataset.image_size, "size_key": size_key})
 
 
 def _recipes(experiment: config.Experiment) -> list[config.Recipe]:
@@ -157,6 +171,31 @@ def _without_seeds(arm: config.Arm) -> config.Arm:
     if isinstance(arm, config.Initialisation):
         return arm.model_copy(update={"seeds": None})
     return arm
+
+
+def amounts(experiment: config.Experiment) -> dict[str, config.Finetuning]:
+    """The finetuning recipe by the folder, below the results, of its runs.
+
+    The table's own runs, in no folder of their own, come first; of the amounts of labelled images,
+    those with the same recipe share them.
+    """
+    found = {"": experiment.finetune}
+    for amount in experiment.label_efficiency:
+        folder = amount_folder(experiment, amount)
+        found[folder] = amount.applied(experiment.finetune)
+    return found
+
+
+def amount_folder(experiment: config.Experiment, amount: config.Amount) -> str:
+    """Where the runs of an amount of labelled images are, below the results: '' or with a '/'."""
+    same = amount.applied(experiment.finetune) == experiment.finetune
+    return "" if same else f"label_efficiency/{amount.name}/"
+
+
+def evaluations(experiment: config.Experiment, amount: config.Amount) -> list[str]:
+    """Result rows of an amount of labelled images, of every arm and seed."""
+    folder = f"{experiment.results.rstrip('/')}/{amount_folder(experiment, amount)}evaluate"
+    return [f"{folder}/{init}/seed{seed}.csv" for init, seed in finetunings(experiment)]
 
 
 def finetunings(experiment: config.Experiment) -> list[tuple[str, int]]:

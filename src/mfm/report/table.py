@@ -43,7 +43,7 @@ def render(
     """The whole table as Markdown; links are relative to `folder`."""
     arms = {str(name): part for name, part in results.groupby("init", sort=False)}
     ordered = [name for name in experiment.initialisations if name in arms]
-    baseline = _by_seed(arms[experiment.baseline])
+    baseline = by_seed(arms[experiment.baseline])
     lines = [
         f"# {experiment.model.backbone} on {experiment.dataset.name}: which initialisation?",
         "",
@@ -56,7 +56,7 @@ def render(
     ]
     for name in ordered:
         compared = (
-            difference(_by_seed(arms[name]), baseline) if name != experiment.baseline else None
+            difference(by_seed(arms[name]), baseline) if name != experiment.baseline else None
         )
         lines.append(
             markdown_row(_cells(experiment, name, arms[name], compared, pretrain_seconds, folder))
@@ -66,7 +66,8 @@ def render(
     return "\n".join(lines) + "\n"
 
 
-def _by_seed(part: pd.DataFrame) -> dict[int, float]:
+def by_seed(part: pd.DataFrame) -> dict[int, float]:
+    """Top-1 of one arm's rows by seed."""
     return {int(seed): float(top1) for seed, top1 in zip(part["seed"], part["top1"], strict=True)}
 
 
@@ -118,9 +119,9 @@ def _cells(
         finetune_links,
         str(top1.n),
         "-" if top1.deviation is None else f"{top1.deviation:.2f}",
-        _interval(top1),
+        interval(top1),
         "-" if compared is None else f"{compared.mean:+.2f}",
-        "-" if compared is None else _interval(compared, sign="+"),
+        "-" if compared is None else interval(compared, sign="+"),
         "baseline" if compared is None else compared.verdict,
         epochs,
         f"{part['images_per_second'].median():.0f}",
@@ -136,7 +137,7 @@ def _notes(
 ) -> list[str]:
     base = experiment.baseline
     methods = {
-        difference(_by_seed(arms[name]), _by_seed(arms[base])).method
+        difference(by_seed(arms[name]), by_seed(arms[base])).method
         for name in ordered
         if name != base
     }
@@ -246,7 +247,8 @@ def _relative(path: str, folder: Path) -> str:
     return Path(path).relative_to(folder).as_posix() if Path(path).is_relative_to(folder) else path
 
 
-def _interval(value: Estimate | Difference, *, sign: str = "") -> str:
+def interval(value: Estimate | Difference, *, sign: str = "") -> str:
+    """An interval in words; '-' where there is none."""
     if value.low is None or value.high is None:
         return "-"
     return f"{value.low:{sign}.2f} to {value.high:{sign}.2f}"
