@@ -18,10 +18,13 @@ include: "workflow/rules/pretrain.smk"
 include: "workflow/rules/finetune.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/table.smk"
+include: "workflow/rules/label_efficiency.smk"
 
 
 rule all:
     default_target: True
     input:
         rules.table.output,
+        rules.dataset_report.output,
+        get_efficiency_targets(),
         get_pretrain_targets(),

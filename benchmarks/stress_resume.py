@@ -234,7 +234,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="mfm-stress-") as temporary:
         data = Path(temporary) / "data"
         generated.export(data)
-        manifest.save(manifest.scan(data), data / "manifest.parquet")
+        manifest.write(data)
         for index, case in enumerate(cases):
             share = options.kills // len(cases) + (index < options.kills % len(cases))
             if share:

@@ -79,6 +79,7 @@ def test_pinned_streams():
         "SUBSET": 6,
         "STEP": 7,
         "HOLDOUT": 8,
+        "REPORT": 9,
     }
 
 

@@ -34,7 +34,7 @@ def folder(tmp_path_factory):
                 coarse = draw.integers(0, 256, (4, 4, 3), dtype=np.uint8)
                 image = Image.fromarray(coarse).resize((width, height))
                 image.save(folder / split / f"class{label}/{number}.png")
-    manifest.save(manifest.scan(folder), folder / "manifest.parquet")
+    manifest.write(folder)
     return folder
 
 

@@ -404,3 +404,59 @@ def test_a_command_line_error_of_several_lines_is_shown_as_one(tmp_path, monkeyp
     with pytest.raises(SystemExit):
         link.main()
     assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+@pytest.fixture
+def unlabelled(tmp_path):
+    for number, name in enumerate(("a.png", "deep/b.png", "deep/er/c.JPG", "deep/er/notes.txt")):
+        path = tmp_path / "pool" / name
+        draw_image(path.with_suffix(".png"), seed=100 + number)
+        path.with_suffix(".png").rename(path)
+    return tmp_path / "pool"
+
+
+def test_unlabelled_images_are_linked_at_any_depth(root, folder, unlabelled):
+    link.link(dataset(root), folder)
+    before = manifest.load(folder / "manifest.parquet", "val")
+    link.link(dataset(root, unlabelled=str(unlabelled)), folder)
+    assert (folder / "pretrain").resolve() == unlabelled
+    found = manifest.load(folder / "manifest.parquet", "pretrain")
+    assert found.paths.to_pylist() == [
+        "pretrain/a.png",
+        "pretrain/deep/b.png",
+        "pretrain/deep/er/c.JPG",
+    ]
+    assert found.labels.tolist() == [-1, -1, -1]
+    assert found.classes == ("cat", "dog")
+    assert found.rows.tolist() == [7, 8, 9]
+    after = manifest.load(folder / "manifest.parquet", "val")
+    assert after.paths.equals(before.paths)
+    assert after.rows.tolist() == before.rows.tolist()
+    splits = json.loads((folder / "summary.json").read_text())["splits"]
+    assert splits["pretrain"]["images"] == 3
+    assert "per_class" not in splits["pretrain"]
+
+
+def test_unlabelled_images_can_be_taken_away_again(root, folder, unlabelled):
+    link.link(dataset(root), folder)
+    before = (folder / "manifest.parquet").read_bytes()
+    link.link(dataset(root, unlabelled=str(unlabelled)), folder)
+    link.link(dataset(root), folder)
+    assert not (folder / "pretrain").exists()
+    assert unlabelled.is_dir()
+    assert (folder / "manifest.parquet").read_bytes() == before
+
+
+def test_a_missing_or_empty_folder_of_unlabelled_images_is_told(root, folder, tmp_path):
+    with pytest.raises(UserError, match=r"dataset\.unlabelled: there is no folder '/nowhere'"):
+        link.link(dataset(root, unlabelled="/nowhere"), folder)
+    (tmp_path / "none").mkdir()
+    with pytest.raises(UserError, match="pretrain has no images"):
+        link.link(dataset(root, unlabelled=str(tmp_path / "none")), folder)
+
+
+def test_a_real_folder_in_the_way_of_the_unlabelled_link_stays(root, folder, unlabelled):
+    draw_image(folder / "pretrain/mine.png")
+    with pytest.raises(UserError, match=re.escape(str(folder / "pretrain"))):
+        link.link(dataset(root, unlabelled=str(unlabelled)), folder)
+    assert (folder / "pretrain/mine.png").is_file()

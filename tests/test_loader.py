@@ -42,7 +42,7 @@ def picture(width, height):
 
 def scanned(folder):
     path = folder / "manifest.parquet"
-    manifest.save(manifest.scan(folder), path)
+    manifest.write(folder)
     return path
 
 

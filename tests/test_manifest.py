@@ -1,3 +1,4 @@
+import hashlib
 import io
 import random
 import tempfile
@@ -37,8 +38,13 @@ def make_folder(folder, sizes=SIZES, names=NAMES):
     return folder
 
 
+def scanned(folder, **settings):
+    manifest.write(folder, **settings)
+    return pq.read_table(folder / "manifest.parquet")
+
+
 def saved(table, folder):
-    manifest.save(table, folder / "manifest.parquet")
+    pq.write_table(table, folder / "manifest.parquet")
     return folder / "manifest.parquet"
 
 
@@ -54,8 +60,7 @@ def test_one_row_per_image_with_its_facts(tmp_path):
     (tmp_path / "val/bee/1.png").unlink()
     wide = encoded("JPEG", size=(20, 5))
     (tmp_path / "val/bee/wide.JPG").write_bytes(wide)
-    table = manifest.scan(tmp_path)
-    assert table.column_names == ["split", "path", "label", "class", "width", "height", "bytes"]
+    table = scanned(tmp_path)
     assert table.num_rows == 3 * (6 + 2)
     row = next(row for row in table.to_pylist() if "wide" in row["path"])
     assert row == {
@@ -66,6 +71,9 @@ def test_one_row_per_image_with_its_facts(tmp_path):
         "width": 20,
         "height": 5,
         "bytes": len(wide),
+        "mode": "RGB",
+        "format": "JPEG",
+        "content": int.from_bytes(hashlib.blake2b(wide, digest_size=8).digest(), "little"),
     }
 
 
@@ -76,14 +84,14 @@ def test_rows_are_in_order_however_the_files_were_made(tmp_path):
         for path in random.Random(seed).sample(paths, len(paths)):
             (tmp_path / str(seed) / path).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / str(seed) / path).write_bytes(PNG)
-    first, second = (manifest.scan(tmp_path / str(seed)) for seed in (1, 2))
+    first, second = (scanned(tmp_path / str(seed)) for seed in (1, 2))
     assert first["path"].to_pylist() == sorted(paths)
     assert first.equals(second)
 
 
 def test_labels_follow_the_sorted_class_names(tmp_path):
     make_folder(tmp_path, names=("zebra", "Ape", "ape", "10", "9"))
-    rows = manifest.scan(tmp_path).to_pylist()
+    rows = scanned(tmp_path).to_pylist()
     labels = {row["class"]: row["label"] for row in rows}
     assert labels == {"10": 0, "9": 1, "Ape": 2, "ape": 3, "zebra": 4}
     assert all(row["path"].split("/")[1] == row["class"] for row in rows)
@@ -96,7 +104,7 @@ def test_nested_images_count_and_other_files_do_not(tmp_path):
     for name in ("notes.txt", ".hidden.png", "x.npy", "png"):
         (tmp_path / "train/ape" / name).write_bytes(b"not an image")
     (tmp_path / "train/.cache").mkdir()
-    found = manifest.scan(tmp_path)["path"].to_pylist()
+    found = scanned(tmp_path)["path"].to_pylist()
     assert len(found) == 3 * (6 + 2) + 1
     assert "train/ape/deep/er/x.png" in found
 
@@ -107,7 +115,7 @@ def test_every_mode_of_pixels_is_accepted(tmp_path, mode):
     suffix = "tif" if mode == "CMYK" else "png"
     image_format = "TIFF" if mode == "CMYK" else "PNG"
     (tmp_path / f"train/ape/x.{suffix}").write_bytes(encoded(image_format, size=(4, 3), mode=mode))
-    row = next(r for r in manifest.scan(tmp_path).to_pylist() if f"x.{suffix}" in r["path"])
+    row = next(r for r in scanned(tmp_path).to_pylist() if f"x.{suffix}" in r["path"])
     assert (row["width"], row["height"]) == (4, 3)
 
 
@@ -115,7 +123,7 @@ def test_a_whole_file_with_bytes_after_its_end_is_accepted(tmp_path):
     make_folder(tmp_path)
     for name, content in (("x.png", PNG), ("x.jpg", encoded("JPEG"))):
         (tmp_path / "train/ape" / name).write_bytes(content + b"some camera's appendix")
-    assert manifest.scan(tmp_path).num_rows == 3 * (6 + 2) + 2
+    assert scanned(tmp_path).num_rows == 3 * (6 + 2) + 2
 
 
 FORMATS = {"PNG": "png", "JPEG": "jpg", "BMP": "bmp", "TIFF": "tif", "WEBP": "webp", "PPM": "ppm"}
@@ -134,7 +142,7 @@ def test_a_damaged_file_is_read_or_named(data, image_format):
         path = f"train/ape/x.{FORMATS[image_format]}"
         (folder / path).write_bytes(content)
         try:
-            told = manifest.scan(folder)["path"].to_pylist()
+            told = scanned(folder)["path"].to_pylist()
         except UserError as error:
             told = str(error)
         assert path in told
@@ -143,12 +151,12 @@ def test_a_damaged_file_is_read_or_named(data, image_format):
 def test_a_missing_split_is_a_user_error(tmp_path):
     make_folder(tmp_path, {"train": 1})
     with pytest.raises(UserError, match="val is missing"):
-        manifest.scan(tmp_path)
+        scanned(tmp_path)
 
 
 def test_loading_gives_one_split_in_manifest_order(tmp_path):
     make_folder(tmp_path)
-    table = manifest.scan(tmp_path)
+    table = scanned(tmp_path)
     images = manifest.load(saved(table, tmp_path), "val")
     expected = [(k, row) for k, row in enumerate(table.to_pylist()) if row["split"] == "val"]
     assert len(images) == len(expected) == 6
@@ -163,7 +171,7 @@ def test_loading_gives_one_split_in_manifest_order(tmp_path):
 
 
 def test_taking_positions_keeps_each_images_facts(tmp_path):
-    images = manifest.load(saved(manifest.scan(make_folder(tmp_path)), tmp_path), "train")
+    images = manifest.load(saved(scanned(make_folder(tmp_path)), tmp_path), "train")
     positions = np.array([7, 0, 17, 7])
     taken = images.take(positions)
     assert len(taken) == 4
@@ -174,13 +182,13 @@ def test_taking_positions_keeps_each_images_facts(tmp_path):
 
 
 def test_a_split_without_images_is_a_user_error(tmp_path):
-    path = saved(manifest.scan(make_folder(tmp_path)), tmp_path)
+    path = saved(scanned(make_folder(tmp_path)), tmp_path)
     with pytest.raises(UserError, match="no images of split 'holdout'"):
         manifest.load(path, "holdout")
 
 
 def test_a_split_that_lacks_a_class_keeps_the_other_labels(tmp_path):
-    table = manifest.scan(make_folder(tmp_path))
+    table = scanned(make_folder(tmp_path))
     rows = [k for k, row in enumerate(table.to_pylist()) if row["class"] != "bee" or k > 18]
     images = manifest.load(saved(table.take(pa.array(rows)), tmp_path), "train")
     assert images.classes == NAMES
@@ -190,7 +198,7 @@ def test_a_split_that_lacks_a_class_keeps_the_other_labels(tmp_path):
 def test_the_digest_is_of_the_rows_alone(tmp_path):
     digests = []
     for name in ("a", "b"):
-        table = manifest.scan(make_folder(tmp_path / name))
+        table = scanned(make_folder(tmp_path / name))
         digests.append(manifest.digest(saved(table, tmp_path / name)))
     pq.write_table(table, tmp_path / "plain.parquet", compression="none", row_group_size=4)
     assert digests == [manifest.digest(tmp_path / "plain.parquet")] * 2
@@ -206,16 +214,17 @@ def test_the_digest_is_of_the_rows_alone(tmp_path):
         ("width", 10),
         ("height", 10),
         ("bytes", 1),
+        ("content", 1),
     ],
 )
 def test_the_digest_changes_with_any_fact(tmp_path, name, value):
-    table = manifest.scan(make_folder(tmp_path))
+    table = scanned(make_folder(tmp_path))
     before = manifest.digest(saved(table, tmp_path))
     assert manifest.digest(saved(changed(table, name, 3, value), tmp_path)) != before
 
 
 def test_the_digest_changes_with_the_order(tmp_path):
-    table = manifest.scan(make_folder(tmp_path))
+    table = scanned(make_folder(tmp_path))
     before = manifest.digest(saved(table, tmp_path))
     swapped = table.take(pa.array([1, 0, *range(2, table.num_rows)]))
     assert manifest.digest(saved(swapped, tmp_path)) != before
@@ -228,8 +237,8 @@ def splits(table):
 @pytest.mark.parametrize("count", [1, 2, 5])
 def test_the_holdout_is_balanced_and_taken_from_train(tmp_path, count):
     make_folder(tmp_path)
-    plain = manifest.scan(tmp_path)
-    table = manifest.scan(tmp_path, holdout_per_class=count)
+    plain = scanned(tmp_path)
+    table = scanned(tmp_path, holdout_per_class=count)
     held = [row for row in table.to_pylist() if row["split"] == "holdout"]
     assert np.bincount([row["label"] for row in held]).tolist() == [count] * 3
     assert all(row["path"].startswith("train/") for row in held)
@@ -241,7 +250,7 @@ def test_the_holdout_is_balanced_and_taken_from_train(tmp_path, count):
 
 
 def test_the_loaded_splits_are_disjoint(tmp_path):
-    path = saved(manifest.scan(make_folder(tmp_path), holdout_per_class=2), tmp_path)
+    path = saved(scanned(make_folder(tmp_path), holdout_per_class=2), tmp_path)
     rows = [set(manifest.load(path, split).rows) for split in ("train", "val", "holdout")]
     assert [len(each) for each in rows] == [12, 6, 6]
     assert len(set.union(*rows)) == 24
@@ -253,7 +262,7 @@ def test_the_holdout_is_the_same_every_time(tmp_path):
     held = [
         {
             path
-            for path, split in splits(manifest.scan(f, holdout_per_class=2)).items()
+            for path, split in splits(scanned(f, holdout_per_class=2)).items()
             if split == "holdout"
         }
         for f in (first, second)
@@ -264,7 +273,7 @@ def test_the_holdout_is_the_same_every_time(tmp_path):
 
 def test_a_holdout_of_everything_is_a_user_error(tmp_path):
     with pytest.raises(UserError, match=r"dataset\.holdout_per_class"):
-        manifest.scan(make_folder(tmp_path), holdout_per_class=6)
+        scanned(make_folder(tmp_path), holdout_per_class=6)
 
 
 def test_a_class_too_small_for_the_holdout_is_named(tmp_path):
@@ -272,7 +281,7 @@ def test_a_class_too_small_for_the_holdout_is_named(tmp_path):
     for number in range(2, 6):
         (tmp_path / f"train/bee/{number}.png").unlink()
     with pytest.raises(UserError, match=r"(?s)holdout_per_class.*bee|bee.*holdout_per_class"):
-        manifest.scan(tmp_path, holdout_per_class=4)
+        scanned(tmp_path, holdout_per_class=4)
 
 
 @st.composite

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.processes
 def dataset(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data")
     generated.export(folder)
-    manifest.save(manifest.scan(folder), folder / "manifest.parquet")
+    manifest.write(folder)
     return folder / "manifest.parquet"
 
 
@@ -298,3 +298,20 @@ def test_metadata_says_what_made_the_weights(tmp_path, dataset, child_environmen
     assert metadata["train_images"] == "32"
     subset = (run / "subset.txt").read_text().splitlines()
     assert len(subset) == len(set(subset)) == 32
+
+
+def test_unlabelled_images_are_pretrained_on_by_mfm_alone(tmp_path, child_environment):
+    folder = tmp_path / "data"
+    generated.export(folder)
+    (folder / "pretrain").mkdir()
+    for number, path in enumerate(sorted((folder / "val").rglob("*.png"))[:32]):
+        (folder / f"pretrain/{number}.png").hardlink_to(path)
+    manifest.write(folder, splits=("train", "val", "pretrain"))
+    for task, images in (("mfm", 32), ("supervised", 128)):
+        run = tmp_path / task
+        path = write_config(run, epochs=1, task=task)
+        values = json.loads(path.read_text())
+        values["dataset"]["unlabelled"] = "somewhere"
+        path.write_text(json.dumps(values))
+        output = train(run, folder / "manifest.parquet", child_environment)
+        assert f"{images} images, batch 32" in output

@@ -68,6 +68,7 @@ def test_the_whole_workflow_leaves_every_artifact(finished):
         assert part in table
     for link in re.findall(r"\]\(([^)]+)\)", table):
         assert (results / link).is_file(), link
+    assert "| train | 128 |" in (results / "dataset.md").read_text()
     for name in ("backbone.safetensors", "checkpoint.pt", "metrics.csv", "reconstructions.png"):
         assert (results / "pretrain/mfm" / name).is_file()
     with Image.open(results / "pretrain/mfm/reconstructions.png") as figure:
@@ -109,6 +110,27 @@ def test_a_new_seed_runs_only_that_seed(finished):
         "results": 1,
         "table": 1,
     }
+
+
+def test_other_amounts_of_labels_share_what_the_table_has(finished):
+    amounts = "label_efficiency=[{images_per_class: 16}, {fraction: 0.25, batch: 16}]"
+    assert planned(finished, config=(amounts,)) == {
+        "finetune_config": 6,
+        "finetune_run": 6,
+        "evaluate_run": 6,
+        "label_efficiency": 1,
+        "all": 1,
+    }
+    assert planned(finished, TABLE, config=(amounts,)) == {}
+    target = "results/tiny/label_efficiency.md"
+    shared = ("label_efficiency=[{images_per_class: 16}]",)
+    assert planned(finished, target, config=shared) == {"label_efficiency": 1}
+    snakemake(finished, target, config=shared)
+    text = (finished / target).read_text()
+    assert "## mfm against the other arms" in text
+    top1 = pd.read_csv(finished / "results/tiny/results.csv").groupby("init")["top1"].mean()
+    assert f"| mfm | **{top1['mfm']:.2f}** |" in text
+    assert (finished / "results/tiny/label_efficiency.png").is_file()
 
 
 def test_an_evaluation_setting_reruns_evaluation_alone(finished):
@@ -200,6 +222,20 @@ def test_a_wrong_configuration_ends_in_one_line_before_any_job(tmp_path, setting
     assert not (tmp_path / "results").exists()
 
 
+@pytest.mark.parametrize(
+    ("setting", "expected"),
+    [
+        ("finetune={images_per_class: 33}", "finetune.images_per_class is 33, but class checks"),
+        ("pretrain={mfm: {batch: 130}}", "pretrain.mfm.batch is 130"),
+    ],
+)
+def test_too_few_images_end_in_one_line_before_any_job(finished, setting, expected):
+    done = snakemake(finished, "--dry-run", config=(setting,), check=False)
+    assert done.returncode != 0
+    assert expected in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_finished_runs_are_not_overwritten_by_another_dataset(finished):
     images = photographs(finished / "other")
     settings = (f"dataset={{name: other, source: {images}}}",)
@@ -225,6 +261,7 @@ def own_images(root: Path) -> tuple[str, ...]:
         f"dataset={{name: mine, source: {root}}}",
         "finetune={batch: 4, images_per_class: 4, epochs: 1}",
         "initialisations={supervised: scratch, mfm: scratch}",
+        "label_efficiency=[{fraction: 0.34, batch: 4}]",
         "seeds=[0]",
     )
 
@@ -233,6 +270,10 @@ def test_own_images_run_to_the_table(tmp_path):
     root = photographs(tmp_path / "own")
     snakemake(tmp_path, config=own_images(root))
     assert (tmp_path / "data/mine/train").is_symlink()
+    subset = tmp_path / "results/tiny/label_efficiency/34-percent/finetune/scratch/seed0/subset.txt"
+    assert len(subset.read_text().splitlines()) == 4
+    text = (tmp_path / "results/tiny/label_efficiency.md").read_text()
+    assert "| 34-percent | 4 | scratch |" in text
     assert "| scratch |" in (tmp_path / "results/tiny/table.md").read_text()
 
 

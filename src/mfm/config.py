@@ -72,11 +72,19 @@ class Dataset(Section):
     )
     source: str = Field(
         "fashion-mnist",
-        description="'fashion-mnist', 'generated' (tiny drawn images, for tests), or the path of "
-        "a folder that holds train/<class>/ and val/<class>/.",
+        description="'fashion-mnist', 'generated' (tiny drawn images, for tests), "
+        "'torchvision/<name>' for a classification dataset of torchvision (torchvision/CIFAR10), "
+        "or the path of a folder that holds train/<class>/ and val/<class>/.",
+    )
+    unlabelled: str | None = Field(
+        None,
+        description="Folder of unlabelled images, at any depth, for MFM pretraining; null: it uses "
+        "the training images, without their labels.",
     )
     archives: str | None = Field(
-        None, description="Folder with the four fashion-mnist .gz files, if you have them already."
+        None,
+        description="Where the dataset's files are, if you have them already: the four .gz files "
+        "of fashion-mnist, or a root of torchvision's datasets.",
     )
     image_size: int = Field(
         32, ge=8, le=1024, description="Side of a training image in pixels (pretraining default)."
@@ -86,6 +94,11 @@ class Dataset(Section):
         ge=0,
         description="Training images per class set aside as split 'holdout', in no training run; "
         "settings are chosen on them, never on val.",
+    )
+    on_bad_image: Literal["error", "skip"] = Field(
+        "error",
+        description="What an unreadable image does: 'error' stops before any training, 'skip' "
+        "leaves it out. Both list it in data/<name>/left_out.csv.",
     )
 
 
@@ -291,6 +304,59 @@ class Finetuning(Supervision):
         description="Labelled images per class, drawn by seed and the same for every arm; null "
         "is all of them.",
     )
+    fraction: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="Instead of images_per_class: share of each class's labelled images, drawn by "
+        "seed, rounded, at least one; null is all of them.",
+    )
+
+    @field_validator("fraction")
+    @classmethod
+    def _whole(cls, value: float | None) -> float | None:
+        return None if value == 1 else value
+
+    @model_validator(mode="after")
+    def _one_amount(self) -> Self:
+        if self.images_per_class is not None and self.fraction is not None:
+            raise ValueError("give images_per_class or fraction, not both")
+        return self
+
+
+class Amount(Section):
+    """One amount of labelled images: give exactly one of images_per_class and fraction."""
+
+    images_per_class: int | None = Field(None, ge=1, description="Labelled images per class.")
+    fraction: float | None = Field(
+        None, gt=0, le=1, description="Share of each class's labelled images."
+    )
+    epochs: int | None = Field(None, ge=1, description="Epochs with them; null is finetune.epochs.")
+    batch: int | None = Field(None, ge=1, description="Batch with them; null is finetune.batch.")
+
+    @model_validator(mode="after")
+    def _one_amount(self) -> Self:
+        if (self.images_per_class is None) == (self.fraction is None):
+            raise ValueError("give exactly one of images_per_class and fraction")
+        return self
+
+    @property
+    def name(self) -> str:
+        """The name of its folder."""
+        if self.fraction is not None:
+            return f"{100 * self.fraction:.6g}-percent"
+        return f"{self.images_per_class}-per-class"
+
+    def applied(self, finetune: Finetuning) -> Finetuning:
+        """The finetuning recipe with this amount of labelled images.
+
+        Raises pydantic's ValidationError where they don't fit together.
+        """
+        changes = {"images_per_class": self.images_per_class, "fraction": self.fraction}
+        for key in ("epochs", "batch"):
+            if getattr(self, key) is not None:
+                changes[key] = getattr(self, key)
+        return Finetuning.model_validate(finetune.model_dump() | changes)
 
 
 class Evaluation(Section):
@@ -373,7 +439,20 @@ class Experiment(Section):
         {"scratch": "scratch"}, min_length=1, description="The arms of the comparison."
     )
     finetune: Finetuning = Field(Finetuning(), description="Finetuning recipe of every arm.")
+    label_efficiency: list[Amount] = Field(
+        [],
+        description="Amounts of labelled images that label_efficiency.md compares the arms at; one "
+        "finetuning per amount, arm and seed, shared with the table where the recipe is the same.",
+    )
     evaluate: Evaluation = Field(Evaluation(), description="Evaluation.")
+
+    @field_validator("label_efficiency")
+    @classmethod
+    def _amounts(cls, value: list[Amount]) -> list[Amount]:
+        names = [amount.name for amount in value]
+        if len(set(names)) != len(names):
+            raise ValueError("give each amount of labelled images once")
+        return value
 
     @field_validator("seeds")
     @classmethod
@@ -381,6 +460,18 @@ class Experiment(Section):
         if len(set(value)) != len(value) or any(seed < 0 for seed in value):
             raise ValueError("seeds are different whole numbers from 0")
         return value
+
+    @model_validator(mode="after")
+    def _amounts_fit(self) -> Self:
+        for number, amount in enumerate(self.label_efficiency):
+            try:
+                amount.applied(self.finetune)
+            except ValidationError as error:
+                reason = error.errors()[0]["msg"].removeprefix("Value error, ")
+                raise ValueError(
+                    f"label_efficiency.{number} with the rest of finetune: {reason}"
+                ) from None
+        return self
 
     @model_validator(mode="after")
     def _references(self) -> Self:
@@ -438,6 +529,47 @@ class EvaluateRun(Section):
     mean: Triple = Field(description="Normalisation of the finetuning.")
     std: PositiveTriple = Field(description="Normalisation of the finetuning.")
     evaluation: Evaluation = Field(description="Evaluation.")
+
+
+class Demand(Section):
+    """What one training asks of the dataset and the backbone."""
+
+    key: str = Field(description="Its section in the configuration, e.g. 'pretrain.mfm'.")
+    batch: int = Field(ge=1, description="Images per optimizer step.")
+    batch_key: str = Field(description="The key that set `batch`.")
+    split: Literal["train", "pretrain"] = Field(description="Split of the images it uses.")
+    images_per_class: int | None = Field(description="Labelled images per class; null: all.")
+    fraction: float | None = Field(description="Share of each class's images; null: all.")
+    size: int | None = Field(
+        None, description="Side in pixels that the backbone's stride has to divide, where it has."
+    )
+    size_key: str | None = Field(None, description="The key that set `size`.")
+
+
+class Demands(Section):
+    """What an experiment asks of the dataset and the backbone."""
+
+    model: Model = Field(description="Network.")
+    trainings: list[Demand] = Field(description="One entry per pretraining in use, and finetuning.")
+
+
+class Recipe(Section):
+    """An MFM pretraining, as far as the dataset's report needs it."""
+
+    name: Name = Field(description="Name of the pretraining.")
+    recipe: Literal["upstream", "paper"] = Field(description="Its normalisation.")
+    radius: float = Field(gt=0, description="Mask radius in frequency bins.")
+    size: int = Field(description="Side of a training image in pixels.")
+
+
+class DatasetReportRun(Section):
+    """Everything that determines the dataset's report, besides the images."""
+
+    stage: Literal["dataset_report"] = Field("dataset_report", description="Stage of the job.")
+    dataset: Dataset = Field(description="Images.")
+    recipes: list[Recipe] = Field(description="MFM pretrainings in use.")
+    mean: Triple = Field(description="Normalisation of the finetuning.")
+    std: PositiveTriple = Field(description="Normalisation of the finetuning.")
 
 
 SectionT = TypeVar("SectionT", bound=Section)
@@ -498,6 +630,12 @@ def differing_keys(ours: object, theirs: object, prefix: str = "") -> list[str]:
             for name in differing_keys(ours.get(key), theirs.get(key), f"{prefix}{key}.")
         ]
     return [] if ours == theirs else [prefix.rstrip(".")]
+
+
+def pretrain_split(training: Pretraining, dataset: Dataset) -> Literal["train", "pretrain"]:
+    """The split that a pretraining uses: unlabelled images, where given and no label is needed."""
+    labelled = isinstance(training, SupervisedPretraining) or dataset.unlabelled is None
+    return "train" if labelled else "pretrain"
 
 
 def is_path(weights: str) -> bool:

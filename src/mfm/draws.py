@@ -31,6 +31,7 @@ class Stream(IntEnum):
     SUBSET = 6
     STEP = 7
     HOLDOUT = 8
+    REPORT = 9
 
 
 def hashes(*, seed: int, epoch: int, stream: Stream, indices: Ints, n: int = 1) -> Uint64s:

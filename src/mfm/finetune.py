@@ -66,7 +66,11 @@ def finetune(
     labelled = manifest.load(manifest_path, "train")
     images = labelled.take(
         labelled_positions(
-            labelled.labels, labelled.classes, training.images_per_class, seed=run.seed
+            labelled.labels,
+            labelled.classes,
+            training.images_per_class,
+            fraction=training.fraction,
+            seed=run.seed,
         )
     )
     model, loaded = create_model(run, classes=len(images.classes), weights=weights)

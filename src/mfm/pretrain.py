@@ -17,16 +17,18 @@ import torch
 from torch import Tensor, nn
 
 from mfm import checkpoint, config, engine, stage
+from mfm.check import check_size
 from mfm.data import manifest
 from mfm.data.loader import Batch, TrainBatches, create_loader, to_float
 from mfm.data.plan import Plan, Step
 from mfm.distributed import Process, process_group
 from mfm.draws import Ints, Stream, uniforms
-from mfm.errors import UserError, exits_on_user_error
+from mfm.errors import exits_on_user_error
 from mfm.lifetime import only_writer
 from mfm.models import ReconstructionModel, create_backbone, save_weights, stride
 from mfm.objectives import MaskedFrequencyModeling
 from mfm.supervision import SupervisedObjective
+from mfm.workflow import pretrain_demand
 
 
 class MfmObjective:
@@ -88,13 +90,7 @@ def create_reconstruction_model(run: config.PretrainRun) -> ReconstructionModel:
     """
     task = create_task(run)
     backbone = create_backbone(run.model, classes=0)
-    size, step = crop_size(run), stride(backbone)
-    if size % step:
-        nearest = max(step, round(size / step) * step)
-        raise UserError(
-            f"pretrain.{run.name}: the image size {size} is not a multiple of "
-            f"{run.model.backbone}'s stride {step}; set crop.size to {nearest}"
-        )
+    check_size(pretrain_demand(run.name, run.training, run.dataset), run.model, stride(backbone))
     return ReconstructionModel(backbone, out_channels=task.out_channels)
 
 
@@ -127,7 +123,7 @@ def pretrain(
     Raises UserError as `mfm.engine.train` does, and for a batch larger than the dataset.
     """
     training = run.training
-    images = manifest.load(manifest_path, "train")
+    images = manifest.load(manifest_path, config.pretrain_split(training, run.dataset))
     model, objective = create_model_and_objective(
         run, classes=len(images.classes), rows=images.rows
     )

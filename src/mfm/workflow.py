@@ -5,26 +5,47 @@ This module knows the layout of the results folder and nothing of Snakemake.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from mfm import config
+from mfm.check import check_counts
 from mfm.data.sources import check_owner, check_source
 from mfm.errors import UserError
 
 
-def check(experiment: config.Experiment) -> None:
+def check(experiment: config.Experiment, *, links_again: bool = False) -> None:
     """Find, before any job runs, what would stop one later.
 
-    Raises UserError for a dataset or weights that don't exist.
+    The demands on the numbers of images are checked here where the dataset is linked already and
+    will not be linked again; otherwise `mfm.data.link` checks them, in the first job.
+
+    Raises UserError for a dataset or weights that don't exist, and for too few images.
     """
     check_source(experiment.dataset)
-    check_owner(experiment.dataset, Path("data") / experiment.dataset.name)
+    folder = Path("data") / experiment.dataset.name
+    check_owner(experiment.dataset, folder)
+    if not links_again:
+        _check_linked(experiment, folder)
     _check_results(experiment)
     for name, init in experiment.initialisations.items():
         if isinstance(init, config.Initialisation) and init.weights is not None:
             path = Path(init.weights).expanduser()
             if config.is_path(init.weights) and not path.is_file():
                 raise UserError(f"initialisations.{name}.weights: there is no file {path}")
+
+
+def _check_linked(experiment: config.Experiment, folder: Path) -> None:
+    files = [folder / name for name in ("config.json", "summary.json")]
+    if not all(file.exists() for file in files):
+        return
+    if config.load_json(config.Dataset, files[0]) == experiment.dataset:
+        try:
+            check_counts(demands(experiment), json.loads(files[1].read_text()))
+        except UserError as error:
+            raise UserError(
+                f"{error} (if you have changed the images: snakemake --forcerun link_dataset)"
+            ) from None
 
 
 def _check_results(experiment: config.Experiment) -> None:
@@ -68,7 +89,14 @@ def resolve(experiment: config.Experiment, stage: str, **wildcards: str) -> conf
             dataset=dataset,
             loader=loader,
             model=model,
-            training=experiment.finetune,
+            training=amounts(experiment)[wildcards.get("labels", "")],
+        )
+    if stage == "dataset_report":
+        return config.DatasetReportRun(
+            dataset=dataset,
+            recipes=_recipes(experiment),
+            mean=experiment.finetune.mean,
+            std=experiment.finetune.std,
         )
     assert stage == "evaluate", stage
     return config.EvaluateRun(
@@ -81,11 +109,99 @@ def resolve(experiment: config.Experiment, stage: str, **wildcards: str) -> conf
     )
 
 
+def demands(experiment: config.Experiment) -> config.Demands:
+    """What the experiment's trainings ask of the dataset and the backbone."""
+    finetunings = [_finetune_demand("finetune", experiment.finetune)]
+    for number, amount in enumerate(experiment.label_efficiency):
+        key = f"label_efficiency.{number}"
+        demand = _finetune_demand(key, amount.applied(experiment.finetune))
+        if amount.batch is None:
+            demand = demand.model_copy(update={"batch_key": "finetune.batch"})
+        finetunings.append(demand)
+    return config.Demands(
+        model=experiment.model,
+        trainings=[
+            *(
+                pretrain_demand(name, experiment.pretrain[name], experiment.dataset)
+                for name in used_pretrainings(experiment)
+            ),
+            *finetunings,
+        ],
+    )
+
+
+def _finetune_demand(key: str, training: config.Finetuning) -> config.Demand:
+    return config.Demand(
+        key=key,
+        split="train",
+        batch=training.batch,
+        batch_key=f"{key}.batch",
+        images_per_class=training.images_per_class,
+        fraction=training.fraction,
+    )
+
+
+def pretrain_demand(
+    name: str, training: config.Pretraining, dataset: config.Dataset
+) -> config.Demand:
+    """What one pretraining asks of the dataset and the backbone."""
+    demand = config.Demand(
+        key=f"pretrain.{name}",
+        split=config.pretrain_split(training, dataset),
+        batch=training.batch,
+        batch_key=f"pretrain.{name}.batch",
+        images_per_class=None,
+        fraction=None,
+    )
+    if isinstance(training, config.SupervisedPretraining):
+        return demand
+    own = training.crop.size
+    size_key = f"pretrain.{name}.crop.size" if own else "dataset.image_size"
+    return demand.model_copy(update={"size": own or dataset.image_size, "size_key": size_key})
+
+
+def _recipes(experiment: config.Experiment) -> list[config.Recipe]:
+    """The MFM pretrainings in use, with their image sizes and radii."""
+    found = []
+    for name in used_pretrainings(experiment):
+        training = experiment.pretrain[name]
+        if isinstance(training, config.MfmPretraining):
+            size = training.crop.size or experiment.dataset.image_size
+            radius = training.radius or config.default_radius(size)
+            found.append(config.Recipe(name=name, recipe=training.recipe, radius=radius, size=size))
+    return found
+
+
 def _without_seeds(arm: config.Arm) -> config.Arm:
     """The arm as one of its runs sees it: another number of seeds does not change a run."""
     if isinstance(arm, config.Initialisation):
         return arm.model_copy(update={"seeds": None})
     return arm
+
+
+def amounts(experiment: config.Experiment) -> dict[str, config.Finetuning]:
+    """The finetuning recipe by the folder, below the results, of its runs.
+
+    The table's own runs, in no folder of their own, come first; of the amounts of labelled images,
+    those with the same recipe share them.
+    """
+    found = {"": experiment.finetune}
+    for amount in experiment.label_efficiency:
+        folder = amount_folder(experiment, amount)
+        found[folder] = amount.applied(experiment.finetune)
+    return found
+
+
+def amount_folder(experiment: config.Experiment, amount: config.Amount) -> str:
+    """Where the runs of an amount of labelled images are, below the results: '' or with a '/'."""
+    same = amount.applied(experiment.finetune) == experiment.finetune
+    return "" if same else f"label_efficiency/{amount.name}/"
+
+
+def evaluations(experiment: config.Experiment, amount: config.Amount) -> list[str]:
+    """Result rows of an amount of labelled images, of every arm and seed."""
+    folder = f"{experiment.results.rstrip('/')}/{amount_folder(experiment, amount)}evaluate"
+    return [f"{folder}/{init}/seed{seed}.csv" for init, seed in finetunings(experiment)]
 
 
 def finetunings(experiment: config.Experiment) -> list[tuple[str, int]]:

@@ -10,10 +10,28 @@ def get_experiment(values):
     """The checked configuration; a wrong one ends here, in one line, before any job."""
     try:
         experiment = schema.parse(schema.Experiment, values, where="configuration")
-        experiments.check(experiment)
+        experiments.check(experiment, links_again=get_forces())
     except UserError as error:
         sys.exit(f"mfm: error: {one_line(error)}")
     return experiment
+
+
+def get_forces():
+    """Whether this call forces jobs, maybe the dataset's: what is known of it may be old then.
+
+    Snakemake knows its own options only after it has read this file.
+    """
+    options = {"-f", "--force", "-F", "--forceall", "-R", "--forcerun"}
+    return any(word.split("=")[0] in options for word in sys.argv)
+
+
+def get_demands(wildcards, output):
+    """What the experiment asks of the dataset, for the job that knows the dataset first.
+
+    `output` is here because Snakemake does not compare a parameter that is derived from it with the
+    last run's: another batch size does not link the dataset again.
+    """
+    return schema.dumps(experiments.demands(EXPERIMENT))
 
 
 def get_stage_files(stage, files):
@@ -95,16 +113,35 @@ def get_pretrain_targets():
     )
 
 
-def get_evaluations(pattern):
-    """`pattern` with every arm and seed of the experiment."""
+def get_evaluations(pattern, amounts=("",)):
+    """`pattern` with every arm and seed of the experiment, and amount of labelled images."""
     return [
-        pattern.format(init=init, seed=seed) for init, seed in experiments.finetunings(EXPERIMENT)
+        pattern.format(labels=labels, init=init, seed=seed)
+        for labels in amounts
+        for init, seed in experiments.finetunings(EXPERIMENT)
+    ]
+
+
+def get_efficiency_targets():
+    """The comparison over amounts of labelled images, where the configuration lists some."""
+    return rules.label_efficiency.output if EXPERIMENT.label_efficiency else []
+
+
+def get_efficiency_rows(wildcards):
+    """The result rows of every amount of labelled images, in the configuration's order."""
+    return [
+        row
+        for amount in EXPERIMENT.label_efficiency
+        for row in experiments.evaluations(EXPERIMENT, amount)
     ]
 
 
 EXPERIMENT = get_experiment(config)
 RESULTS = EXPERIMENT.results.rstrip("/")
 DATA = f"data/{EXPERIMENT.dataset.name}"
+# Folders, below the results, of the finetunings with other amounts of labelled images; the first
+# is '': the runs of the table are in no folder of their own.
+AMOUNTS = list(experiments.amounts(EXPERIMENT))
 
 # Jobs run with the Python that runs this workflow, also where its environment isn't activated.
 # In a conda environment of a rule, that environment's own Python comes first instead.
@@ -118,3 +155,4 @@ wildcard_constraints:
     pretrain="|".join(EXPERIMENT.pretrain) or "none",
     init="|".join(EXPERIMENT.initialisations),
     seed=r"\d+",
+    labels=f"({'|'.join(AMOUNTS)})",  # an empty constraint would be none at all

@@ -25,12 +25,12 @@ rule evaluate_run:
         weights=rules.finetune_run.output.weights,
         metrics=rules.finetune_run.output.metrics,
     output:
-        row=f"{RESULTS}/evaluate/{{init}}/seed{{seed}}.csv",
-        predictions=f"{RESULTS}/evaluate/{{init}}/seed{{seed}}.parquet",
+        row=f"{RESULTS}/{{labels}}evaluate/{{init}}/seed{{seed}}.csv",
+        predictions=f"{RESULTS}/{{labels}}evaluate/{{init}}/seed{{seed}}.parquet",
     log:
-        f"{RESULTS}/logs/evaluate/{{init}}/seed{{seed}}.log",
+        f"{RESULTS}/logs/{{labels}}evaluate/{{init}}/seed{{seed}}.log",
     benchmark:
-        f"{RESULTS}/benchmarks/evaluate/{{init}}/seed{{seed}}.tsv"
+        f"{RESULTS}/benchmarks/{{labels}}evaluate/{{init}}/seed{{seed}}.tsv"
     conda:
         "../envs/mfm.yaml"
     threads: 1
@@ -48,4 +48,4 @@ rule evaluate_run:
 
 rule evaluate:
     input:
-        get_stage_files("evaluate", get_evaluations(rules.evaluate_run.output.row)),
+        get_stage_files("evaluate", get_evaluations(rules.evaluate_run.output.row, AMOUNTS)),

@@ -5,11 +5,11 @@ localrules:
 
 rule finetune_config:
     output:
-        config=f"{RESULTS}/finetune/{{init}}/seed{{seed}}/config.json",
+        config=f"{RESULTS}/{{labels}}finetune/{{init}}/seed{{seed}}/config.json",
     log:
-        f"{RESULTS}/logs/finetune/{{init}}/seed{{seed}}.config.log",
+        f"{RESULTS}/logs/{{labels}}finetune/{{init}}/seed{{seed}}.config.log",
     benchmark:
-        f"{RESULTS}/benchmarks/finetune/{{init}}/seed{{seed}}.config.tsv"
+        f"{RESULTS}/benchmarks/{{labels}}finetune/{{init}}/seed{{seed}}.config.tsv"
     conda:
         "../envs/mfm.yaml"
     params:
@@ -24,13 +24,13 @@ rule finetune_run:
         manifest=rules.link_dataset.output.manifest,
         weights=get_initial_weights,
     output:
-        weights=f"{RESULTS}/finetune/{{init}}/seed{{seed}}/model.safetensors",
-        metrics=f"{RESULTS}/finetune/{{init}}/seed{{seed}}/metrics.csv",
-        subset=f"{RESULTS}/finetune/{{init}}/seed{{seed}}/subset.txt",
+        weights=f"{RESULTS}/{{labels}}finetune/{{init}}/seed{{seed}}/model.safetensors",
+        metrics=f"{RESULTS}/{{labels}}finetune/{{init}}/seed{{seed}}/metrics.csv",
+        subset=f"{RESULTS}/{{labels}}finetune/{{init}}/seed{{seed}}/subset.txt",
     log:
-        f"{RESULTS}/logs/finetune/{{init}}/seed{{seed}}.log",
+        f"{RESULTS}/logs/{{labels}}finetune/{{init}}/seed{{seed}}.log",
     benchmark:
-        f"{RESULTS}/benchmarks/finetune/{{init}}/seed{{seed}}.tsv"
+        f"{RESULTS}/benchmarks/{{labels}}finetune/{{init}}/seed{{seed}}.tsv"
     conda:
         "../envs/mfm.yaml"
     threads: 1
@@ -61,4 +61,4 @@ rule finetune_run:
 
 rule finetune:
     input:
-        get_stage_files("finetune", get_evaluations(rules.finetune_run.output.weights)),
+        get_stage_files("finetune", get_evaluations(rules.finetune_run.output.weights, AMOUNTS)),

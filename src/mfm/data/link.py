@@ -1,7 +1,7 @@
 """`python -m mfm.data.link`: put a dataset below data/<name>/ and describe it.
 
 Leaves data/<name>/{train,val} (links to the user's folders, or an export of a built-in dataset),
-manifest.parquet and summary.json.
+pretrain (a link, where unlabelled images are given), manifest.parquet and summary.json.
 """
 
 from __future__ import annotations
@@ -16,11 +16,14 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from mfm import config
 from mfm.atomic import write_text
-from mfm.data import fashion_mnist, generated, manifest
-from mfm.data.sources import OWNER, check_owner, check_source, source_of
+from mfm.check import check_counts, check_sizes
+from mfm.data import fashion_mnist, generated, manifest, torchvision_export
+from mfm.data.scan import UNLABELLED
+from mfm.data.sources import OWNER, TORCHVISION, check_owner, check_source, source_of
 from mfm.errors import UserError, exits_on_user_error
 
 
@@ -46,34 +49,60 @@ def link(dataset: config.Dataset, folder: Path) -> None:
         )
     elif dataset.source == "generated":
         _export_once(dataset, folder, generated.export)
+    elif dataset.source.startswith(TORCHVISION):
+        root = Path(dataset.archives or folder / "downloads").expanduser()
+        _export_once(
+            dataset,
+            folder,
+            lambda target: torchvision_export.export(dataset.source, root, target),
+        )
     else:
-        _link_folder(Path(dataset.source).expanduser().resolve(), folder)
-    table = manifest.scan(folder, holdout_per_class=dataset.holdout_per_class)
-    manifest.save(table, folder / "manifest.parquet")
-    write_text(folder / "summary.json", json.dumps(summary(dataset, table), indent=2) + "\n")
+        root = Path(dataset.source).expanduser().resolve()
+        for split in ("train", "val"):
+            _link(root / split, folder / split)
+    splits = ["train", "val"]
+    if dataset.unlabelled is not None:
+        _link(Path(dataset.unlabelled).expanduser(), folder / UNLABELLED)
+        splits.append(UNLABELLED)
+    elif (folder / UNLABELLED).is_symlink():
+        (folder / UNLABELLED).unlink()
+    found = manifest.write(
+        folder,
+        splits=splits,
+        holdout_per_class=dataset.holdout_per_class,
+        on_bad_image=dataset.on_bad_image,
+    )
+    print(
+        f"{found.read:,} images read, {found.unchanged:,} unchanged since the last time, "
+        f"{found.bad} unreadable",
+        flush=True,
+    )
+    described = summary(dataset, folder / manifest.NAME)
+    write_text(folder / "summary.json", json.dumps(described, indent=2) + "\n")
     write_text(folder / OWNER, source_of(dataset) + "\n")
 
 
-def summary(dataset: config.Dataset, table: pa.Table) -> dict[str, object]:
+def summary(dataset: config.Dataset, manifest_path: Path) -> dict[str, object]:
     """Counts per split and class, sizes in pixels and bytes."""
+    table = pq.read_table(manifest_path, columns=["split", "class", "width", "height", "bytes"])
     splits: dict[str, object] = {}
-    for split in sorted(set(table["split"].to_pylist())):
+    for split in sorted(table["split"].unique().to_pylist()):
         part = table.filter(pc.equal(table["split"], split))
-        counts = part.group_by("class").aggregate([("path", "count")]).sort_by("class")
-        splits[split] = {
-            "images": part.num_rows,
-            "per_class": dict(
-                zip(counts["class"].to_pylist(), counts["path_count"].to_pylist(), strict=True)
-            ),
+        described: dict[str, object] = {"images": part.num_rows}
+        if split != UNLABELLED:
+            counts = part.group_by("class").aggregate([([], "count_all")]).sort_by("class")
+            described["per_class"] = dict(
+                zip(counts["class"].to_pylist(), counts["count_all"].to_pylist(), strict=True)
+            )
+        splits[split] = described | {
             "width": _spread(part["width"]),
             "height": _spread(part["height"]),
             "bytes": int(pc.sum(part["bytes"]).as_py()),
         }
-    classes = sorted(set(table["class"].to_pylist()))
     return {
         "name": dataset.name,
         "source": dataset.source,
-        "classes": classes,
+        "classes": sorted(set(table["class"].unique().to_pylist()) - {""}),
         "images": table.num_rows,
         "splits": splits,
     }
@@ -118,17 +147,15 @@ def _export_once(dataset: config.Dataset, folder: Path, export: Callable[[Path],
     temporary.rmdir()
 
 
-def _link_folder(root: Path, folder: Path) -> None:
-    for split in ("train", "val"):
-        target = folder / split
-        if target.is_symlink():
-            target.unlink()
-        elif target.exists():
-            raise UserError(
-                f"{target} is a folder, not a link to {root / split}: another dataset has the name "
-                f"'{folder.name}'; give dataset.name another value"
-            )
-        target.symlink_to((root / split).resolve(), target_is_directory=True)
+def _link(images: Path, target: Path) -> None:
+    if target.is_symlink():
+        target.unlink()
+    elif target.exists():
+        raise UserError(
+            f"{target} is a folder, not a link to {images}: another dataset has the name "
+            f"'{target.parent.name}'; give dataset.name another value"
+        )
+    target.symlink_to(images.resolve(), target_is_directory=True)
 
 
 @exits_on_user_error
@@ -137,8 +164,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--config", type=Path, required=True, help="JSON of a dataset section")
     parser.add_argument("--folder", type=Path, required=True, help="data/<name>")
+    parser.add_argument("--demands", help="JSON of what an experiment asks of the dataset")
     options = parser.parse_args()
+    demands = None
+    if options.demands is not None:
+        demands = config.parse(config.Demands, json.loads(options.demands), where="--demands")
+        check_sizes(demands)
     link(config.load_json(config.Dataset, options.config), options.folder)
+    if demands is not None:
+        check_counts(demands, json.loads((options.folder / "summary.json").read_text()))
 
 
 if __name__ == "__main__":

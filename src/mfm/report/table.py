@@ -44,7 +44,7 @@ def render(
     """The whole table as Markdown; links are relative to `folder`."""
     arms = {str(name): part for name, part in results.groupby("init", sort=False)}
     ordered = [name for name in experiment.initialisations if name in arms]
-    baseline = _by_seed(arms[experiment.baseline])
+    baseline = by_seed(arms[experiment.baseline])
     lines = [
         f"# {experiment.model.backbone} on {experiment.dataset.name}: which initialisation?",
         "",
@@ -52,20 +52,23 @@ def render(
         "",
         "## Measured here",
         "",
-        _row(_HEADER).replace("{baseline}", experiment.baseline),
-        _row(["---"] * len(_HEADER)),
+        markdown_row(_HEADER).replace("{baseline}", experiment.baseline),
+        markdown_row(["---"] * len(_HEADER)),
     ]
     for name in ordered:
         compared = (
-            difference(_by_seed(arms[name]), baseline) if name != experiment.baseline else None
+            difference(by_seed(arms[name]), baseline) if name != experiment.baseline else None
         )
-        lines.append(_row(_cells(experiment, name, arms[name], compared, pretrain_seconds, folder)))
+        lines.append(
+            markdown_row(_cells(experiment, name, arms[name], compared, pretrain_seconds, folder))
+        )
     lines += ["", *_notes(experiment, arms, ordered, results), ""]
     lines += _published(experiment)
     return "\n".join(lines) + "\n"
 
 
-def _by_seed(part: pd.DataFrame) -> dict[int, float]:
+def by_seed(part: pd.DataFrame) -> dict[int, float]:
+    """Top-1 of one arm's rows by seed."""
     return {int(seed): float(top1) for seed, top1 in zip(part["seed"], part["top1"], strict=True)}
 
 
@@ -117,9 +120,9 @@ def _cells(
         finetune_links,
         str(top1.n),
         "-" if top1.deviation is None else f"{top1.deviation:.2f}",
-        _interval(top1),
+        interval(top1),
         "-" if compared is None else f"{compared.mean:+.2f}",
-        "-" if compared is None else _interval(compared, sign="+"),
+        "-" if compared is None else interval(compared, sign="+"),
         "baseline" if compared is None else compared.verdict,
         epochs,
         f"{part['images_per_second'].median():.0f}",
@@ -135,7 +138,7 @@ def _notes(
 ) -> list[str]:
     base = experiment.baseline
     methods = {
-        difference(_by_seed(arms[name]), _by_seed(arms[base])).method
+        difference(by_seed(arms[name]), by_seed(arms[base])).method
         for name in ordered
         if name != base
     }
@@ -152,6 +155,11 @@ def _notes(
     ]
     for name in workflow.used_pretrainings(experiment):
         training = experiment.pretrain[name]
+        if config.pretrain_split(training, experiment.dataset) == "pretrain":
+            notes.append(
+                f"- '{name}' is pretrained on the unlabelled images of "
+                f"{experiment.dataset.unlabelled}, not on the training images."
+            )
         if isinstance(training, config.SupervisedPretraining):
             same = [
                 other
@@ -210,11 +218,11 @@ def _published(experiment: config.Experiment) -> list[str]:
                 "source",
                 "note",
             )
-            lines += [_row(head), _row(["---"] * len(head))]
+            lines += [markdown_row(head), markdown_row(["---"] * len(head))]
             for row in rows.to_dict("records"):
                 epochs = f"{row['pretrain_epochs']} + {row['finetune_epochs']}"
                 lines.append(
-                    _row(
+                    markdown_row(
                         [
                             str(row["row"]),
                             str(row["top1"]),
@@ -240,7 +248,8 @@ def _relative(path: str, folder: Path) -> str:
     return Path(path).relative_to(folder).as_posix() if Path(path).is_relative_to(folder) else path
 
 
-def _interval(value: Estimate | Difference, *, sign: str = "") -> str:
+def interval(value: Estimate | Difference, *, sign: str = "") -> str:
+    """An interval in words; '-' where there is none."""
     if value.low is None or value.high is None:
         return "-"
     return f"{value.low:{sign}.2f} to {value.high:{sign}.2f}"
@@ -256,5 +265,6 @@ def _epochs(count: int) -> str:
     return f"{count} epoch{'s' * (count > 1)}"
 
 
-def _row(cells: list[str] | tuple[str, ...]) -> str:
+def markdown_row(cells: list[str] | tuple[str, ...]) -> str:
+    """One row of a Markdown table."""
     return f"| {' | '.join(cells)} |"

@@ -1,0 +1,155 @@
+"""`label_efficiency.md`: the arms compared at several amounts of labelled images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import pandas as pd
+
+from mfm import config, workflow
+from mfm.atomic import replacing
+from mfm.report.table import by_seed, interval, markdown_row
+from mfm.report.table import collect as collect_rows
+from mfm.statistics import difference, estimate
+
+
+def collect(experiment: config.Experiment) -> pd.DataFrame:
+    """The result rows of every amount, with the amount's name in the column 'labels'."""
+    parts = []
+    for amount in experiment.label_efficiency:
+        rows = collect_rows([Path(path) for path in workflow.evaluations(experiment, amount)])
+        parts.append(rows.assign(labels=amount.name))
+    return pd.concat(parts)
+
+
+def render(experiment: config.Experiment, results: pd.DataFrame) -> str:
+    """The whole comparison as Markdown, amounts in the order of their numbers of images."""
+    order = _order(results)
+    base = experiment.baseline
+    header = ["labels", "labelled images", "initialisation", "top-1 (%)", "n", "95% interval"]
+    header += [f"difference from {base}", "95% interval of the difference", "verdict"]
+    lines = [
+        f"# {experiment.model.backbone} on {experiment.dataset.name}: how many labels?",
+        "",
+        f"Top-1 accuracy of the last epoch on the {int(results['images'].iloc[0]):,} evaluated "
+        "images, by the labelled images of the finetuning. A seed draws them alike for every arm, "
+        "and more of them include the fewer. Intervals and verdicts are computed as in table.md.",
+        "",
+        "![top-1 by labelled images](label_efficiency.png)",
+        "",
+        markdown_row(header),
+        markdown_row(["---"] * len(header)),
+    ]
+    for labels in order:
+        arms = _arms(results, labels)
+        for name in (name for name in experiment.initialisations if name in arms):
+            top1 = estimate(list(arms[name]["top1"]))
+            compared = ["-", "-", "baseline"]
+            if name != base:
+                compared = _compared(arms[name], arms[base])
+            lines.append(
+                markdown_row(
+                    [
+                        labels,
+                        _images(arms[name]),
+                        name,
+                        f"**{top1.mean:.2f}**",
+                        str(top1.n),
+                        interval(top1),
+                        *compared,
+                    ]
+                )
+            )
+    for arm in mfm_arms(experiment):
+        lines += ["", *_against_others(experiment, results, arm)]
+    lines += ["", *_notes(experiment, results)]
+    return "\n".join(lines) + "\n"
+
+
+def mfm_arms(experiment: config.Experiment) -> list[str]:
+    """The arms that start from a masked frequency pretraining."""
+    return [
+        name
+        for name in experiment.initialisations
+        if isinstance(
+            experiment.pretrain.get(workflow.pretrain_name(experiment, name)),
+            config.MfmPretraining,
+        )
+    ]
+
+
+def _against_others(experiment: config.Experiment, results: pd.DataFrame, arm: str) -> list[str]:
+    header = ["labels", f"{arm} less", "points", "95% interval", "verdict"]
+    lines = [f"## {arm} against the other arms", "", markdown_row(header)]
+    lines.append(markdown_row(["---"] * len(header)))
+    for labels in _order(results):
+        arms = _arms(results, labels)
+        for other in (name for name in experiment.initialisations if name in arms and name != arm):
+            lines.append(markdown_row([labels, other, *_compared(arms[arm], arms[other])]))
+    return lines
+
+
+def _compared(ours: pd.DataFrame, theirs: pd.DataFrame) -> list[str]:
+    found = difference(by_seed(ours), by_seed(theirs))
+    return [f"{found.mean:+.2f}", interval(found, sign="+"), found.verdict]
+
+
+def _notes(experiment: config.Experiment, results: pd.DataFrame) -> list[str]:
+    notes = []
+    for number, amount in enumerate(experiment.label_efficiency):
+        recipe = amount.applied(experiment.finetune)
+        if amount.epochs is not None or amount.batch is not None:
+            notes.append(
+                f"- {amount.name}: {recipe.epochs} epochs of batch {recipe.batch}, as "
+                f"label_efficiency.{number} says."
+            )
+    notes.append(
+        f"- Otherwise {experiment.finetune.epochs} epochs of batch {experiment.finetune.batch}; "
+        "with fewer images these are fewer steps."
+    )
+    versions = sorted(set(results["code_version"]))
+    if len(versions) > 1:
+        notes.append(
+            "- **Warning: rows were computed by different versions of the code** "
+            f"({', '.join(versions)})."
+        )
+    return notes
+
+
+def _order(results: pd.DataFrame) -> list[str]:
+    mean = results.groupby("labels")["train_images"].mean()
+    return [str(labels) for labels in mean.sort_values(kind="stable").index]
+
+
+def _arms(results: pd.DataFrame, labels: str) -> dict[str, pd.DataFrame]:
+    part = results[results["labels"] == labels]
+    return {str(name): rows for name, rows in part.groupby("init", sort=False)}
+
+
+def _images(rows: pd.DataFrame) -> str:
+    return f"{round(rows['train_images'].mean()):,}"
+
+
+def draw(experiment: config.Experiment, results: pd.DataFrame, path: Path) -> None:
+    """Top-1 over the number of labelled images, one curve an arm, with 95% intervals."""
+    figure, axis = plt.subplots(figsize=(7, 4.5), layout="constrained")
+    for name in experiment.initialisations:
+        rows = results[results["init"] == name]
+        images, means, below, above = [], [], [], []
+        for _, part in sorted(rows.groupby("train_images")):
+            top1 = estimate(list(part["top1"]))
+            images.append(part["train_images"].iloc[0])
+            means.append(top1.mean)
+            below.append(0.0 if top1.low is None else top1.mean - top1.low)
+            above.append(0.0 if top1.high is None else top1.high - top1.mean)
+        axis.errorbar(images, means, yerr=[below, above], marker="o", capsize=3, label=name)
+    axis.set_xscale("log")
+    axis.set_xlabel("labelled images")
+    axis.set_ylabel("top-1 (%), mean over seeds, 95% interval")
+    axis.set_title(f"{experiment.model.backbone} on {experiment.dataset.name}")
+    axis.grid(alpha=0.3)
+    axis.legend()
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=120)
+    plt.close(figure)

@@ -1,0 +1,144 @@
+import json
+import sys
+
+import pytest
+
+from mfm import config, workflow
+from mfm.check import check_counts, check_sizes
+from mfm.data import link
+from mfm.errors import UserError
+
+VALUES = {
+    "dataset": {"name": "own", "source": "generated", "image_size": 32},
+    "pretrain": {
+        "mfm": {"task": "mfm", "batch": 64},
+        "sup": {"task": "supervised", "batch": 64},
+        "unused": {"task": "mfm", "batch": 10_000, "crop": {"size": 9}},
+    },
+    "initialisations": {"scratch": "scratch", "s": {"pretrain": "sup"}, "m": {"pretrain": "mfm"}},
+    "finetune": {"batch": 8, "images_per_class": 4},
+}
+SUMMARY = {"splits": {"train": {"images": 100, "per_class": {"ape": 60, "bee": 40}}}}
+
+
+def demands(**changes):
+    values = json.loads(json.dumps(VALUES))
+    for path, value in changes.items():
+        *parents, last = path.split("__")
+        section = values
+        for key in parents:
+            section = section.setdefault(key, {})
+        section[last] = value
+    return workflow.demands(config.parse(config.Experiment, values, where="test"))
+
+
+def complaint(check, *arguments):
+    with pytest.raises(UserError) as caught:
+        check(*arguments)
+    return str(caught.value)
+
+
+def test_what_fits_exactly_passes():
+    check_counts(
+        demands(
+            pretrain__mfm__batch=100, finetune__images_per_class=40, finetune__batch=80, seeds=[0]
+        ),
+        SUMMARY,
+    )
+    check_sizes(demands(dataset__image_size=64))
+    check_sizes(demands(dataset__image_size=50, pretrain__mfm__crop={"size": 96}))
+
+
+@pytest.mark.parametrize(
+    ("changes", "parts"),
+    [
+        (
+            {"finetune__images_per_class": 41},
+            ("finetune.images_per_class is 41", "class bee has 40"),
+        ),
+        ({"pretrain__mfm__batch": 101}, ("pretrain.mfm.batch is 101", "only 100")),
+        ({"pretrain__sup__batch": 101}, ("pretrain.sup.batch is 101", "only 100")),
+        ({"finetune__batch": 9}, ("finetune.batch is 9", "only 8")),
+        (
+            {"finetune__batch": 101, "finetune__images_per_class": None},
+            ("finetune.batch is 101", "only 100"),
+        ),
+    ],
+)
+def test_too_few_images_are_told_with_the_key(changes, parts):
+    message = complaint(check_counts, demands(**changes), SUMMARY)
+    assert all(part in message for part in parts), message
+
+
+def test_only_mfm_is_held_to_the_number_of_unlabelled_images():
+    summary = {"splits": SUMMARY["splits"] | {"pretrain": {"images": 70}}}
+    check_counts(demands(dataset__unlabelled="x", pretrain__sup__batch=100), summary)
+    message = complaint(
+        check_counts, demands(dataset__unlabelled="x", pretrain__mfm__batch=71), summary
+    )
+    assert "pretrain.mfm.batch is 71, but there are only 70 unlabelled images" in message
+
+
+@pytest.mark.parametrize(
+    ("changes", "key", "nearest"),
+    [
+        ({"dataset__image_size": 50}, "dataset.image_size is 50", 64),
+        ({"pretrain__mfm__crop": {"size": 40}}, "pretrain.mfm.crop.size is 40", 32),
+    ],
+)
+def test_a_size_that_the_stride_does_not_divide_is_told_with_the_key(changes, key, nearest):
+    message = complaint(check_sizes, demands(**changes))
+    assert key in message
+    assert message.endswith(f"stride 32; set it to {nearest}")
+
+
+def test_other_strides_and_other_tasks_are_not_held_to_32():
+    check_sizes(demands(dataset__image_size=56, model={"backbone": "vit_small_patch14_dinov2"}))
+    check_sizes(
+        demands(
+            dataset__image_size=50, initialisations={"scratch": "scratch", "s": {"pretrain": "sup"}}
+        )
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"finetune__images_per_class": 33}, "finetune.images_per_class is 33"),
+        ({"dataset__image_size": 50}, "dataset.image_size is 50"),
+        ({}, None),
+    ],
+)
+def test_linking_refuses_what_the_experiment_cannot_have(
+    tmp_path, monkeypatch, capsys, changes, told
+):
+    settings = tmp_path / "c.json"
+    settings.write_text(config.dumps(config.Dataset(name="own", source="generated")))
+    words = ["link", "--config", str(settings), "--folder", str(tmp_path / "own")]
+    words += ["--demands", config.dumps(demands(**changes))]
+    monkeypatch.setattr(sys, "argv", words)
+    if told is None:
+        link.main()
+        return
+    with pytest.raises(SystemExit) as ended:
+        link.main()
+    assert ended.value.code == 2
+    assert told in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_what_is_linked_is_checked_before_any_job(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    values = VALUES | {"finetune": {"batch": 8, "images_per_class": 33}}
+    experiment = config.parse(config.Experiment, values, where="test")
+    workflow.check(experiment)  # nothing is known of the images yet
+    folder = tmp_path / "data/own"
+    link.link(experiment.dataset, folder)
+    (folder / "config.json").write_text(config.dumps(experiment.dataset))
+    message = complaint(workflow.check, experiment)
+    assert "finetune.images_per_class is 33, but class checks has 32" in message
+    assert "--forcerun link_dataset" in message
+    workflow.check(experiment, links_again=True)
+    (folder / "config.json").write_text(
+        config.dumps(experiment.dataset.model_copy(update={"holdout_per_class": 2}))
+    )
+    workflow.check(experiment)  # will be linked with other settings
