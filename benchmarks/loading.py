@@ -213,7 +213,7 @@ def waiting(folder: Path) -> None:
         ),
     )
     model = create_reconstruction_model(run).to(memory_format=torch.channels_last)
-    objective = MfmObjective(create_task(run), images, seed=0, size=32)
+    objective = MfmObjective(create_task(run), rows=images.rows, seed=0, size=32)
     optimizer = optim.create_optimizer(model, run.training.optimizer)
     number_format = precision.resolve(run.training.precision, CPU)
     plan = Plan(
