@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import fcntl
+import multiprocessing
 import os
 import signal
 import socket
@@ -72,6 +73,19 @@ def end_with_launcher() -> None:
     launcher = os.getppid()
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != launcher or launcher == 1:
+        os._exit(1)
+
+
+def end_with_starter() -> None:
+    """Let the kernel end this worker of multiprocessing when the process that started it dies.
+
+    A worker holds both ends of the pool's pipes, so it would wait for its next task forever.
+    """
+    if sys.platform != "linux":
+        return
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    starter = multiprocessing.parent_process()
+    if starter is not None and not starter.is_alive():
         os._exit(1)
 
 

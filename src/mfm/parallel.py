@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from tqdm import tqdm
 
-from mfm.lifetime import end_with_launcher
+from mfm.lifetime import end_with_starter
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -48,7 +48,7 @@ def stream_in_processes(
                 bar.update()
             return
         rest, waiting = iter(items), deque[Future[list[Result]]]()
-        with ProcessPoolExecutor(workers, initializer=end_with_launcher) as pool:
+        with ProcessPoolExecutor(workers, initializer=end_with_starter) as pool:
             try:
                 while True:
                     while len(waiting) <= _CHUNKS_AHEAD * workers and (

@@ -152,9 +152,10 @@ def _identical(table: pa.Table) -> Report:
     train = group[where["train"]]
     pairs = np.unique(np.stack([train, labels[where["train"]]]), axis=1)
     several_classes = np.bincount(pairs[0], minlength=len(contents)) > 1
+    order, ends = np.argsort(group, kind="stable"), np.cumsum(sizes)
     groups = []
     for number in np.flatnonzero(sizes > 1)[:_GROUPS]:
-        rows = np.flatnonzero(group == number)[:_IN_A_GROUP]
+        rows = order[ends[number] - sizes[number] : ends[number]][:_IN_A_GROUP]
         groups.append(table["path"].take(pa.array(rows)).to_pylist())
     return {
         "groups": {"number": int((sizes > 1).sum()), "listed": groups},
