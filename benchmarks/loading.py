@@ -81,7 +81,7 @@ def write_small(folder: Path, count: int) -> None:
 def link(folder: Path) -> manifest.Images:
     """The folder's images; validation is a link to training."""
     (folder / "val").symlink_to("train")
-    manifest.save(manifest.scan(folder), folder / "manifest.parquet")
+    manifest.write(folder)
     return manifest.load(folder / "manifest.parquet", "train")
 
 

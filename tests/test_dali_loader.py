@@ -52,7 +52,7 @@ def path(tmp_path_factory):
             for i, size in enumerate(SIZES):
                 file = folder / split / name / f"{i}.{'png' if i == 3 else 'jpg'}"
                 photograph(*size, seed=label).save(file, quality=95)
-    manifest.save(manifest.scan(folder), folder / "manifest.parquet")
+    manifest.write(folder)
     return folder / "manifest.parquet"
 
 
