@@ -1,4 +1,5 @@
 import dataclasses
+import time
 
 import numpy as np
 import pyarrow as pa
@@ -438,3 +439,17 @@ def test_bytes_become_shares_of_255_in_the_same_layout():
     torch.testing.assert_close(floats.double(), images.double() / 255, rtol=1e-7, atol=0)
     assert (floats.min(), floats.max()) == (0, 191 / 255)
     assert images.dtype == torch.uint8
+
+
+class Stuck(TrainBatches):
+    """Images on a disk that doesn't answer."""
+
+    def batch(self, request):
+        time.sleep(60)
+
+
+def test_a_loader_does_not_wait_for_ever(train):
+    stuck = Stuck(train, crop=CROP, size=16, seed=0)
+    loader = Loader(stuck, workers=1, device=torch.device("cpu"), timeout_minutes=0.5 / 60)
+    with pytest.raises(TimeoutError, match="no images for"):
+        next(loader.read(lambda: [(0, np.arange(4))]))

@@ -92,6 +92,7 @@ def finetune(
             ),
             workers=operation.workers,
             device=process.device,
+            timeout_minutes=operation.timeout_minutes,
         ),
         plan=Plan(
             images=len(images),

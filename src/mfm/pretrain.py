@@ -153,6 +153,7 @@ def pretrain(
             ),
             workers=operation.workers,
             device=process.device,
+            timeout_minutes=operation.timeout_minutes,
         ),
         plan=Plan(
             images=len(images),

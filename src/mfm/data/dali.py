@@ -42,11 +42,17 @@ except ImportError as missing:
 _AHEAD = 2  # batches that a GPU works on while one is trained on
 
 
-def create_loader(batches: Batches, *, workers: int, device: torch.device) -> Loader:
+def create_loader(
+    batches: Batches, *, workers: int, device: torch.device, timeout_minutes: float
+) -> Loader:
     """A loader that gives what `batches` asks for, decoded by DALI."""
     if device.type == "cuda" and not batches.augments:
-        return PipelineLoader(batches, workers=workers, device=device)
-    return Loader(DaliBatches(batches), workers=workers, device=device)
+        return PipelineLoader(
+            batches, workers=workers, device=device, timeout_minutes=timeout_minutes
+        )
+    return Loader(
+        DaliBatches(batches), workers=workers, device=device, timeout_minutes=timeout_minutes
+    )
 
 
 @dataclass(frozen=True)
@@ -139,8 +145,20 @@ class DaliBatches(ByRequest[Batch]):
 class PipelineLoader(Loader):
     """Batches decoded and resized by one pipeline in this process, on `device`."""
 
-    def __init__(self, batches: Batches, *, workers: int, device: torch.device) -> None:
-        super().__init__(EncodedBatches(batches), workers=workers, device=torch.device("cpu"))
+    def __init__(
+        self,
+        batches: Batches,
+        *,
+        workers: int,
+        device: torch.device,
+        timeout_minutes: float = 0.0,
+    ) -> None:
+        super().__init__(
+            EncodedBatches(batches),
+            workers=workers,
+            device=torch.device("cpu"),
+            timeout_minutes=timeout_minutes,
+        )
         self._batches = batches
         self._threads = max(workers, 1)
         self._device = device

@@ -242,7 +242,15 @@ class Loader:
     Workers only speed it up: everything random is a function of (seed, epoch, image).
     """
 
-    def __init__(self, batches: ByRequest[Any], *, workers: int, device: torch.device) -> None:
+    def __init__(
+        self,
+        batches: ByRequest[Any],
+        *,
+        workers: int,
+        device: torch.device,
+        timeout_minutes: float = 0.0,  # 0: wait for ever
+    ) -> None:
+        self._minutes = timeout_minutes
         self._requests = _Requests()
         self._loader = DataLoader(
             batches,
@@ -251,6 +259,7 @@ class Loader:
             num_workers=workers,
             persistent_workers=workers > 0,
             prefetch_factor=4 if workers else None,
+            timeout=60 * timeout_minutes if workers else 0,
             pin_memory=device.type == "cuda",
             worker_init_fn=_begin_worker,
         )
@@ -261,10 +270,18 @@ class Loader:
 
     def _made(self, requests: Callable[[], Iterable[Request]]) -> Iterator[Any]:
         self._requests.set(requests)
-        for made in self._loader:
-            if isinstance(made, UserError):
-                raise made
-            yield made
+        try:
+            for made in self._loader:
+                if isinstance(made, UserError):
+                    raise made
+                yield made
+        except RuntimeError as error:
+            if "DataLoader timed out" not in str(error):
+                raise
+            # No UserError: starting again may well help.
+            raise TimeoutError(
+                f"no images for {self._minutes:g} minutes: does the disk that holds them answer?"
+            ) from None
 
     def train(self, plan: Plan, epoch: int, first_step: int) -> Iterator[tuple[Step, list[Batch]]]:
         """Steps of an epoch with this rank's micro-batches."""
@@ -280,14 +297,21 @@ class Loader:
 
 
 def create_loader(
-    kind: config.LoaderName, batches: Batches, *, workers: int, device: torch.device
+    kind: config.LoaderName,
+    batches: Batches,
+    *,
+    workers: int,
+    device: torch.device,
+    timeout_minutes: float = 0.0,
 ) -> Loader:
     """The loader of that name: same order, crops and flips, pixels by its own decoder and resize.
 
     Raises UserError where DALI is asked for and is not installed.
     """
     if kind == "torchvision":
-        return Loader(batches, workers=workers, device=device)
+        return Loader(batches, workers=workers, device=device, timeout_minutes=timeout_minutes)
     from mfm.data import dali  # takes a second to import
 
-    return dali.create_loader(batches, workers=workers, device=device)
+    return dali.create_loader(
+        batches, workers=workers, device=device, timeout_minutes=timeout_minutes
+    )
