@@ -449,7 +449,7 @@ class Stuck(TrainBatches):
 
 
 def test_a_loader_does_not_wait_for_ever(train):
-    stuck = Stuck(train, crop=CROP, size=16, seed=0)
+    stuck = Stuck(train, crop=CROP, size=16, seed=0, randaugment=None)
     loader = Loader(stuck, workers=1, device=torch.device("cpu"), timeout_minutes=0.5 / 60)
     with pytest.raises(TimeoutError, match="no images for"):
         next(loader.read(lambda: [(0, np.arange(4))]))
