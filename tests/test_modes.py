@@ -141,6 +141,7 @@ def test_rotation_by_exif_is_not_applied(images):
     assert found[SIDE // 2 :].max() < 5
 
 
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 def test_the_smallest_and_the_largest_images(images):
     train = images["train"]
     assert (pixels(train, "dot.png") == 77).all()

@@ -393,3 +393,10 @@ def test_a_table_of_collected_rows_is_the_same(tmp_path):
     collected = table.collect([tmp_path / f"{number}.csv" for number in range(len(rows))])
     summary = json.loads(json.dumps(SUMMARY))
     assert render(tmp_path, rows=collected, summary=summary) == render(tmp_path, rows=rows)
+
+
+def test_unlabelled_images_are_named_for_the_pretraining_that_uses_them(tmp_path):
+    assert "unlabelled" not in render(tmp_path)
+    text = render(tmp_path, dataset={"unlabelled": "pool"})
+    assert "'masked' is pretrained on the unlabelled images of pool" in text
+    assert "'labels' is pretrained on the unlabelled" not in text

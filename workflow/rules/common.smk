@@ -122,6 +122,11 @@ def get_evaluations(pattern, amounts=("",)):
     ]
 
 
+def get_table_experiment():
+    """The experiment as the table sees it: other amounts of labelled images don't change it."""
+    return schema.dumps_ordered(EXPERIMENT.model_copy(update={"label_efficiency": []}))
+
+
 def get_efficiency_targets():
     """The comparison over amounts of labelled images, where the configuration lists some."""
     return rules.label_efficiency.output if EXPERIMENT.label_efficiency else []

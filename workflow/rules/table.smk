@@ -29,6 +29,6 @@ rule table:
     conda:
         "../envs/mfm.yaml"
     params:
-        experiment=schema.dumps_ordered(EXPERIMENT),
+        experiment=get_table_experiment(),
     script:
         "../scripts/table.py"
