@@ -3,7 +3,6 @@ import io
 import sys
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pytest
 import torch
@@ -19,7 +18,6 @@ from mfm.data.loader import EvalBatches, TrainBatches, create_loader
 from mfm.data.plan import Plan
 from mfm.distributed import Process
 from mfm.errors import UserError
-from mfm.report.loaders import loader_warnings
 
 CPU = torch.device("cpu")
 CROP = config.Crop(area=(0.08, 1.0), aspect=(3 / 4, 4 / 3))
@@ -478,27 +476,6 @@ def test_evaluation_counts_every_image_once(val, workers):
     assert len(ours.labels) == len(val)
     assert np.array_equal(ours.labels, val.labels)
     np.testing.assert_allclose(ours.probabilities, theirs.probabilities, atol=1e-3)
-
-
-def finetuned(folder, init, **metadata):
-    path = folder / init / "model.safetensors"
-    path.parent.mkdir()
-    models.save_weights(nn.Linear(1, 1), path, {"init": init, **metadata})
-    return {"init": init, "checkpoint": str(path)}
-
-
-def test_the_table_warns_of_arms_with_different_loaders(tmp_path):
-    rows = [
-        finetuned(tmp_path, "scratch", loader="torchvision", initial_loader="-"),
-        finetuned(tmp_path, "mfm", loader="torchvision", initial_loader="torchvision"),
-        {"init": "moved", "checkpoint": str(tmp_path / "none.safetensors")},
-    ]
-    assert loader_warnings(pd.DataFrame(rows)) == []
-    rows.append(finetuned(tmp_path, "other", loader="torchvision", initial_loader="dali"))
-    [warning] = loader_warnings(pd.DataFrame(rows))
-    assert "**Warning" in warning
-    assert "(dali: pretraining of other; torchvision: finetuning of mfm, " in warning
-    assert "mfm.loader_drift" in warning
 
 
 # Drift

@@ -1,4 +1,5 @@
 import csv
+import json
 import sys
 
 import numpy as np
@@ -241,8 +242,9 @@ def test_an_unreadable_image_is_named(tmp_path, model):
 
 def test_predictions_are_saved_one_row_per_image(model, images, by_7, tmp_path):
     path = tmp_path / "deep/predictions.parquet"
-    evaluate.save_predictions(by_7, images, path)
+    evaluate.save_predictions(by_7, images, path, {"code_version": "1.0"})
     saved = pq.read_table(path)
+    assert json.loads(saved.schema.metadata[b"mfm"]) == {"code_version": "1.0"}
     assert saved.column_names == ["path", "label", "prediction", "probability", "correct"]
     assert saved["path"].to_pylist() == [
         str(images.path(k).relative_to(images.root)) for k in range(50)
@@ -329,6 +331,10 @@ def test_the_command_line_leaves_a_row_and_predictions(arguments, images, by_7, 
     assert rows[0]["config_hash"] == "000000000012"
     saved = pd.read_parquet(arguments["--predictions"])
     assert 100 * saved["correct"].mean() == pytest.approx(by_7.top1)
+    described = json.loads(pq.read_schema(arguments["--predictions"]).metadata[b"mfm"])
+    assert described["stage"] == "evaluate"
+    assert described["config_hash"] == config.config_hash(evaluation())
+    assert {"code_version", "loader", "pillow", "torch", "precision", "hardware"} <= set(described)
     assert f"top-1 {by_7.top1:.2f} on 50 images of split 'val'" in capsys.readouterr().out
 
 

@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
+from statsmodels.stats.multitest import multipletests
 
-from mfm.statistics import Difference, difference, estimate
+from mfm.statistics import Difference, compare, corrected, difference, estimate, holm
 
 accuracies = st.floats(0, 100).map(lambda value: round(value, 3))
 
@@ -59,7 +60,9 @@ def test_the_same_seeds_are_paired(pairs, level):
     assert found.mean == pytest.approx(np.mean(arm) - np.mean(baseline), abs=1e-9)
     differences = np.subtract(arm, baseline)
     if differences.std() > 1e-9:
-        close(found, stats.ttest_rel(arm, baseline).confidence_interval(level))
+        theirs = stats.ttest_rel(arm, baseline)
+        close(found, theirs.confidence_interval(level))
+        assert found.p == pytest.approx(theirs.pvalue, abs=1e-9)
     else:
         assert found.high - found.low == pytest.approx(0, abs=1e-9)
 
@@ -84,7 +87,9 @@ def test_other_seeds_give_welchs_interval(arm, baseline, level):
     assert found.n == min(len(arm), len(baseline))
     assert found.mean == pytest.approx(np.mean(arm) - np.mean(baseline), abs=1e-9)
     if max(np.std(arm), np.std(baseline)) > 1e-6:
-        close(found, stats.ttest_ind(arm, baseline, equal_var=False).confidence_interval(level))
+        theirs = stats.ttest_ind(arm, baseline, equal_var=False)
+        close(found, theirs.confidence_interval(level))
+        assert (found.p, found.freedom) == pytest.approx((theirs.pvalue, theirs.df), abs=1e-9)
     else:
         assert found.high - found.low == pytest.approx(0, abs=1e-5)
 
@@ -186,8 +191,7 @@ def test_the_paired_interval_covers_95_percent():
         arm, baseline = shared + generator.normal(0, 0.3, (2, 3))
         return by_seed(arm + 0.7), by_seed(baseline), 0.7
 
-    # 5 standard deviations of 2000 draws: 0.024
-    assert coverage(draw, "paired") == pytest.approx(0.95, abs=0.024)
+    assert coverage(draw, "paired") == pytest.approx(0.95, abs=0.015)
 
 
 def test_welchs_interval_covers_95_percent_of_unequal_arms():
@@ -195,7 +199,7 @@ def test_welchs_interval_covers_95_percent_of_unequal_arms():
         arm, baseline = generator.normal(81, 0.3, 5), generator.normal(80, 1, 4)
         return by_seed(arm), by_seed(baseline, 10), 1.0
 
-    assert coverage(draw, "welch") == pytest.approx(0.95, abs=0.03)
+    assert coverage(draw, "welch") == pytest.approx(0.95, abs=0.015)
 
 
 def test_pairing_is_what_makes_a_small_gain_visible():
@@ -206,3 +210,66 @@ def test_pairing_is_what_makes_a_small_gain_visible():
     assert paired.verdict == "better"
     assert apart.verdict == "not distinguishable with 4 seeds"
     assert paired.mean == pytest.approx(apart.mean)
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_holms_correction_is_that_of_statsmodels(count):
+    for p in np.random.default_rng(count).uniform(0, 0.2, (2, count)):
+        assert holm(p) == pytest.approx(list(multipletests(p, method="holm")[1]))
+
+
+def test_holms_correction_of_a_published_example():
+    # p.adjust(c(0.01, 0.02, 0.03, 0.04, 0.05), "holm") in R
+    assert holm([0.01, 0.02, 0.03, 0.04, 0.05]) == pytest.approx([0.05, 0.08, 0.09, 0.09, 0.09])
+    assert holm([]) == []
+
+
+def test_several_arms_are_corrected_and_one_is_not():
+    arms = {
+        "scratch": {0: 80.0, 1: 81.0, 2: 82.0},
+        "b": {0: 80.5, 1: 81.7, 2: 82.6},
+        "a": {0: 80.1, 1: 81.9, 2: 82.2},
+        "one": {0: 83.0},
+    }
+    found = compare(arms, "scratch")
+    assert list(found) == ["b", "a", "one"]
+    p = [found[name].p for name in ("b", "a")]
+    assert [found[name].adjusted for name in ("b", "a")] == pytest.approx(holm(p))
+    assert {found[name].comparisons for name in ("b", "a")} == {2}
+    assert found["one"].p is found["one"].adjusted is None
+    alone = compare({name: arms[name] for name in ("scratch", "b", "one")}, "scratch")["b"]
+    assert (alone.adjusted, alone.comparisons) == (None, 1)
+    assert alone.verdict == "better"
+
+
+def test_an_interval_without_zero_is_no_verdict_where_it_is_one_of_several():
+    clear = Difference(method="paired", n=4, mean=1.0, low=0.1, high=1.9, p=0.04)
+    other = Difference(method="paired", n=4, mean=0.1, low=-1.0, high=1.2, p=0.8)
+    found = corrected({"a": clear, "b": other})
+    assert clear.verdict == "better"
+    assert found["a"].adjusted == pytest.approx(0.08)
+    assert found["a"].verdict == "not distinguishable with 4 seeds"
+    assert corrected({"a": clear})["a"].verdict == "better"
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_at_most_5_percent_of_experiments_give_any_wrong_verdict(shared):
+    # Three arms like the baseline; pairs of seeds, or seeds of their own.
+    generator = np.random.default_rng(0)
+    wrong = 0
+    for _ in range(2000):
+        seeds = generator.normal(80, 1, 4) if shared else np.full(4, 80)
+        arms = {
+            str(arm): by_seed(seeds + generator.normal(0, 0.4, 4), 0 if shared else 10 * arm)
+            for arm in range(4)
+        }
+        verdicts = {found.verdict for found in compare(arms, "0").values()}
+        wrong += bool(verdicts & {"better", "worse"})
+    assert wrong / 2000 <= 0.05 + 2 * (0.05 * 0.95 / 2000) ** 0.5  # two standard errors
+
+
+def test_rounding_is_no_spread():
+    # 81.3 - 80.1 and 61.3 - 60.1 differ in their last bits
+    found = difference({0: 81.3, 1: 61.3}, {0: 80.1, 1: 60.1})
+    assert found.verdict.startswith("no verdict")
+    assert found.p is None

@@ -254,8 +254,8 @@ def test_code_versions_that_differ_are_warned_of(tmp_path):
     rows = results(folder=tmp_path)
     rows.loc[rows["init"] == "mfm", "code_version"] = "1.1+bbbbbbbbbb"
     warning = next(line for line in render(tmp_path, rows=rows).splitlines() if "Warning" in line)
-    assert "1.0+aaaaaaaaaa: scratch, supervised" in warning
-    assert "1.1+bbbbbbbbbb: mfm" in warning
+    assert "1.0+aaaaaaaaaa: finetuning of scratch, supervised" in warning
+    assert "1.1+bbbbbbbbbb: finetuning of mfm" in warning
 
 
 def test_seeds_of_one_arm_that_differ_in_code_are_warned_of(tmp_path):

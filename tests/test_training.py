@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pandas as pd
+import PIL
 import pytest
 import safetensors.torch
 import torch
@@ -296,6 +297,11 @@ def test_metadata_says_what_made_the_weights(tmp_path, dataset, child_environmen
     resolved = config.parse(config.FinetuneRun, json.loads(path.read_text()), where="test")
     assert metadata["config_hash"] == config.config_hash(resolved)
     assert metadata["train_images"] == "32"
+    assert metadata["pillow"] == PIL.__version__
+    assert metadata["torch"] == torch.__version__
+    assert (metadata["loader"], metadata["dali"]) == ("torchvision", "-")
+    assert metadata["precision"] == "fp32"
+    assert metadata["hardware"]
     subset = (run / "subset.txt").read_text().splitlines()
     assert len(subset) == len(set(subset)) == 32
 

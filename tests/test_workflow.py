@@ -13,6 +13,8 @@ import pytest
 from conftest import ROOT
 from PIL import Image
 
+from mfm.models import read_metadata
+
 pytestmark = pytest.mark.processes
 SNAKEMAKE = Path(sys.executable).parent / "snakemake"
 TABLE = "results/tiny/table.md"
@@ -66,6 +68,10 @@ def test_the_whole_workflow_leaves_every_artifact(finished):
     table = (results / "table.md").read_text()
     for part in ("| scratch |", "| supervised |", "| mfm |", "not comparable", "78.826"):
         assert part in table
+    assert "Warning" not in table
+    metadata = read_metadata(results / "finetune/mfm/seed0/model.safetensors")
+    for key in ("code_version", "loader", "torch", "pillow", "hardware"):
+        assert metadata[f"initial_{key}"] == metadata[key]
     for link in re.findall(r"\]\(([^)]+)\)", table):
         assert (results / link).is_file(), link
     assert "| train | 128 |" in (results / "dataset.md").read_text()

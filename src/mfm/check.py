@@ -18,7 +18,7 @@ def check_counts(demands: config.Demands, summary: dict[str, Any]) -> None:
     for a batch larger than the training images.
     """
     for demand in demands.trainings:
-        images = _images(demand, summary["splits"][demand.split])
+        images = images_used(demand, summary["splits"][demand.split])
         kind = "training" if demand.split == "train" else "unlabelled"
         if demand.batch > images:
             own = f"{demand.key}.batch"
@@ -28,8 +28,11 @@ def check_counts(demands: config.Demands, summary: dict[str, Any]) -> None:
             )
 
 
-def _images(demand: config.Demand, split: dict[str, Any]) -> int:
-    """Images that the training uses."""
+def images_used(demand: config.Demand, split: dict[str, Any]) -> int:
+    """Images that a training uses, of its split in a dataset's summary.
+
+    Raises UserError for more labelled images than a class has.
+    """
     if demand.images_per_class is None and demand.fraction is None:
         return int(split["images"])
     counts: dict[str, int] = split["per_class"]

@@ -377,7 +377,10 @@ class Evaluation(Section):
         return self
 
 
-ARMS = "give 'scratch', or exactly one of 'pretrain: NAME', 'weights: FILE'"
+ARMS = (
+    "give 'scratch', or exactly one of 'pretrain: NAME', 'weights: FILE', or 'as_long_as: ARM' "
+    "(from scratch)"
+)
 
 
 class Initialisation(Section):
@@ -403,7 +406,24 @@ class Initialisation(Section):
         return self
 
 
+class LongerScratch(Section):
+    """Training from scratch for as long as another arm is trained, its pretraining included."""
+
+    as_long_as: Name = Field(
+        description="An arm with a pretraining of this workflow. This one is trained from scratch, "
+        "for as many epochs more as show the pretraining's images, counted by their pixels (one of "
+        "224 px counts as 2 of 160 px)."
+    )
+    seeds: list[int] | None = Field(
+        None,
+        min_length=1,
+        description="Seeds of this arm, out of the experiment's; null is all of them.",
+    )
+
+
 def _kind_of_arm(value: object) -> str | None:
+    if isinstance(value, LongerScratch) or (isinstance(value, dict) and "as_long_as" in value):
+        return "longer"
     if isinstance(value, dict | Initialisation):
         return "initialisation"
     return "scratch" if value == "scratch" else None
@@ -411,7 +431,8 @@ def _kind_of_arm(value: object) -> str | None:
 
 Arm = Annotated[
     Annotated[Literal["scratch"], Tag("scratch")]
-    | Annotated[Initialisation, Tag("initialisation")],
+    | Annotated[Initialisation, Tag("initialisation")]
+    | Annotated[LongerScratch, Tag("longer")],
     Discriminator(_kind_of_arm, custom_error_type="arm", custom_error_message=ARMS),
 ]
 
@@ -487,6 +508,17 @@ class Experiment(Section):
                     f"initialisations.{arm} uses pretrain '{name}', which is not "
                     f"below 'pretrain:'{nearest(name, list(self.pretrain))}"
                 )
+            if isinstance(init, LongerScratch):
+                known = [
+                    other
+                    for other, its in self.initialisations.items()
+                    if isinstance(its, Initialisation) and its.pretrain is not None
+                ]
+                if init.as_long_as not in known:
+                    raise ValueError(
+                        f"initialisations.{arm}.as_long_as: '{init.as_long_as}' is not an arm with "
+                        f"a pretraining of this workflow{nearest(init.as_long_as, known)}"
+                    )
         if self.baseline not in self.initialisations:
             raise ValueError(
                 f"baseline '{self.baseline}' is not below 'initialisations:'"
@@ -544,6 +576,15 @@ class Demand(Section):
         None, description="Side in pixels that the backbone's stride has to divide, where it has."
     )
     size_key: str | None = Field(None, description="The key that set `size`.")
+
+
+class LongerRun(Section):
+    """A finetuning from scratch whose epochs have yet to be counted, once the images are known."""
+
+    run: FinetuneRun = Field(description="The run, with the other arms' epochs.")
+    pretraining: Demand = Field(description="Images of the pretraining that it makes up for.")
+    epochs: int = Field(description="Epochs of that pretraining.")
+    size: int = Field(description="Side of its training images in pixels.")
 
 
 class Demands(Section):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -137,8 +138,13 @@ def predict(
     return Predictions(**whole)
 
 
-def save_predictions(found: Predictions, images: Images, path: Path) -> None:
-    """One row per image: path, label, prediction (class names), probability of the label."""
+def save_predictions(
+    found: Predictions, images: Images, path: Path, metadata: dict[str, str]
+) -> None:
+    """One row per image: path, label, prediction (class names), probability of the label.
+
+    The file says what made it in its schema's metadata, below 'mfm'.
+    """
     names = np.array(images.classes, dtype=object)
     table = pa.table(
         {
@@ -149,6 +155,7 @@ def save_predictions(found: Predictions, images: Images, path: Path) -> None:
             "correct": pa.array(found.ranks == 0),
         }
     )
+    table = table.replace_schema_metadata({"mfm": json.dumps(metadata, sort_keys=True)})
     with replacing(path) as temporary:
         pq.write_table(table, temporary, compression="zstd")
 
@@ -199,7 +206,8 @@ def main() -> None:
     with process_group() as process:
         found = predict(model, images, run, process=process, workers=options.workers)
     if process.is_main:
-        save_predictions(found, images, options.predictions)
+        described = stage.metadata(run, process.device, split=split)
+        save_predictions(found, images, options.predictions, described)
         row = result_row(
             found, finetuned=options.weights, weights=metadata, pretrain=options.pretrain
         )

@@ -125,23 +125,25 @@ def finetune(
                 operation.run / "model.safetensors",
                 stage.metadata(
                     run,
+                    process.device,
                     init=run.init,
                     seed=str(run.seed),
                     classes=str(len(images.classes)),
                     train_images=str(len(images)),
                     initialised=loaded,
-                    initial_loader=_initial_loader(weights),
+                    **_initial(weights),
                 ),
             )
 
         engine.finish(operation, write)
 
 
-def _initial_loader(weights: str) -> str:
-    """The loader that initial weights were pretrained with, where they say so, or '-'."""
+def _initial(weights: str) -> dict[str, str]:
+    """What the file of initial weights says of itself, where it does, each key after 'initial_'."""
     if Path(weights).suffix != ".safetensors":
-        return "-"
-    return (read_metadata(Path(weights).expanduser()) or {}).get("loader", "-")
+        return {}
+    described = read_metadata(Path(weights).expanduser()) or {}
+    return {f"initial_{key}": value for key, value in described.items()}
 
 
 def _weights_digest(weights: str) -> str:

@@ -179,7 +179,12 @@ def pretrain(
             save_weights(
                 backbone,
                 operation.run / "backbone.safetensors",
-                stage.metadata(run, epochs=str(training.epochs), seed=str(training.seed)),
+                stage.metadata(
+                    run,
+                    process.device,
+                    epochs=str(training.epochs),
+                    seed=str(training.seed),
+                ),
             )
 
         engine.finish(operation, write)

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from mfm import config
+from mfm import config, environment, precision
 from mfm.engine import Operation
 from mfm.lifetime import StopRequest, end_with_launcher, end_with_parent
 from mfm.version import code_version
@@ -79,8 +79,13 @@ def identity(run: config.PretrainRun | config.FinetuneRun, *, seed: int, **files
     return {"config": json.loads(config.dumps(run)), "seed": seed, "files": files}
 
 
-def metadata(run: config.PretrainRun | config.FinetuneRun, **more: str) -> dict[str, str]:
-    """What a weight file says of itself."""
+def metadata(
+    run: config.PretrainRun | config.FinetuneRun | config.EvaluateRun,
+    device: torch.device,
+    **more: str,
+) -> dict[str, str]:
+    """What a file of weights or predictions says of itself."""
+    wanted = (run.evaluation if isinstance(run, config.EvaluateRun) else run.training).precision
     return {
         "stage": run.stage,
         "backbone": run.model.backbone,
@@ -88,7 +93,9 @@ def metadata(run: config.PretrainRun | config.FinetuneRun, **more: str) -> dict[
         "loader": run.loader,
         "config_hash": config.config_hash(run),
         "code_version": code_version(),
-        "torch": torch.__version__,
+        "precision": precision.resolve(wanted, device),
+        "hardware": environment.hardware(device),
+        **environment.versions(run.loader),
         **more,
     }
 

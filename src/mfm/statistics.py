@@ -1,13 +1,22 @@
-"""Means, intervals and differences over seeds (DESIGN section 8)."""
+"""Means, intervals and differences over seeds (DESIGN section 8).
+
+Everything here takes the evaluated images as given: the spread is that between seeds. What another
+draw of images would add is in `mfm.over_images`, how many seeds it takes in `mfm.power`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
-from scipy import stats
+import numpy.typing as npt
+from scipy import special
+
+# Accuracies come with four decimals: values closer than this are equal but for rounding.
+_EQUAL = 1e-9
+LEVEL = 0.95
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,34 +39,44 @@ class Difference:
     mean: float
     low: float | None
     high: float | None
+    deviation: float | None = None  # sample standard deviation of one seed's difference
+    freedom: float | None = None  # degrees of freedom of the interval
+    p: float | None = None  # two-sided, of no difference
+    adjusted: float | None = None  # p after Holm's correction, where there are more comparisons
+    comparisons: int = 1  # that `adjusted` is corrected for
 
     @property
     def verdict(self) -> str:
-        """In words: better, worse, or not distinguishable with n seeds."""
+        """In words: better, worse, or not distinguishable with n seeds.
+
+        By the corrected p, where there is one, and otherwise by the interval. So an interval that
+        just excludes zero is no verdict where it is one of several.
+        """
         if self.low is None or self.high is None:
             return "no interval: needs at least 2 seeds"
         if self.low == self.high:
             return "no verdict: the seeds' differences are all equal"
-        if self.low > 0:
+        clear = self.adjusted is None or self.adjusted < 1 - LEVEL
+        if self.low > 0 and clear:
             return "better"
-        if self.high < 0:
+        if self.high < 0 and clear:
             return "worse"
         return f"not distinguishable with {self.n} seeds"
 
 
-def estimate(values: Sequence[float], *, level: float = 0.95) -> Estimate:
+def estimate(values: Sequence[float], *, level: float = LEVEL) -> Estimate:
     """Mean, sample standard deviation and t interval of one arm's values."""
     array = np.asarray(values, np.float64)
     n, mean = len(array), float(array.mean())
     if n < 2:
         return Estimate(n=n, mean=mean, deviation=None, low=None, high=None)
-    deviation = float(array.std(ddof=1))
+    deviation = 0.0 if np.ptp(array) < _EQUAL else float(array.std(ddof=1))
     half = _half_width(deviation / np.sqrt(n), freedom=n - 1, level=level)
     return Estimate(n=n, mean=mean, deviation=deviation, low=mean - half, high=mean + half)
 
 
 def difference(
-    arm: Mapping[int, float], baseline: Mapping[int, float], *, level: float = 0.95
+    arm: Mapping[int, float], baseline: Mapping[int, float], *, level: float = LEVEL
 ) -> Difference:
     """Difference of two arms, each a value by seed.
 
@@ -66,25 +85,99 @@ def difference(
     to the other. The mean is then that of the common seeds' differences. Otherwise, and where a
     single seed is common but one arm has more, Welch's interval, for unequal variances and numbers.
     """
-    common = sorted(set(arm) & set(baseline))
-    nested = len(common) == min(len(arm), len(baseline))
-    if nested and (len(common) > 1 or len(arm) == len(baseline)):
+    common = paired_seeds(arm, baseline)
+    if common:
         pairs = estimate([arm[seed] - baseline[seed] for seed in common], level=level)
-        return Difference(
-            method="paired", n=pairs.n, mean=pairs.mean, low=pairs.low, high=pairs.high
+        found = Difference(
+            method="paired",
+            n=pairs.n,
+            mean=pairs.mean,
+            low=pairs.low,
+            high=pairs.high,
+            deviation=pairs.deviation,
         )
+        if not pairs.deviation:
+            return found
+        error = pairs.deviation / np.sqrt(pairs.n)
+        p = p_value(pairs.mean / error, pairs.n - 1)
+        return replace(found, freedom=pairs.n - 1, p=p)
     ours, theirs = estimate(list(arm.values())), estimate(list(baseline.values()))
     mean, n = ours.mean - theirs.mean, min(ours.n, theirs.n)
+    found = Difference(method="welch", n=n, mean=mean, low=None, high=None)
     if ours.deviation is None or theirs.deviation is None:
-        return Difference(method="welch", n=n, mean=mean, low=None, high=None)
+        return found
+    deviation = float(np.hypot(ours.deviation, theirs.deviation))
     parts = np.array([ours.deviation**2 / ours.n, theirs.deviation**2 / theirs.n])
     if parts.sum() == 0:
-        return Difference(method="welch", n=n, mean=mean, low=mean, high=mean)
+        return replace(found, low=mean, high=mean, deviation=deviation)
     # Welch-Satterthwaite degrees of freedom
-    freedom = parts.sum() ** 2 / (parts**2 / (np.array([ours.n, theirs.n]) - 1)).sum()
-    half = _half_width(float(np.sqrt(parts.sum())), freedom=float(freedom), level=level)
-    return Difference(method="welch", n=n, mean=mean, low=mean - half, high=mean + half)
+    freedom = float(parts.sum() ** 2 / (parts**2 / (np.array([ours.n, theirs.n]) - 1)).sum())
+    error = float(np.sqrt(parts.sum()))
+    half = _half_width(error, freedom=freedom, level=level)
+    return replace(
+        found,
+        low=mean - half,
+        high=mean + half,
+        deviation=deviation,
+        freedom=freedom,
+        p=p_value(mean / error, freedom),
+    )
+
+
+def paired_seeds(arm: Mapping[int, object], baseline: Mapping[int, object]) -> list[int]:
+    """The common seeds where `difference` pairs the arms, or none."""
+    common = sorted(set(arm) & set(baseline))
+    nested = len(common) == min(len(arm), len(baseline))
+    return common if nested and (len(common) > 1 or len(arm) == len(baseline)) else []
+
+
+def compare(
+    arms: Mapping[str, Mapping[int, float]], baseline: str, *, level: float = LEVEL
+) -> dict[str, Difference]:
+    """Each other arm's difference from the baseline, corrected for their number."""
+    found = {
+        name: difference(values, arms[baseline], level=level)
+        for name, values in arms.items()
+        if name != baseline
+    }
+    return corrected(found)
+
+
+def corrected(found: Mapping[str, Difference]) -> dict[str, Difference]:
+    """Differences with Holm's correction, over those that have a p value.
+
+    Holm's correction bounds the probability of any wrong verdict among them by 1 - level, however
+    the differences depend on each other; sharing a baseline makes them dependent.
+    """
+    tested = {name: each.p for name, each in found.items() if each.p is not None}
+    adjusted = dict(zip(tested, holm(list(tested.values())), strict=True))
+    if len(tested) < 2:
+        return dict(found)
+    return {
+        name: replace(each, adjusted=adjusted.get(name), comparisons=len(tested))
+        for name, each in found.items()
+    }
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Adjusted p values (S. Holm, Scand. J. Statist. 6, 1979, 65-70), in the order given."""
+    p = np.asarray(p_values, np.float64)
+    order = np.argsort(p, kind="stable")
+    adjusted = np.empty_like(p)
+    steps = p[order] * np.arange(len(p), 0, -1)
+    adjusted[order] = np.minimum(1, np.maximum.accumulate(steps))
+    return [float(value) for value in adjusted]
+
+
+def p_value(statistic: float, freedom: float) -> float:
+    """Two-sided p of a t statistic."""
+    return float(2 * special.stdtr(freedom, -abs(statistic)))
+
+
+def t_quantile(freedom: float | npt.NDArray[np.float64], *, level: float = LEVEL) -> float:
+    """Half width of a two-sided t interval, in standard errors."""
+    return float(special.stdtrit(freedom, 0.5 + level / 2))
 
 
 def _half_width(error: float, *, freedom: float, level: float) -> float:
-    return float(stats.t.ppf(0.5 + level / 2, freedom) * error)
+    return t_quantile(freedom, level=level) * error

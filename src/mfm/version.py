@@ -14,6 +14,8 @@ _WITHOUT_INFLUENCE = (
     "config_errors.py",
     "errors.py",
     "lifetime.py",
+    "over_images.py",
+    "power.py",
     "progress.py",
     "report",
     "schema.py",

@@ -67,7 +67,10 @@ def _check_results(experiment: config.Experiment) -> None:
 
 
 def resolve(experiment: config.Experiment, stage: str, **wildcards: str) -> config.Section:
-    """The part of the experiment that determines one job."""
+    """The part of the experiment that determines one job.
+
+    For an arm that is trained as long as another one: with the epochs of the other arms.
+    """
     dataset, loader, model = experiment.dataset, experiment.loader, experiment.model
     if stage == "dataset":
         return dataset
@@ -109,12 +112,35 @@ def resolve(experiment: config.Experiment, stage: str, **wildcards: str) -> conf
     )
 
 
+def longer_arms(experiment: config.Experiment) -> dict[str, str]:
+    """Arms from scratch that are trained for as long as another arm: {arm: the other}."""
+    return {
+        name: init.as_long_as
+        for name, init in experiment.initialisations.items()
+        if isinstance(init, config.LongerScratch)
+    }
+
+
+def resolve_longer(experiment: config.Experiment, **wildcards: str) -> config.LongerRun:
+    """What determines a run of such an arm, besides the numbers of images (see `mfm.longer`)."""
+    run = resolve(experiment, "finetune", **wildcards)
+    assert isinstance(run, config.FinetuneRun)
+    name = pretrain_name(experiment, longer_arms(experiment)[wildcards["init"]])
+    training = experiment.pretrain[name]
+    return config.LongerRun(
+        run=run,
+        pretraining=pretrain_demand(name, training, experiment.dataset),
+        epochs=training.epochs,
+        size=training.crop.size or experiment.dataset.image_size,
+    )
+
+
 def demands(experiment: config.Experiment) -> config.Demands:
     """What the experiment's trainings ask of the dataset and the backbone."""
-    finetunings = [_finetune_demand("finetune", experiment.finetune)]
+    finetunings = [finetune_demand("finetune", experiment.finetune)]
     for number, amount in enumerate(experiment.label_efficiency):
         key = f"label_efficiency.{number}"
-        demand = _finetune_demand(key, amount.applied(experiment.finetune))
+        demand = finetune_demand(key, amount.applied(experiment.finetune))
         if amount.batch is None:
             demand = demand.model_copy(update={"batch_key": "finetune.batch"})
         finetunings.append(demand)
@@ -130,7 +156,8 @@ def demands(experiment: config.Experiment) -> config.Demands:
     )
 
 
-def _finetune_demand(key: str, training: config.Finetuning) -> config.Demand:
+def finetune_demand(key: str, training: config.Finetuning) -> config.Demand:
+    """What one finetuning asks of the dataset."""
     return config.Demand(
         key=key,
         split="train",
@@ -176,7 +203,7 @@ def _without_seeds(arm: config.Arm) -> config.Arm:
     """The arm as one of its runs sees it: another number of seeds does not change a run."""
     if isinstance(arm, config.Initialisation):
         return arm.model_copy(update={"seeds": None})
-    return arm
+    return "scratch"
 
 
 def amounts(experiment: config.Experiment) -> dict[str, config.Finetuning]:
@@ -209,7 +236,7 @@ def finetunings(experiment: config.Experiment) -> list[tuple[str, int]]:
     return [
         (name, seed)
         for name, init in experiment.initialisations.items()
-        for seed in (isinstance(init, config.Initialisation) and init.seeds) or experiment.seeds
+        for seed in (init != "scratch" and init.seeds) or experiment.seeds
     ]
 
 

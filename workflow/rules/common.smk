@@ -60,6 +60,11 @@ def get_config_json(stage):
     return get_text
 
 
+def get_longer_json(wildcards):
+    """What determines a run of an arm that is trained as long as another, besides the images."""
+    return schema.dumps(experiments.resolve_longer(EXPERIMENT, **dict(wildcards.items())))
+
+
 def get_initial_weights(wildcards):
     """The files an arm starts from: a pretraining's backbone, a local file, or none."""
     return experiments.initial_files(EXPERIMENT, wildcards.init)
@@ -147,6 +152,7 @@ DATA = f"data/{EXPERIMENT.dataset.name}"
 # Folders, below the results, of the finetunings with other amounts of labelled images; the first
 # is '': the runs of the table are in no folder of their own.
 AMOUNTS = list(experiments.amounts(EXPERIMENT))
+LONGER = list(experiments.longer_arms(EXPERIMENT))
 
 # Jobs run with the Python that runs this workflow, also where its environment isn't activated.
 # In a conda environment of a rule, that environment's own Python comes first instead.

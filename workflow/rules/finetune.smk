@@ -10,6 +10,8 @@ rule finetune_config:
         f"{RESULTS}/logs/{{labels}}finetune/{{init}}/seed{{seed}}.config.log",
     benchmark:
         f"{RESULTS}/benchmarks/{{labels}}finetune/{{init}}/seed{{seed}}.config.tsv"
+    wildcard_constraints:
+        init="|".join(init for init in EXPERIMENT.initialisations if init not in LONGER),
     conda:
         "../envs/mfm.yaml"
     params:
@@ -18,9 +20,35 @@ rule finetune_config:
         "printf '%s\\n' {params.text:q} > {output.config:q} 2> {log:q}"
 
 
+# An arm that is trained as long as another one: its epochs follow from the numbers of images, which
+# are known once the dataset is linked.
+if LONGER:
+
+    rule longer_config:
+        input:
+            summary=rules.link_dataset.output.summary,
+        output:
+            config=f"{RESULTS}/{{labels}}finetune/{{init}}/seed{{seed}}/config.json",
+        log:
+            f"{RESULTS}/logs/{{labels}}finetune/{{init}}/seed{{seed}}.config.log",
+        benchmark:
+            f"{RESULTS}/benchmarks/{{labels}}finetune/{{init}}/seed{{seed}}.config.tsv"
+        wildcard_constraints:
+            init="|".join(LONGER),
+        localrule: True
+        conda:
+            "../envs/mfm.yaml"
+        params:
+            run=get_longer_json,
+        shell:
+            "python -m mfm.longer --run {params.run:q} --summary {input.summary:q} "
+            "--config {output.config:q} > {log:q} 2>&1"
+
+
 rule finetune_run:
     input:
-        config=rules.finetune_config.output.config,
+        # A plain string: either of the two rules above makes it.
+        config=str(rules.finetune_config.output.config),
         manifest=rules.link_dataset.output.manifest,
         weights=get_initial_weights,
     output:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from mfm import config, workflow
-from mfm.report.loaders import loader_warnings
+from mfm.report import comparability
 from mfm.statistics import Difference, Estimate, difference, estimate
 
 _HEADER = (
@@ -173,19 +173,9 @@ def _notes(
                 "is not torchvision's ImageNet model."
             )
     versions = sorted(set(results["code_version"]))
-    if len(versions) > 1:
-        by_version = {
-            version: ", ".join(sorted(set(results[results["code_version"] == version]["init"])))
-            for version in versions
-        }
-        listed = "; ".join(f"{version}: {names}" for version, names in by_version.items())
-        notes.append(
-            f"- **Warning: rows were computed by different versions of the code** ({listed}). "
-            "Rerun the older ones (`snakemake --forcerun finetune`) before comparing."
-        )
-    else:
+    if len(versions) == 1:
         notes.append(f"- Code version {versions[0]}.")
-    return notes + loader_warnings(results)
+    return notes + comparability.warnings(results)
 
 
 def _published(experiment: config.Experiment) -> list[str]:

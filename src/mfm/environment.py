@@ -1,0 +1,36 @@
+"""What a run was computed with, besides its configuration and this package's own code."""
+
+from __future__ import annotations
+
+import platform
+from importlib import import_module
+from pathlib import Path
+
+import PIL
+import timm
+import torch
+import torchvision
+
+
+def versions(loader: str) -> dict[str, str]:
+    """Versions of what decodes, augments and computes; '-' for DALI where it is not used."""
+    dali = import_module("nvidia.dali").__version__ if loader == "dali" else "-"
+    return {
+        "torch": torch.__version__,
+        "torchvision": torchvision.__version__,
+        "timm": timm.__version__,
+        "pillow": PIL.__version__,
+        "dali": dali,
+    }
+
+
+def hardware(device: torch.device) -> str:
+    """The GPU's or the processor's name."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:  # not Linux
+        return platform.processor() or platform.machine()
+    models = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(models, platform.machine())

@@ -1,0 +1,161 @@
+import json
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from torch import nn
+
+from mfm import config, models
+from mfm.report import comparability
+
+VERSIONS = {
+    "code_version": "1+a",
+    "loader": "torchvision",
+    "torch": "2.14",
+    "torchvision": "0.29",
+    "timm": "1.0",
+    "pillow": "13.0",
+    "dali": "-",
+    "precision": "bf16",
+    "hardware": "some CPU",
+}
+PRETRAINED = {f"initial_{key}": value for key, value in VERSIONS.items()}
+
+
+def run(folder, init, seed=0, *, training=None, subset="a\nb\n", evaluation=None, **metadata):
+    """A finished run's files, and its row."""
+    path = folder / f"finetune/{init}/seed{seed}/model.safetensors"
+    resolved = config.FinetuneRun(
+        init=init,
+        source={"pretrain": init} if "initial_torch" in metadata else "scratch",
+        seed=seed,
+        dataset=config.Dataset(),
+        model=config.Model(),
+        training=config.Finetuning(**training or {}),
+    )
+    models.save_weights(nn.Linear(1, 1), path, VERSIONS | metadata)
+    (path.parent / "config.json").write_text(config.dumps(resolved) + "\n")
+    (path.parent / "subset.txt").write_text(subset)
+    predictions = folder / f"evaluate/{init}/seed{seed}.parquet"
+    predictions.parent.mkdir(parents=True, exist_ok=True)
+    described = VERSIONS | {"config_hash": "0"} | (evaluation or {})
+    table = pa.table({"correct": [True]})
+    pq.write_table(table.replace_schema_metadata({"mfm": json.dumps(described)}), predictions)
+    return {
+        "init": init,
+        "seed": seed,
+        "code_version": (VERSIONS | metadata)["code_version"],
+        "config_hash": config.config_hash(resolved),
+        "checkpoint": str(path),
+    }
+
+
+def warnings(*rows):
+    return comparability.warnings(pd.DataFrame(rows))
+
+
+def test_arms_that_differ_in_their_initialisation_alone_are_no_warning(tmp_path):
+    rows = [
+        run(tmp_path, init, seed, **more)
+        for init, more in (("scratch", {}), ("mfm", PRETRAINED))
+        for seed in (0, 1)
+    ]
+    assert warnings(*rows) == []
+
+
+@pytest.mark.parametrize(
+    ("changed", "key", "ours", "theirs"),
+    [
+        ({"loss": "bce"}, "training.loss", '"bce"', '"ce"'),
+        ({"epochs": 7}, "training.epochs", "7", "1"),
+        ({"crop": {"size": 64}}, "training.crop.size", "64", "null"),
+        ({"images_per_class": 9}, "training.images_per_class", "9", "null"),
+        ({"optimizer": {"lr": 0.5}}, "training.optimizer.lr", "0.5", "0.001"),
+    ],
+)
+def test_another_setting_is_told_with_its_key_and_who_has_which(
+    tmp_path, changed, key, ours, theirs
+):
+    [warning] = warnings(
+        run(tmp_path, "scratch"), run(tmp_path, "mfm", training=changed, **PRETRAINED)
+    )
+    assert f"`{key}`" in warning
+    assert f"{ours}: mfm" in warning
+    assert f"{theirs}: scratch" in warning
+
+
+@pytest.mark.parametrize("key", ["code_version", "torch", "torchvision", "timm", "pillow"])
+@pytest.mark.parametrize("stage", ["finetuning", "pretraining", "evaluation"])
+def test_another_version_in_any_stage_is_told(tmp_path, key, stage):
+    changed = {
+        "finetuning": {**PRETRAINED, key: "other"},
+        "pretraining": {**PRETRAINED, f"initial_{key}": "other"},
+        "evaluation": {**PRETRAINED, "evaluation": {key: "other"}},
+    }[stage]
+    [warning] = warnings(run(tmp_path, "scratch"), run(tmp_path, "mfm", **changed))
+    assert f"`{key}`" in warning
+    assert f"other: {stage} of mfm" in warning
+    assert "finetuning of scratch" in warning
+
+
+def test_another_loader_is_told_and_its_missing_version_elsewhere_is_not(tmp_path):
+    dali = {"initial_loader": "dali", "initial_dali": "2.4"}
+    [warning] = warnings(run(tmp_path, "scratch"), run(tmp_path, "mfm", **PRETRAINED | dali))
+    assert "dali: pretraining of mfm" in warning
+    assert "mfm.loader_drift" in warning
+
+
+def test_two_versions_of_dali_are_told(tmp_path):
+    found = {"loader": "dali", "dali": "2.4"}
+    described = {**found, "initial_loader": "dali", "initial_dali": "2.3", "evaluation": found}
+    [warning] = warnings(
+        run(tmp_path, "scratch", **found, evaluation=found),
+        run(tmp_path, "mfm", **PRETRAINED | described),
+    )
+    assert "`dali`" in warning
+    assert "2.3: pretraining of mfm" in warning
+
+
+def test_a_number_format_is_compared_within_a_stage(tmp_path):
+    fp16 = {"initial_precision": "fp16"}
+    assert warnings(run(tmp_path, "scratch"), run(tmp_path, "mfm", **PRETRAINED | fp16)) == []
+    [warning] = warnings(run(tmp_path, "scratch"), run(tmp_path, "other", precision="fp32"))
+    assert "`precision of finetuning`" in warning
+
+
+def test_other_labelled_images_of_one_seed_are_told(tmp_path):
+    rows = [run(tmp_path, init, seed, subset=f"{seed}") for init in "ab" for seed in (0, 1)]
+    assert warnings(*rows) == []
+    [warning] = warnings(*rows, run(tmp_path, "c", 1, subset="other"))
+    assert "`labelled images of seed 1`" in warning
+
+
+def test_another_evaluation_is_told(tmp_path):
+    other = {"config_hash": "1"}
+    [warning] = warnings(run(tmp_path, "a"), run(tmp_path, "b", evaluation=other))
+    assert "evaluation's configuration" in warning
+
+
+def test_seeds_of_one_arm_that_differ_are_named(tmp_path):
+    rows = [run(tmp_path, "a", 0), run(tmp_path, "a", 1, pillow="12"), run(tmp_path, "b", 0)]
+    [warning] = warnings(*rows)
+    assert "12: finetuning of a (seed 1)" in warning
+    assert "finetuning of a (seed 0), b" in warning
+
+
+def test_a_configuration_that_was_not_run_is_not_compared(tmp_path):
+    rows = [run(tmp_path, init) for init in ("a", "b")]
+    path = tmp_path / "finetune/b/seed0/config.json"
+    path.write_text(path.read_text().replace('"epochs": 1', '"epochs": 2'))
+    [warning] = warnings(*rows)
+    assert "`training.epochs`" not in warning
+    assert "not compared with the others: b (seed 0)" in warning
+
+
+def test_runs_without_files_are_told_as_not_compared(tmp_path):
+    rows = [run(tmp_path, init) for init in ("a", "b")]
+    for path in tmp_path.rglob("*.*"):
+        path.unlink()
+    [line] = warnings(*rows)
+    assert "not compared" in line

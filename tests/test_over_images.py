@@ -1,0 +1,167 @@
+from itertools import product
+from math import comb
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+from statsmodels.stats.contingency_tables import mcnemar
+
+from mfm.over_images import bootstrap, image_test
+
+
+def right(*rows):
+    return np.array(rows, bool)
+
+
+def counts(both, gained, lost, neither):
+    """One seed pair with these numbers of images."""
+    arm = [True] * (both + gained) + [False] * (lost + neither)
+    baseline = [True] * both + [False] * gained + [True] * lost + [False] * neither
+    return right(arm), right(baseline)
+
+
+@pytest.mark.parametrize("cells", [(30, 1, 6, 5), (5, 0, 4, 0), (50, 12, 12, 9), (9, 40, 21, 3)])
+def test_one_seed_pair_is_mcnemars_exact_test(cells):
+    both, gained, lost, neither = cells
+    found = image_test(*counts(*cells))
+    assert (found.gained, found.lost) == (gained, lost)
+    assert found.images == sum(cells)
+    theirs = mcnemar([[both, gained], [lost, neither]], exact=True)
+    assert found.p == pytest.approx(theirs.pvalue, abs=1e-12)
+
+
+def test_the_mid_p_of_a_published_example():
+    # Fagerland et al. 2013, table 2 (Bentur et al.): 1 and 7 discordant of 21 children; exact p
+    # 0.0703, mid-p 0.0391.
+    found = image_test(*counts(1, 1, 7, 12))
+    assert found.p == pytest.approx(0.0703, abs=5e-5)
+    assert found.mid_p == pytest.approx(0.0391, abs=5e-5)
+
+
+@given(
+    values=st.lists(
+        st.lists(st.tuples(st.booleans(), st.booleans()), min_size=3, max_size=3),
+        min_size=1,
+        max_size=8,
+    )
+)
+@settings(deadline=None, max_examples=50)
+def test_several_pairs_are_all_sign_changes_of_whole_images(values):
+    arm, baseline = np.moveaxis(np.array(values), 2, 0).transpose(0, 2, 1)
+    found = image_test(arm, baseline)
+    d = arm.sum(0).astype(int) - baseline.sum(0)
+    sums = [abs(np.dot(signs, d)) for signs in product((-1, 1), repeat=len(d))]
+    at = np.mean([s == abs(d.sum()) for s in sums])
+    beyond = np.mean([s > abs(d.sum()) for s in sums])
+    assert found.p == pytest.approx(at + beyond, abs=1e-12)
+    assert found.mid_p == pytest.approx(beyond + at / 2, abs=1e-12)
+
+
+def test_many_images_give_durkalskis_statistic():
+    generator = np.random.default_rng(3)
+    ability = generator.normal(0, 1, 4000)
+    noise = generator.normal(0, 1, (2, 5, 4000))
+    arm, baseline = ability + noise[0] > -0.02, ability + noise[1] > 0
+    d = arm.sum(0).astype(int) - baseline.sum(0)
+    z = d.sum() / np.sqrt((d**2).sum())
+    assert image_test(arm, baseline).mid_p == pytest.approx(2 * stats.norm.sf(abs(z)), rel=0.02)
+
+
+def test_equal_models_are_no_evidence_and_certain_ones_are():
+    same = right([True, False, True])
+    assert image_test(same, same).p == 1
+    found = image_test(*counts(0, 2000, 0, 0))
+    assert found.p < 1e-12
+    assert found.mid_p <= found.p
+    assert image_test(*counts(0, 20, 0, 0)).p == pytest.approx(2 * 0.5**20)
+    assert image_test(*counts(0, 3, 2, 0)).p == pytest.approx(
+        min(1, 2 * sum(comb(5, k) for k in (3, 4, 5)) / 32)
+    )
+
+
+def models(generator, experiments, *, pairs, images):
+    """Right or wrong of two like arms, given their models: [experiments, 2, pairs, images].
+
+    Which images an arm gets right is the arm's own, and much the same for all its seeds.
+    """
+    size = (experiments, 2, 1, images)
+    own, difficulty = generator.normal(0, 0.7, size), generator.normal(0, 1, (1, 1, 1, images))
+    noise = generator.normal(0, 0.5, (experiments, 2, pairs, images))
+    return difficulty + own + noise > -0.5
+
+
+def test_the_pooled_test_holds_its_level_where_summed_counts_do_not():
+    # Arms that differ from image to image, but not on average.
+    drawn = models(np.random.default_rng(0), 2000, pairs=4, images=150)
+    tests = [image_test(arm, baseline) for arm, baseline in drawn]
+    assert np.mean([test.p < 0.05 for test in tests]) <= 0.05 + 0.015
+    assert np.mean([test.mid_p < 0.05 for test in tests]) == pytest.approx(0.05, abs=0.015)
+    # The sum of the discordant counts as if each were an image of its own.
+    arm, baseline = drawn[:, 0], drawn[:, 1]
+    gained, lost = (arm & ~baseline).sum((1, 2)), (baseline & ~arm).sum((1, 2))
+    z = (gained - lost) / np.sqrt(gained + lost)
+    assert np.mean(np.abs(z) > 1.96) > 0.15
+
+
+def draw(generator, *, seeds, images, of_seed, own):
+    """Two arms without a true difference, over seeds and images: [seeds, images] each."""
+    difficulty = generator.normal(0, 1, images)
+    arms = []
+    for _ in range(2):
+        seed = generator.normal(0, of_seed, (seeds, 1))
+        image = generator.normal(0, own, images)
+        arms.append(difficulty + image + seed + generator.normal(0, 0.3, (seeds, images)) > -0.5)
+    return arms
+
+
+def coverage(*, experiments, paired, **shape):
+    generator = np.random.default_rng(5)
+    hits = 0
+    for _ in range(experiments):
+        arm, baseline = draw(generator, **shape)
+        found = bootstrap(arm, baseline, paired=paired, samples=100)
+        hits += found is not None and found.low <= 0 <= found.high
+    return hits / experiments
+
+
+def test_the_bootstraps_interval_covers_95_percent():
+    found = coverage(experiments=2000, paired=True, seeds=3, images=80, of_seed=0.3, own=0.2)
+    assert found == pytest.approx(0.95, abs=0.015)
+
+
+@pytest.mark.parametrize("paired", [True, False])
+@pytest.mark.parametrize(("seeds", "of_seed", "own"), [(2, 0.3, 0.1), (5, 0.02, 0.5)])
+def test_the_bootstraps_interval_does_not_cover_less(paired, seeds, of_seed, own):
+    # Few seeds, and images that matter more than seeds. 400 experiments: standard error 0.011.
+    shape = {"seeds": seeds, "images": 80, "of_seed": of_seed, "own": own}
+    assert coverage(experiments=400, paired=paired, **shape) >= 0.92
+
+
+def test_the_bootstrap_is_as_wide_as_seeds_and_images_ask_for():
+    # The same hits for every image: nothing but seeds, and the t interval of the seeds.
+    arm = np.zeros((4, 1000), bool)
+    baseline = np.zeros((4, 1000), bool)
+    for seed, share in enumerate((500, 510, 530, 560)):
+        arm[seed, :share] = True
+        baseline[seed, :500] = True
+    found = bootstrap(arm, baseline, paired=True, samples=4000)
+    differences = 100 * (arm.mean(1) - baseline.mean(1))
+    low, high = stats.ttest_1samp(differences, 0).confidence_interval(0.95)
+    assert found.mean == pytest.approx(2.5)
+    assert found.low <= low < high <= found.high
+    # One model each, but for a copy: nothing but images, and the normal interval of McNemar.
+    arm, baseline = (np.repeat(part, 2, axis=0) for part in counts(400, 60, 40, 500))
+    found = bootstrap(arm, baseline, paired=True, samples=4000)
+    d = arm[0].astype(int) - baseline[0]
+    half = 1.96 * d.std() / np.sqrt(len(d))
+    assert found.of_seeds == 0
+    assert (found.high - found.low) / 2 == pytest.approx(100 * half, rel=0.05)
+
+
+def test_one_seed_has_no_bootstrap():
+    one, two = np.ones((1, 9), bool), np.ones((2, 9), bool)
+    assert bootstrap(one, one, paired=True) is None
+    assert bootstrap(two, one, paired=False) is None
+    assert bootstrap(two, two, paired=True) is None, "no spread at all"
