@@ -93,7 +93,13 @@ def test_a_size_that_the_stride_does_not_divide_is_told_with_the_key(changes, ke
 
 
 def test_other_strides_and_other_tasks_are_not_held_to_32():
-    check_sizes(demands(dataset__image_size=56, model={"backbone": "vit_small_patch14_dinov2"}))
+    check_sizes(
+        demands(
+            dataset__image_size=56,
+            model={"backbone": "vit_small_patch14_dinov2"},
+            evaluate={"crop": 56, "resize": 56},
+        )
+    )
     check_sizes(
         demands(
             dataset__image_size=50, initialisations={"scratch": "scratch", "s": {"pretrain": "sup"}}

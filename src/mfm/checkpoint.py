@@ -27,13 +27,23 @@ State = dict[str, Any]
 FOLDER = "rolling"
 
 
+class _Settings(dict[str, Any]):
+    """What settings in a checkpoint become: inert, whatever the file says."""
+
+
+# The public MFM codes save their settings beside the tensors, as objects of these classes.
+_SETTINGS: list[Any] = [(_Settings, "argparse.Namespace"), (_Settings, "yacs.config.CfgNode")]
+
+
 def load_pickle(path: Path) -> Any:
     """Load a .pth file of tensors and plain values.
 
+    Settings of argparse and yacs are let through, as objects that do nothing.
     Raises UserError for a file that can't be read, and for one that would have to run code.
     """
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(_SETTINGS):
+            return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if not _looks_pickled(path):
             raise UserError(

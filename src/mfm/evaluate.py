@@ -45,6 +45,8 @@ COLUMNS = (
     "code_version",
     "config_hash",
     "checkpoint",
+    "classifier",
+    "initial_sha256",
 )
 
 
@@ -175,6 +177,8 @@ def result_row(
         "code_version": weights["code_version"],
         "config_hash": weights["config_hash"],
         "checkpoint": finetuned.as_posix(),
+        "classifier": weights["classifier"],
+        "initial_sha256": weights["initial_sha256"],
     }
 
 
@@ -194,7 +198,7 @@ def main() -> None:
     stage.begin()
     split = "holdout" if run.dataset.holdout_per_class else "val"
     images = manifest.load(options.manifest, split)
-    model = create_backbone(run.model, classes=len(images.classes))
+    model = create_backbone(run.model, classes=len(images.classes), image_size=run.evaluation.crop)
     metadata = load_weights(model, options.weights)
     with process_group() as process:
         found = predict(model, images, run, process=process, workers=options.workers)
