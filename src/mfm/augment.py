@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -112,6 +114,13 @@ def erase(images: Tensor, *, probability: float, seed: int, epoch: int, rows: In
         images[i, :, top:bottom, left:right] = noise.to(images)
 
 
+def _posterize(
+    posterize: Callable[..., Image.Image], image: Image.Image, bits: int, **more: Any
+) -> Image.Image:
+    """timm's operation. The largest magnitude keeps no bit, which today's Pillow refuses."""
+    return posterize(image, bits, **more) if bits else Image.new(image.mode, image.size)
+
+
 class RandAugment:
     """RandAugment, with its random numbers keyed by (seed, epoch, image).
 
@@ -122,7 +131,7 @@ class RandAugment:
         self, settings: config.RandAugment, *, interpolation: str, seed: int, size: int = 224
     ) -> None:
         self._seed = seed
-        self._transform: Callable[[Image.Image], Image.Image]
+        self._transform: Any
         if settings.kind == "timm":
             from timm.data.auto_augment import rand_augment_transform  # takes a while
 
@@ -135,6 +144,9 @@ class RandAugment:
                     "interpolation": PIL_FILTERS[interpolation],
                 },
             )
+            for operation in self._transform.ops:
+                if operation.name.startswith("Posterize"):
+                    operation.aug_fn = partial(_posterize, operation.aug_fn)
         else:
             self._transform = v2.RandAugment(
                 num_ops=settings.ops,

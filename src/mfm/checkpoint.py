@@ -12,9 +12,11 @@ import pickle
 import shutil
 import sys
 import zipfile
+from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import safetensors
@@ -27,12 +29,12 @@ State = dict[str, Any]
 FOLDER = "rolling"
 
 
-class _Settings(dict[str, Any]):
-    """What settings in a checkpoint become: inert, whatever the file says."""
-
-
-# The public MFM codes save their settings beside the tensors, as objects of these classes.
-_SETTINGS: list[Any] = [(_Settings, "argparse.Namespace"), (_Settings, "yacs.config.CfgNode")]
+# The public MFM codes save their settings beside the tensors, as objects of the classes named here.
+# They become objects that do nothing, whatever the file says; torch fills only its own dicts.
+_SETTINGS: list[Any] = [
+    (SimpleNamespace, "argparse.Namespace"),
+    (OrderedDict, "yacs.config.CfgNode"),
+]
 
 
 def load_pickle(path: Path) -> Any:

@@ -109,6 +109,11 @@ class Model(Section):
     drop_path: float = Field(
         0.0, ge=0.0, lt=1.0, description="Stochastic depth rate, where the backbone has it."
     )
+    zero_init_last: bool = Field(
+        False,
+        description="ResNets: the last batch norm of each block starts at zero (timm, paper) and "
+        "not at one (torchvision, upstream).",
+    )
     pooling: Literal["mean"] | None = Field(
         None,
         description="What a ViT's classifier reads: 'mean' is the mean of the patches, then a "

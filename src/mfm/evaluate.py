@@ -45,8 +45,6 @@ COLUMNS = (
     "code_version",
     "config_hash",
     "checkpoint",
-    "classifier",
-    "initial_sha256",
 )
 
 
@@ -177,8 +175,6 @@ def result_row(
         "code_version": weights["code_version"],
         "config_hash": weights["config_hash"],
         "checkpoint": finetuned.as_posix(),
-        "classifier": weights["classifier"],
-        "initial_sha256": weights["initial_sha256"],
     }
 
 

@@ -50,7 +50,9 @@ def create_backbone(
     if settings.backbone.startswith(("resnet", "resnext", "wide_resnet")):
         # timm starts the last batch norm of each block at zero, torchvision (and with it
         # upstream) at one.
-        options["zero_init_last"] = False
+        options["zero_init_last"] = settings.zero_init_last
+    elif settings.zero_init_last:
+        raise UserError(f"model.zero_init_last is for ResNets, not for {settings.backbone}")
     if settings.backbone not in timm.list_models():
         near = nearest(settings.backbone, timm.list_models())
         raise UserError(f"model.backbone: timm has no model '{settings.backbone}'{near}")

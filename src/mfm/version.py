@@ -12,7 +12,9 @@ from mfm import __version__
 _WITHOUT_INFLUENCE = (
     "check.py",
     "config_errors.py",
+    "convert.py",
     "errors.py",
+    "export.py",
     "lifetime.py",
     "progress.py",
     "report",

@@ -17,7 +17,7 @@ def loader_warnings(results: pd.DataFrame) -> list[str]:
     """
     used: dict[str, set[str]] = {}
     for init, checkpoint in zip(results["init"], results["checkpoint"], strict=True):
-        metadata = _metadata(Path(checkpoint))
+        metadata = metadata_of(Path(checkpoint))
         for stage, key in (("pretraining", "initial_loader"), ("finetuning", "loader")):
             loader = metadata.get(key, "-")
             if loader != "-":
@@ -31,7 +31,8 @@ def loader_warnings(results: pd.DataFrame) -> list[str]:
     ]
 
 
-def _metadata(path: Path) -> dict[str, str]:
+def metadata_of(path: Path) -> dict[str, str]:
+    """What a finetuned model says of itself; nothing where it was moved or damaged."""
     try:
         return read_metadata(path) or {}
     except (OSError, SafetensorError):

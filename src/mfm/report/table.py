@@ -9,6 +9,7 @@ import pandas as pd
 
 from mfm import config, workflow
 from mfm.report.loaders import loader_warnings
+from mfm.report.starts import starting_weights
 from mfm.statistics import Difference, Estimate, difference, estimate
 
 _HEADER = (
@@ -185,7 +186,7 @@ def _notes(
         )
     else:
         notes.append(f"- Code version {versions[0]}.")
-    return notes + loader_warnings(results)
+    return notes + starting_weights(experiment, results) + loader_warnings(results)
 
 
 def _published(experiment: config.Experiment) -> list[str]:
