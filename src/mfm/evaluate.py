@@ -156,10 +156,15 @@ def save_predictions(found: Predictions, images: Images, path: Path) -> None:
 def result_row(
     found: Predictions, *, finetuned: Path, weights: dict[str, str], pretrain: str
 ) -> dict[str, object]:
-    """One row of results.csv: accuracies in percent, times in seconds, of the finetuning."""
-    with open(finetuned.parent / "metrics.csv", newline="") as file:
-        epochs = list(csv.DictReader(file))
-    speed = median(float(epoch["images_per_second"]) for epoch in epochs)
+    """One row of results.csv: accuracies in percent, times in seconds, of the finetuning.
+
+    Of a converted file no training is known: no epochs, and zeros for its time and speed.
+    """
+    epochs: list[dict[str, str]] = []
+    if weights.get("stage") != "convert":
+        with open(finetuned.parent / "metrics.csv", newline="") as file:
+            epochs = list(csv.DictReader(file))
+    speed = median(float(epoch["images_per_second"]) for epoch in epochs) if epochs else 0.0
     return {
         "init": weights["init"],
         "pretrain": pretrain,

@@ -243,7 +243,7 @@ def load_backbone(
     Raises UserError unless every tensor of the backbone is in the file with its shape: a file of
     another model must not be mistaken for an initialisation.
     """
-    found = {_plain_name(name): tensor for name, tensor in tensors.items()}
+    found = {plain_name(name): tensor for name, tensor in tensors.items()}
     wanted = {
         name: tensor
         for name, tensor in model.state_dict().items()
@@ -301,7 +301,8 @@ def load_backbone(
     )
 
 
-def _plain_name(name: str) -> str:
+def plain_name(name: str) -> str:
+    """A parameter's name without what other code puts around a backbone."""
     for prefix in _PREFIXES:
         name = name.removeprefix(prefix)
     return name

@@ -16,6 +16,7 @@ _WITHOUT_INFLUENCE = (
     "errors.py",
     "export.py",
     "lifetime.py",
+    "plain.py",
     "progress.py",
     "report",
     "schema.py",
