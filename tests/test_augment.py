@@ -7,10 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from scipy import stats
+from timm.data import create_transform
 from torchvision.transforms import v2
 
 from mfm import config
-from mfm.augment import Mix, RandAugment, plan_crops, plan_mix, swap_neighbours
+from mfm.augment import Mix, RandAugment, erase, plan_crops, plan_mix, swap_neighbours
 
 examples = settings(deadline=None, max_examples=60)
 sides = st.integers(1, 40) | st.sampled_from([224, 375, 500, 4000, 65_535])
@@ -227,8 +228,49 @@ def test_randaugment_is_torchvisions():
             np.testing.assert_array_equal(np.asarray(randaugment()(picture(), key)), expected)
 
 
-def test_randaugment_leaves_the_global_generators_alone():
-    augment, image = randaugment(ops=10), picture()
+def timms(**changes):
+    settings = {"magnitude": 9, "magnitude_std": 0.5, "increasing": True} | changes
+    return RandAugment(
+        config.RandAugment(kind="timm", **settings), interpolation="bicubic", seed=0, size=48
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "settings"),
+    [
+        ("rand-m9-mstd0.5-inc1", {}),
+        ("rand-m6-n3", {"magnitude": 6, "ops": 3, "magnitude_std": 0.0, "increasing": False}),
+    ],
+)
+def test_timms_randaugment_is_that_of_its_training_transform(text, settings):
+    # what the paper's code calls
+    whole = create_transform(48, is_training=True, auto_augment=text, interpolation="bicubic")
+    [reference] = [part for part in whole.transforms if type(part).__name__ == "RandAugment"]
+    ours, image = timms(**settings), picture(48)
+    states = random.getstate(), np.random.get_state()  # noqa: NPY002
+    seen = set()
+    for key in range(40):
+        random.seed(key)
+        np.random.seed([key, 0])  # noqa: NPY002
+        expected = np.asarray(reference(image))
+        random.seed(99)
+        np.testing.assert_array_equal(np.asarray(ours(image, key)), expected)
+        seen.add(expected.tobytes())
+    random.setstate(states[0])
+    np.random.set_state(states[1])  # noqa: NPY002
+    assert len(seen) > 20
+
+
+def test_timms_largest_magnitude_keeps_no_bit():
+    # Pillow used to return a black image and raises an error today.
+    augment = timms(magnitude=10, magnitude_std=0.0, ops=1)
+    black = np.zeros((48, 48, 3), np.uint8).tobytes()
+    assert black in {np.asarray(augment(picture(48), key)).tobytes() for key in range(300)}
+
+
+@pytest.mark.parametrize("augment", [randaugment(ops=10), timms(ops=10)])
+def test_randaugment_leaves_the_global_generators_alone(augment):
+    image = picture()
     torch.manual_seed(5)
     before = torch.get_rng_state(), random.getstate(), np.random.get_state()[1]  # noqa: NPY002
     for key in (0, 1, 2**63 - 1):
@@ -399,3 +441,45 @@ def test_the_mean_pasted_area_is_that_of_uniform_centres():
     edges = np.array([mix.box for mix in steps(n, mixup=0, cutmix=1.0)])
     pasted = (edges[:, 2] - edges[:, 0]) * (edges[:, 3] - edges[:, 1])
     assert abs(pasted.mean() - (1 / 2 - 1 / 5 + 1 / 48)) <= 4 * pasted.std() / n**0.5
+
+
+# erasing
+
+
+def erased(probability=0.5, *, seed=0, epoch=0, rows=range(200), size=32):
+    images = torch.full((len(rows), 3, size, size), 7.0)
+    erase(images, probability=probability, seed=seed, epoch=epoch, rows=np.array(rows))
+    return images
+
+
+def test_erased_rectangles_have_timms_areas_and_aspects_and_hold_noise():
+    images = erased(1.0, rows=range(400))
+    areas, aspects, noise = [], [], []
+    for image in images:
+        hit = image != 7.0
+        rows, columns = hit.any(0).any(1).nonzero()[:, 0], hit.any(0).any(0).nonzero()[:, 0]
+        height, width = len(rows), len(columns)
+        inside = image[:, rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+        assert (inside != 7.0).all()
+        assert hit.sum() == 3 * height * width
+        areas.append(height * width / 32**2)
+        aspects.append(width / height)
+        noise.append(inside.flatten())
+    assert 0.01 < min(areas) < 0.05 < 0.28 < max(areas) < 0.36  # rounding to pixels of 32
+    assert 0.2 < min(aspects) < 0.4 < 2.5 < max(aspects) < 5
+    assert np.mean(areas) == pytest.approx((0.02 + 1 / 3) / 2, abs=0.02)
+    values = torch.cat(noise)
+    assert stats.kstest(values[:20000].numpy(), "norm").pvalue > 1e-3
+
+
+def test_the_share_of_erased_images_is_the_probability():
+    hits = (erased(0.25, rows=range(2000)) != 7.0).flatten(1).any(1)
+    assert hits.float().mean().item() == pytest.approx(0.25, abs=0.04)
+    assert not (erased(0.0) != 7.0).any()
+
+
+def test_erasing_depends_on_seed_epoch_and_image_alone():
+    whole = erased(rows=range(20))
+    assert torch.equal(whole[7:12], erased(rows=range(7, 12)))
+    for other in (erased(rows=range(20), seed=1), erased(rows=range(20), epoch=1)):
+        assert not torch.equal(whole, other)

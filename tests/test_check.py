@@ -93,12 +93,27 @@ def test_a_size_that_the_stride_does_not_divide_is_told_with_the_key(changes, ke
 
 
 def test_other_strides_and_other_tasks_are_not_held_to_32():
-    check_sizes(demands(dataset__image_size=56, model={"backbone": "vit_small_patch14_dinov2"}))
+    check_sizes(
+        demands(
+            dataset__image_size=56,
+            model={"backbone": "vit_small_patch14_dinov2"},
+            evaluate={"crop": 56, "resize": 56},
+        )
+    )
     check_sizes(
         demands(
             dataset__image_size=50, initialisations={"scratch": "scratch", "s": {"pretrain": "sup"}}
         )
     )
+
+
+def test_a_backbone_of_one_image_size_has_to_get_one():
+    vit = {"model": {"backbone": "test_vit"}, "dataset__image_size": 64}
+    check_sizes(demands(**vit, evaluate={"crop": 64, "resize": 70}))
+    message = complaint(check_sizes, demands(**vit, evaluate={"crop": 48, "resize": 48}))
+    for part in ("test_vit", "one image size", "dataset.image_size is 64", "evaluate.crop is 48"):
+        assert part in message
+    check_sizes(demands(evaluate={"crop": 64, "resize": 64}))
 
 
 @pytest.mark.parametrize(

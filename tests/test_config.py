@@ -567,3 +567,38 @@ def test_the_default_share_of_low_pass_images(recipe, backbone, share):
 )
 def test_weights_are_told_as_file_or_name(weights, path):
     assert config.is_path(weights) is path
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "told"),
+    [
+        ("pretrain.mfm.optimizer.layer_decay", 0.8, "layer_decay is for finetuning"),
+        ("pretrain.sup.optimizer.layer_decay", 0.8, "layer_decay is for finetuning"),
+        ("finetune.optimizer.layer_decay", 0, "layer_decay"),
+        ("finetune.randaugment.magnitude_std", 0.5, "are for kind: timm"),
+        ("finetune.randaugment.increasing", True, "are for kind: timm"),
+        (
+            "finetune.randaugment",
+            {"kind": "timm", "magnitude": 11},
+            "timm's magnitudes are 0 to 10",
+        ),
+        ("finetune.randaugment", {"kind": "timm", "bins": 31}, "bins is for kind: torchvision"),
+        ("finetune.bce_threshold", 0.2, "bce_threshold is for loss: bce"),
+        ("finetune.erasing", 1.5, "finetune.erasing"),
+        ("finetune.drop_path", 1.0, "finetune.drop_path"),
+        ("finetune.smoothing_over", "most", "finetune.smoothing_over"),
+        ("finetune.schedule.cosine_from", "end", "cosine_from"),
+        ("model.pooling", "max", "model.pooling"),
+        ("initialisations.mfm.classifier", "old", "classifier"),
+    ],
+)
+def test_settings_of_the_papers_recipes_are_checked(path, value, told):
+    assert told in complaint(changed(path, value))
+
+
+def test_settings_of_the_papers_recipes_are_off_by_default():
+    found = config.Finetuning()
+    assert (found.erasing, found.bce_threshold, found.drop_path) == (0.0, None, None)
+    assert (found.optimizer.layer_decay, found.smoothing_over) == (1.0, "others")
+    assert (found.schedule.cosine_from, config.Model().pooling) == ("warmup_end", None)
+    assert config.RandAugment().kind == "torchvision"

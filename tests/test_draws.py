@@ -80,6 +80,8 @@ def test_pinned_streams():
         "STEP": 7,
         "HOLDOUT": 8,
         "REPORT": 9,
+        "ERASE": 10,
+        "ERASE_NOISE": 11,
     }
 
 

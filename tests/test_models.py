@@ -1,9 +1,13 @@
+import argparse
 import contextlib
 import errno
 import functools
+import hashlib
 import os
 import pickle
 import stat
+import sys
+import types
 import urllib.error
 from collections import Counter, OrderedDict
 
@@ -15,7 +19,7 @@ import torchvision
 from torch import nn
 from torch.nn import functional as F
 
-from mfm import config, models
+from mfm import checkpoint, config, models
 from mfm.errors import UserError
 
 TINY = "test_resnet"  # timm's own for tests: 0.4 million parameters
@@ -543,3 +547,130 @@ def test_weights_that_cannot_be_written_leave_the_old_ones(tmp_path, monkeypatch
     assert "free" in message
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
+
+
+# classifiers, checksums, files of the public codes
+
+
+@pytest.mark.parametrize(("classes", "kept"), [(10, True), (11, False)])
+def test_a_classifier_is_kept_where_asked_and_where_it_fits(classes, kept):
+    model = create(TINY)
+    before = {name: tensor.clone() for name, tensor in model.fc.state_dict().items()}
+    features = model.fc.in_features
+    fc = {"fc.weight": torch.randn(classes, features), "fc.bias": torch.randn(classes)}
+    report = models.load_backbone(model, trained() | fc, source="file", keep_classifier=True)
+    assert report.kept_classifier == kept
+    assert ("classifier kept" in str(report)) == kept
+    expected = {name.removeprefix("fc."): tensor for name, tensor in fc.items()}
+    assert equal(dict(model.fc.state_dict()), expected if kept else before)
+    assert report.new == (() if kept else ("fc.weight", "fc.bias"))
+
+
+def test_a_file_without_a_classifier_leaves_a_new_one():
+    report = models.load_backbone(create(TINY), trained(), source="file", keep_classifier=True)
+    assert not report.kept_classifier
+
+
+def test_the_checksum_is_the_files(hub, tmp_path):
+    path = tmp_path / "w.pth"
+    torch.save(STATE, path)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    assert models.weights_checksum(str(path)) == digest
+    # torchvision's files carry the first digits of theirs in their names
+    (hub / WEIGHTS_FILE).write_bytes(path.read_bytes())
+    message = refusal(models.weights_checksum, WEIGHTS)
+    for part in (WEIGHTS_FILE, digest[:8], "f37072fd", "remove it"):
+        assert part in message
+
+
+def upstream_file(path, tensors):
+    """As upstream saves: the state dict among others, and its options as an argparse object."""
+    options = argparse.Namespace(lr=0.0012, model="resnet50", device="cuda", milestones=[1, 2])
+    torch.save({"model": tensors, "optimizer": {"state": {}}, "epoch": 299, "args": options}, path)
+
+
+def test_settings_of_argparse_are_read_as_inert_objects(tmp_path):
+    path = tmp_path / "model_300.pth"
+    upstream_file(path, STATE)
+    assert equal(models.read_weights(str(path)), STATE)
+    options = checkpoint.load_pickle(path)["args"]
+    assert not isinstance(options, argparse.Namespace)
+    assert options.model == "resnet50"
+
+
+def test_settings_of_yacs_are_read_without_it(tmp_path, monkeypatch):
+    path = tmp_path / "ckpt_epoch_299.pth"
+    module = types.ModuleType("yacs.config")
+
+    class CfgNode(dict):
+        """A dict with attributes, pickled like yacs's."""
+
+        def __init__(self, values):
+            super().__init__(values)
+            self.__dict__["__immutable__"] = True
+
+    CfgNode.__module__, CfgNode.__qualname__ = "yacs.config", "CfgNode"
+    module.CfgNode = CfgNode
+    monkeypatch.setitem(sys.modules, "yacs", types.ModuleType("yacs"))
+    monkeypatch.setitem(sys.modules, "yacs.config", module)
+    settings = CfgNode({"MODEL": CfgNode({"TYPE": "vit"})})
+    torch.save({"model": STATE, "config": settings, "epoch": 299}, path)
+    monkeypatch.delitem(sys.modules, "yacs.config")
+    monkeypatch.delitem(sys.modules, "yacs")
+    assert equal(models.read_weights(str(path)), STATE)
+    assert checkpoint.load_pickle(path)["config"]["MODEL"]["TYPE"] == "vit"
+
+
+@pytest.mark.parametrize("name", ["argparse.ArgumentParser", "yacs.config.load_cfg"])
+def test_no_other_class_of_theirs_is_let_through(tmp_path, name):
+    path = tmp_path / "x.pth"
+    module, attribute = name.rsplit(".", 1)
+    path.write_bytes(f"c{module}\n{attribute}\n(tR.".encode())
+    torch.save({"a": torch.ones(1)}, tmp_path / "good.pth")
+    assert str(path) in refusal(models.read_weights, str(path))
+
+
+def test_attention_biases_of_the_papers_vit_become_timms(tmp_path):
+    queries, values = torch.randn(6), torch.randn(6)
+    tensors = {"encoder.blocks.0.attn.q_bias": queries, "encoder.blocks.0.attn.v_bias": values}
+    path = tmp_path / "x.pth"
+    torch.save({"model": tensors}, path)
+    found = models.read_weights(str(path))
+    assert list(found) == ["encoder.blocks.0.attn.qkv.bias"]
+    expected = torch.cat([queries, torch.zeros(6), values])
+    assert torch.equal(found["encoder.blocks.0.attn.qkv.bias"], expected)
+
+
+def test_a_vit_with_mean_pooling_starts_from_one_without():
+    # As in the paper: its norm is dropped, the one after the pooling starts new.
+    source = create("test_vit", classes=0)
+    model = models.create_backbone(
+        config.Model(backbone="test_vit", pooling="mean"), classes=10, image_size=160
+    )
+    report = models.load_backbone(model, source.state_dict(), source="file")
+    assert torch.equal(model.pos_embed, source.pos_embed)
+    assert set(report.unused) == {"norm.weight", "norm.bias"}
+    assert {name.split(".")[0] for name in report.new} == {"fc_norm", "head"}
+
+
+@pytest.mark.parametrize(("name", "fixed"), [("test_vit", True), (TINY, False)])
+def test_the_image_size_counts_for_models_of_one_size(name, fixed):
+    model = models.create_backbone(config.Model(backbone=name), classes=2, image_size=64)
+    assert models.has_fixed_size(name) == fixed
+    assert model(torch.zeros(1, 3, 64, 64)).shape == (1, 2)
+    if fixed:
+        assert model.pos_embed.shape[1] == 1 + (64 // 16) ** 2
+
+
+def test_zero_init_is_timms_and_for_resnets():
+    settings = config.Model(backbone="resnet18", zero_init_last=True)
+    model = models.create_backbone(settings, classes=2)
+    reference = timm.create_model("resnet18", num_classes=2)
+    for block in model.layer1:
+        assert not block.bn2.weight.any()
+    for (name, ours), theirs in zip(model.named_buffers(), reference.buffers(), strict=True):
+        assert torch.equal(ours, theirs), name
+    message = refusal(
+        models.create_backbone, config.Model(backbone="test_vit", zero_init_last=True), classes=2
+    )
+    assert "zero_init_last" in message

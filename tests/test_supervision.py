@@ -6,10 +6,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from timm.data.mixup import mixup_target
+from timm.loss import BinaryCrossEntropy
 from torch import nn
 
 from mfm import config
-from mfm.augment import plan_mix
+from mfm.augment import erase, plan_mix
 from mfm.data.loader import Batch
 from mfm.data.plan import Step
 from mfm.supervision import (
@@ -42,6 +44,15 @@ def test_upstream_targets_on_imagenet():
     expected[0, 3] = expected[1, 999] = 0.9
     assert targets.dtype == torch.float32
     torch.testing.assert_close(targets, expected)
+
+
+def test_smoothing_over_all_classes_is_timms():
+    labels = torch.tensor([3, 0, 4])
+    found = smoothed_targets(labels, classes=CLASSES, smoothing=0.1, over="all")
+    torch.testing.assert_close(
+        found, mixup_target(labels, CLASSES, lam=1.0, smoothing=0.1), rtol=1e-6, atol=1e-7
+    )
+    assert found[0, 3].item() == pytest.approx(0.9 + 0.1 / CLASSES)
 
 
 @given(
@@ -195,3 +206,35 @@ def test_the_loss_is_float32_under_autocast(loss):
     with torch.autocast("cpu", torch.bfloat16):
         value = objective(linear_model(), draw(), step())
     assert value.dtype == torch.float32
+
+
+@mixes
+def test_targets_above_the_threshold_are_ones_as_in_timm(mix):
+    settings = training(loss="bce", bce_threshold=0.2, **mix)
+    model, batch = linear_model(), draw()
+    found = SupervisedObjective(settings, classes=CLASSES, seed=9)(model, batch, step())
+    images = normalise(batch.images / 255, mean=settings.mean, std=settings.std)
+    targets = smoothed_targets(batch.labels, classes=CLASSES, smoothing=0.0)
+    plan = plan_mix(**({"mixup": 0, "cutmix": 0} | mix), seed=9, epoch=2, step=step().number)
+    if plan is not None:
+        images, targets = plan.images(images), plan.targets(targets, size=6)
+    reference = BinaryCrossEntropy(smoothing=0.0, target_threshold=0.2)
+    torch.testing.assert_close(found, reference(model(images), targets))
+
+
+def test_images_are_erased_after_normalisation_and_before_mixing():
+    rows = np.arange(100, 108)
+    settings = training(erasing=0.8, mixup=0.5)
+    seen = []
+
+    def model(images):
+        seen.append(images.clone())
+        return images.mean(dim=(2, 3)) @ torch.ones(3, CLASSES)
+
+    batch = draw()
+    SupervisedObjective(settings, classes=CLASSES, seed=9, rows=rows)(model, batch, step())
+    images = normalise(batch.images / 255, mean=settings.mean, std=settings.std)
+    keyed = rows[batch.positions.numpy()]
+    erase(images, probability=0.8, seed=9, epoch=2, rows=keyed)
+    plan = plan_mix(mixup=0.5, cutmix=0, seed=9, epoch=2, step=step().number)
+    torch.testing.assert_close(seen[0], plan.images(images))

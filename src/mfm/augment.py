@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import random
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,14 +36,21 @@ class CropPlan:
 
 
 def plan_crops(
-    crop: config.Crop, *, seed: int, epoch: int, indices: Ints, widths: Ints, heights: Ints
+    crop: config.Crop,
+    *,
+    seed: int,
+    epoch: int,
+    indices: Ints,
+    widths: Ints,
+    heights: Ints,
+    stream: Stream = Stream.CROP,
 ) -> CropPlan:
     """Random resized crops as torchvision's RandomResizedCrop draws them.
 
     Ten tries of (area, log aspect), the first that fits the image is used at a uniform position;
     if none fits, the largest centred crop within the aspect range.
     """
-    draws = uniforms(seed=seed, epoch=epoch, stream=Stream.CROP, indices=indices, n=_CROP_DRAWS)
+    draws = uniforms(seed=seed, epoch=epoch, stream=stream, indices=indices, n=_CROP_DRAWS)
     tries: Floats = draws[:, :-1].reshape(len(indices), 4, _CROP_TRIES)
     area = (widths * heights)[:, None] * (crop.area[0] + tries[:, 0] * np.ptp(crop.area))
     log_low, log_high = np.log(crop.aspect)
@@ -75,17 +86,74 @@ def plan_crops(
     )
 
 
-class RandAugment:
-    """torchvision's RandAugment, with its random numbers keyed by (seed, epoch, image)."""
+def erase(images: Tensor, *, probability: float, seed: int, epoch: int, rows: Ints) -> None:
+    """Random erasing, in place: a rectangle of some normalised images becomes Gaussian noise.
 
-    def __init__(self, settings: config.RandAugment, *, interpolation: str, seed: int) -> None:
-        self._transform = v2.RandAugment(
-            num_ops=settings.ops,
-            magnitude=settings.magnitude,
-            num_magnitude_bins=settings.bins,
-            interpolation=InterpolationMode(interpolation),
-        )
+    images: float32 [n, 3, H, W]; rows: [n], what the draws are keyed by. The rectangle has 2 to 33%
+    of the image's area and an aspect of 0.3 to 1/0.3, and each of its pixels and channels is drawn
+    from N(0, 1), as in timm with mode 'pixel'.
+    """
+    height, width = images.shape[-2:]
+    # A rectangle is drawn like a crop; `flip` says which images have one.
+    plan = plan_crops(
+        config.Crop(area=(0.02, 1 / 3), aspect=(0.3, 1 / 0.3), flip=probability),
+        seed=seed,
+        epoch=epoch,
+        indices=rows,
+        widths=np.full(len(rows), width),
+        heights=np.full(len(rows), height),
+        stream=Stream.ERASE,
+    )
+    keys = hashes(seed=seed, epoch=epoch, stream=Stream.ERASE_NOISE, indices=rows)[:, 0]
+    for i in np.flatnonzero(plan.flip):
+        left, top = int(plan.left[i]), int(plan.top[i])
+        right, bottom = left + int(plan.width[i]), top + int(plan.height[i])
+        # On the host, so that a GPU gives the same numbers.
+        generator = torch.Generator().manual_seed(int(keys[i]) >> 1)
+        noise = torch.randn(images.shape[1], bottom - top, right - left, generator=generator)
+        images[i, :, top:bottom, left:right] = noise.to(images)
+
+
+def _posterize(
+    posterize: Callable[..., Image.Image], image: Image.Image, bits: int, **more: Any
+) -> Image.Image:
+    """timm's operation. The largest magnitude keeps no bit, which today's Pillow refuses."""
+    return posterize(image, bits, **more) if bits else Image.new(image.mode, image.size)
+
+
+class RandAugment:
+    """RandAugment, with its random numbers keyed by (seed, epoch, image).
+
+    `size` is the images' side in pixels, of which timm's shifts are shares.
+    """
+
+    def __init__(
+        self, settings: config.RandAugment, *, interpolation: str, seed: int, size: int = 224
+    ) -> None:
         self._seed = seed
+        self._transform: Any
+        if settings.kind == "timm":
+            from timm.data.auto_augment import rand_augment_transform  # takes a while
+
+            text = f"rand-m{settings.magnitude}-n{settings.ops}-mstd{settings.magnitude_std}"
+            self._transform = rand_augment_transform(
+                f"{text}-inc{settings.increasing:d}",
+                {
+                    "translate_const": int(size * 0.45),
+                    "img_mean": tuple(round(255 * mean) for mean in config.IMAGENET_MEAN),
+                    "interpolation": PIL_FILTERS[interpolation],
+                },
+            )
+            for operation in self._transform.ops:
+                if operation.name.startswith("Posterize"):
+                    operation.aug_fn = partial(_posterize, operation.aug_fn)
+        else:
+            self._transform = v2.RandAugment(
+                num_ops=settings.ops,
+                magnitude=settings.magnitude,
+                num_magnitude_bins=settings.bins,
+                interpolation=InterpolationMode(interpolation),
+            )
 
     def keys(self, *, epoch: int, indices: Ints) -> list[int]:
         """One key for each image: in [0, 2**63)."""
@@ -94,11 +162,16 @@ class RandAugment:
 
     def __call__(self, image: Image.Image, key: int) -> Image.Image:
         """Augment an RGB image; the same key, the same result."""
-        # torchvision draws from torch's global generator, so that is keyed for the call and put
-        # back after it.
+        # torchvision draws from torch's global generator, timm from Python's and numpy's, so these
+        # are keyed for the call and put back after it.
+        states = random.getstate(), np.random.get_state()  # noqa: NPY002
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(key)
+            random.seed(key)
+            np.random.seed([key & 0xFFFFFFFF, key >> 32])  # noqa: NPY002
             augmented: Image.Image = self._transform(image)
+        random.setstate(states[0])
+        np.random.set_state(states[1])  # noqa: NPY002
         return augmented
 
 

@@ -51,8 +51,18 @@ def images_used(demand: config.Demand, split: dict[str, Any]) -> int:
 def check_sizes(demands: config.Demands) -> None:
     """Check image sizes against the backbone's stride; builds the backbone, which takes seconds.
 
-    Raises UserError as `check_size` does, and for a backbone that timm doesn't know.
+    Raises UserError as `check_size` does, for a backbone that timm doesn't know, and for several
+    sizes with one that is made for a single size.
     """
+    if len(set(demands.sizes.values())) > 1:
+        from mfm.models import has_fixed_size
+
+        if has_fixed_size(demands.model.backbone):
+            listed = ", ".join(f"{key} is {size}" for key, size in demands.sizes.items())
+            raise UserError(
+                f"{demands.model.backbone} is made for one image size, by its position embedding "
+                f"or windows, but {listed}; make them equal"
+            )
     predicting = [demand for demand in demands.trainings if demand.size is not None]
     if predicting:
         from mfm.models import create_backbone, stride  # torch and timm

@@ -12,9 +12,11 @@ import pickle
 import shutil
 import sys
 import zipfile
+from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import safetensors
@@ -27,13 +29,23 @@ State = dict[str, Any]
 FOLDER = "rolling"
 
 
+# The public MFM codes save their settings beside the tensors, as objects of the classes named here.
+# They become objects that do nothing, whatever the file says; torch fills only its own dicts.
+_SETTINGS: list[Any] = [
+    (SimpleNamespace, "argparse.Namespace"),
+    (OrderedDict, "yacs.config.CfgNode"),
+]
+
+
 def load_pickle(path: Path) -> Any:
     """Load a .pth file of tensors and plain values.
 
+    Settings of argparse and yacs are let through, as objects that do nothing.
     Raises UserError for a file that can't be read, and for one that would have to run code.
     """
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(_SETTINGS):
+            return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if not _looks_pickled(path):
             raise UserError(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Annotated, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 import yaml
 from pydantic import (
@@ -109,6 +109,16 @@ class Model(Section):
     drop_path: float = Field(
         0.0, ge=0.0, lt=1.0, description="Stochastic depth rate, where the backbone has it."
     )
+    zero_init_last: bool = Field(
+        False,
+        description="ResNets: the last batch norm of each block starts at zero (timm, paper) and "
+        "not at one (torchvision, upstream).",
+    )
+    pooling: Literal["mean"] | None = Field(
+        None,
+        description="What a ViT's classifier reads: 'mean' is the mean of the patches, then a "
+        "layer norm of its own (paper); null is timm's default. MFM has no classifier.",
+    )
 
 
 class Crop(Section):
@@ -140,16 +150,38 @@ class Crop(Section):
 
 
 class RandAugment(Section):
-    """torchvision's RandAugment on the cropped image."""
+    """RandAugment on the cropped image: torchvision's, or timm's, which differs from it."""
 
+    kind: Literal["torchvision", "timm"] = Field(
+        "torchvision",
+        description="'torchvision' (upstream), or 'timm' (paper): timm applies each operation with "
+        "probability 0.5, has operations of its own, and no 'bins': magnitudes are 0 to 10.",
+    )
     ops: int = Field(2, ge=1, le=10, description="Operations per image.")
     magnitude: int = Field(6, ge=0, description="Magnitude, in bins.")
-    bins: int = Field(10, ge=2, description="Number of magnitude bins.")
+    bins: int = Field(10, ge=2, description="Number of magnitude bins (torchvision).")
+    magnitude_std: float = Field(
+        0.0,
+        ge=0,
+        le=10,
+        description="Standard deviation of each operation's magnitude (timm: 'mstd'); 0 is off.",
+    )
+    increasing: bool = Field(
+        False,
+        description="Only operations that are stronger at a larger magnitude (timm: 'inc1').",
+    )
 
     @model_validator(mode="after")
     def _in_bins(self) -> Self:
-        if self.magnitude >= self.bins:
-            raise ValueError("magnitude counts from 0 and has to be below bins")
+        if self.kind == "torchvision":
+            if self.magnitude >= self.bins:
+                raise ValueError("magnitude counts from 0 and has to be below bins")
+            if self.magnitude_std or self.increasing:
+                raise ValueError("magnitude_std and increasing are for kind: timm")
+        elif self.magnitude > 10:
+            raise ValueError("timm's magnitudes are 0 to 10")
+        elif self.bins != 10:
+            raise ValueError("bins is for kind: torchvision")
         return self
 
 
@@ -166,7 +198,14 @@ class Optimizer(Section):
     decay: Literal["all", "matrices"] = Field(
         "all",
         description="'all': every parameter decays (upstream). 'matrices': not biases, norms and "
-        "other 1-d parameters (paper).",
+        "other 1-d parameters, nor a ViT's position embedding and class token (paper).",
+    )
+    layer_decay: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="Finetuning: the classifier has the whole learning rate, each layer below it "
+        "this share of the layer above; 1 is off.",
     )
 
     @field_validator("betas")
@@ -187,6 +226,11 @@ class Schedule(Section):
     end: float = Field(0.0, ge=0, le=1, description="Last learning rate, as a share of the peak.")
     per: Literal["epoch", "step"] = Field(
         "epoch", description="The rate changes once an epoch (upstream) or every step (paper)."
+    )
+    cosine_from: Literal["warmup_end", "start"] = Field(
+        "warmup_end",
+        description="Where the cosine counts from: the warmup's end (upstream), or the run's "
+        "start: the warmup then replaces its first part, with a step down at its end (paper).",
     )
 
 
@@ -245,9 +289,28 @@ class Supervision(Training):
         lt=1,
         description="Label smoothing: 1 - s on the class, s / (classes - 1) on each other.",
     )
+    smoothing_over: Literal["others", "all"] = Field(
+        "others",
+        description="Classes that label smoothing spreads s over: all others (upstream), or all, "
+        "the image's own included: s / classes more on each (paper, timm).",
+    )
+    bce_threshold: float | None = Field(
+        None,
+        ge=0,
+        lt=1,
+        description="BCE: targets above it, after mixing, become 1 and all others 0 (RSB: 0.2); "
+        "null keeps them as they are.",
+    )
     mixup: float = Field(0.0, ge=0, description="Alpha of mixup; 0 is off.")
     cutmix: float = Field(0.0, ge=0, description="Alpha of cutmix; 0 is off. With both, half each.")
     randaugment: RandAugment | None = Field(None, description="RandAugment; null is off.")
+    erasing: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Probability that a rectangle of 2 to 33% of the normalised image becomes "
+        "Gaussian noise, before mixing; 0 is off.",
+    )
     mean: Triple = Field(IMAGENET_MEAN, description="Mean subtracted from images in [0, 1].")
     std: PositiveTriple = Field(
         IMAGENET_STD, description="Standard deviation images are divided by."
@@ -259,6 +322,12 @@ class Supervision(Training):
             raise ValueError("mixup and cutmix pair images: batch / ranks has to be even")
         if (self.mixup or self.cutmix) and self.micro_batch % 2:
             raise ValueError("mixup and cutmix pair images: micro_batch has to be even")
+        return self
+
+    @model_validator(mode="after")
+    def _threshold(self) -> Self:
+        if self.bce_threshold is not None and self.loss != "bce":
+            raise ValueError("bce_threshold is for loss: bce")
         return self
 
 
@@ -292,12 +361,30 @@ class SupervisedPretraining(Supervision):
     seed: int = Field(0, ge=0, description="Seed of weights, sample order and augmentation.")
 
 
-Pretraining = Annotated[MfmPretraining | SupervisedPretraining, Field(discriminator="task")]
+def _one_rate(training: MfmPretraining | SupervisedPretraining) -> Any:
+    if training.optimizer.layer_decay != 1:
+        raise ValueError(
+            "optimizer.layer_decay is for finetuning: in a pretraining every layer starts new"
+        )
+    return training
+
+
+Pretraining = Annotated[
+    MfmPretraining | SupervisedPretraining,
+    Field(discriminator="task"),
+    AfterValidator(_one_rate),
+]
 
 
 class Finetuning(Supervision):
     """Finetuning; the same for every arm."""
 
+    drop_path: float | None = Field(
+        None,
+        ge=0,
+        lt=1,
+        description="Stochastic depth rate of the finetuning; null is model.drop_path.",
+    )
     images_per_class: int | None = Field(
         None,
         ge=1,
@@ -397,6 +484,11 @@ class Initialisation(Section):
         None,
         description="A torchvision weight name (ResNet50_Weights.IMAGENET1K_V1) or a local .pth or "
         ".safetensors file.",
+    )
+    classifier: Literal["new", "keep"] = Field(
+        "new",
+        description="'keep': the classifier of these weights too, where it has as many classes as "
+        "the dataset (in the same order: that is not checked); else, and with 'new', a new one.",
     )
 
     @model_validator(mode="after")
@@ -592,6 +684,9 @@ class Demands(Section):
 
     model: Model = Field(description="Network.")
     trainings: list[Demand] = Field(description="One entry per pretraining in use, and finetuning.")
+    sizes: dict[str, int] = Field(
+        {}, description="Sides in pixels of the images the network sees, by the key that sets them."
+    )
 
 
 class Recipe(Section):

@@ -32,6 +32,8 @@ class Stream(IntEnum):
     STEP = 7
     HOLDOUT = 8
     REPORT = 9
+    ERASE = 10
+    ERASE_NOISE = 11
 
 
 def hashes(*, seed: int, epoch: int, stream: Stream, indices: Ints, n: int = 1) -> Uint64s:

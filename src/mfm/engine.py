@@ -134,7 +134,7 @@ def train(
         process,
         f"{plan.images} images, batch {plan.batch} = {process.world} ranks x {plan.accumulation} "
         f"micro-batches x {plan.batch // process.world // plan.accumulation}, "
-        f"peak learning rate {optim.peak_rate(training):.3g}, {number_format}, "
+        f"{optim.describe_rates(training)}, {number_format}, "
         f"{device.type}, {torch.get_num_threads()} threads a rank",
     )
 
@@ -189,11 +189,13 @@ def train(
         due = stop = False
         for step, batches in loader.train(plan, here.epoch, here.step):
             control.begin()
-            rate = optim.rate(
-                training, epoch=step.epoch, step=step.number, steps_per_epoch=plan.steps_per_epoch
+            rate = optim.set_rates(
+                optimizer,
+                training,
+                epoch=step.epoch,
+                step=step.number,
+                steps_per_epoch=plan.steps_per_epoch,
             )
-            for group in optimizer.param_groups:
-                group["lr"] = rate
             seed_step(identity["seed"], step, rank=process.rank)
             step_loss = torch.zeros((), dtype=torch.float64, device=device)
             for number, batch in enumerate(batches, start=1):

@@ -163,10 +163,15 @@ def save_predictions(
 def result_row(
     found: Predictions, *, finetuned: Path, weights: dict[str, str], pretrain: str
 ) -> dict[str, object]:
-    """One row of results.csv: accuracies in percent, times in seconds, of the finetuning."""
-    with open(finetuned.parent / "metrics.csv", newline="") as file:
-        epochs = list(csv.DictReader(file))
-    speed = median(float(epoch["images_per_second"]) for epoch in epochs)
+    """One row of results.csv: accuracies in percent, times in seconds, of the finetuning.
+
+    Of a converted file no training is known: no epochs, and zeros for its time and speed.
+    """
+    epochs: list[dict[str, str]] = []
+    if weights.get("stage") != "convert":
+        with open(finetuned.parent / "metrics.csv", newline="") as file:
+            epochs = list(csv.DictReader(file))
+    speed = median(float(epoch["images_per_second"]) for epoch in epochs) if epochs else 0.0
     return {
         "init": weights["init"],
         "pretrain": pretrain,
@@ -201,7 +206,7 @@ def main() -> None:
     stage.begin()
     split = "holdout" if run.dataset.holdout_per_class else "val"
     images = manifest.load(options.manifest, split)
-    model = create_backbone(run.model, classes=len(images.classes))
+    model = create_backbone(run.model, classes=len(images.classes), image_size=run.evaluation.crop)
     metadata = load_weights(model, options.weights)
     with process_group() as process:
         found = predict(model, images, run, process=process, workers=options.workers)

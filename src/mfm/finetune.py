@@ -12,8 +12,9 @@ training images that were used, one path a line).
 from __future__ import annotations
 
 import argparse
-import hashlib
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import nn
@@ -32,22 +33,47 @@ from mfm.models import (
     read_metadata,
     read_weights,
     save_weights,
+    weights_checksum,
 )
 from mfm.pretrain import crop_size
 from mfm.supervision import SupervisedObjective
 
 
-def create_model(run: config.FinetuneRun, *, classes: int, weights: str) -> tuple[nn.Module, str]:
-    """The classifier with its initial weights, and a line that says what was loaded.
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """What a finetuning started from."""
+
+    text: str  # a line for the log
+    classifier: Literal["new", "kept"] = "new"
+    checksum: str = "-"  # SHA-256 of the weight file, in hexadecimal
+
+
+def create_classifier(run: config.FinetuneRun, *, classes: int) -> nn.Module:
+    """The network of a finetuning, with new weights."""
+    model = run.model
+    if run.training.drop_path is not None:
+        model = model.model_copy(update={"drop_path": run.training.drop_path})
+    return create_backbone(model, classes=classes, image_size=crop_size(run))
+
+
+def create_model(run: config.FinetuneRun, *, classes: int, weights: str) -> tuple[nn.Module, Start]:
+    """The classifier with its initial weights, and what these are.
 
     The seed decides the new layers' weights, so arms with one seed share them.
     """
     torch.manual_seed(run.seed)
-    model = create_backbone(run.model, classes=classes)
+    model = create_classifier(run, classes=classes)
     if weights == "scratch":
-        return model, "from scratch"
-    report = load_backbone(model, read_weights(weights), source=weights)
-    return model, f"initialised from {weights}: {report}"
+        return model, Start(text="from scratch")
+    keep = isinstance(run.source, config.Initialisation) and run.source.classifier == "keep"
+    tensors = read_weights(weights)
+    checksum = weights_checksum(weights)
+    report = load_backbone(model, tensors, source=weights, keep_classifier=keep)
+    return model, Start(
+        text=f"initialised from {weights} (SHA-256 {checksum}): {report}",
+        classifier="kept" if report.kept_classifier else "new",
+        checksum=checksum,
+    )
 
 
 def finetune(
@@ -73,12 +99,14 @@ def finetune(
             seed=run.seed,
         )
     )
-    model, loaded = create_model(run, classes=len(images.classes), weights=weights)
+    model, start = create_model(run, classes=len(images.classes), weights=weights)
     if process.is_main:
-        print(loaded, flush=True)
+        print(start.text, flush=True)
     rows = engine.train(
         model=model,
-        objective=SupervisedObjective(training, classes=len(images.classes), seed=run.seed),
+        objective=SupervisedObjective(
+            training, classes=len(images.classes), seed=run.seed, rows=images.rows
+        ),
         images=images,
         size=crop_size(run),
         loader=create_loader(
@@ -108,7 +136,7 @@ def finetune(
             run,
             seed=run.seed,
             manifest=manifest.digest(manifest_path),
-            weights=_weights_digest(weights),
+            weights=start.checksum[:16] if start.checksum != "-" else weights,
         ),
         operation=operation,
         process=process,
@@ -130,8 +158,9 @@ def finetune(
                     seed=str(run.seed),
                     classes=str(len(images.classes)),
                     train_images=str(len(images)),
-                    initialised=loaded,
-                    **_initial(weights),
+                    initialised=start.text,
+                    classifier=start.classifier,
+                    **{"initial_sha256": start.checksum, **_initial(weights)},
                 ),
             )
 
@@ -144,13 +173,6 @@ def _initial(weights: str) -> dict[str, str]:
         return {}
     described = read_metadata(Path(weights).expanduser()) or {}
     return {f"initial_{key}": value for key, value in described.items()}
-
-
-def _weights_digest(weights: str) -> str:
-    if not config.is_path(weights):
-        return weights
-    with open(Path(weights).expanduser(), "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
 @exits_on_user_error

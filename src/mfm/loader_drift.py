@@ -161,7 +161,9 @@ def main() -> None:
             print(describe(title, found, images), flush=True)
         if options.weights is None:
             return
-        model = create_backbone(experiment.model, classes=len(val.classes))
+        model = create_backbone(
+            experiment.model, classes=len(val.classes), image_size=evaluation.crop
+        )
         load_weights(model, options.weights)
         run = workflow.resolve(experiment, "evaluate")
         assert isinstance(run, config.EvaluateRun)

@@ -36,6 +36,11 @@ _RECIPES: dict[str, _Constants] = {
 }
 
 
+def normalisation(recipe: Recipe) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+    """Mean and standard deviation of a recipe, for images in [0, 1]."""
+    return _RECIPES[recipe].mean, _RECIPES[recipe].std
+
+
 class MaskedFrequencyModeling:
     """Hide a band of frequencies of each image; compare a prediction on the hidden ones.
 

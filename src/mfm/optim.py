@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 import torch
+from timm.optim import param_groups_layer_decay  # type: ignore[attr-defined]
 from timm.optim.lamb import Lamb
 from torch import Tensor, nn
 
@@ -17,41 +18,93 @@ def peak_rate(training: config.Training) -> float:
     return training.optimizer.lr * training.batch / training.optimizer.lr_batch
 
 
-def rate_share(schedule: config.Schedule, *, epochs: int, time: float) -> float:
+def rate_share(schedule: config.Schedule, *, epochs: int, time: float, scale: float = 1.0) -> float:
     """Learning rate as a share of the peak, at `time` in epochs from the start.
 
-    Linear from warmup_start to 1 over the warmup, then half a cosine from 1 to `end` over the
-    remaining epochs. Per epoch, `time` is the number of whole epochs that are over.
+    Linear from warmup_start to `scale` over the warmup, then along a cosine from `scale` to `end`.
+    Per epoch, `time` is the number of whole epochs that are over. `scale` is a layer's own peak
+    (layer decay); as in the paper's code, the first and the last rate are the same for all layers.
     """
+    first, last = min(schedule.warmup_start, scale), min(schedule.end, scale)
     if time < schedule.warmup_epochs:
-        share = time / schedule.warmup_epochs
-        return schedule.warmup_start + (1 - schedule.warmup_start) * share
-    rest = epochs - schedule.warmup_epochs
-    if rest <= 0:
-        return 1.0
-    progress = (time - schedule.warmup_epochs) / rest
-    return schedule.end + (1 - schedule.end) * 0.5 * (1 + math.cos(math.pi * progress))
+        return first + (scale - first) * time / schedule.warmup_epochs
+    origin = schedule.warmup_epochs if schedule.cosine_from == "warmup_end" else 0.0
+    if epochs <= origin:
+        return scale
+    progress = (time - origin) / (epochs - origin)
+    return last + (scale - last) * 0.5 * (1 + math.cos(math.pi * progress))
 
 
-def rate(training: config.Training, *, epoch: int, step: int, steps_per_epoch: int) -> float:
-    """Absolute learning rate of one step."""
+def rate(
+    training: config.Training, *, epoch: int, step: int, steps_per_epoch: int, scale: float = 1.0
+) -> float:
+    """Absolute learning rate of one step, for layers with `scale` of the peak."""
     within = step / steps_per_epoch if training.schedule.per == "step" else 0.0
-    share = rate_share(training.schedule, epochs=training.epochs, time=epoch + within)
+    time = epoch + within
+    share = rate_share(training.schedule, epochs=training.epochs, time=time, scale=scale)
     return peak_rate(training) * share
 
 
-def parameter_groups(model: nn.Module, settings: config.Optimizer) -> list[dict[str, object]]:
-    """Parameters that decay and those that don't (section 3 of the design, last row)."""
-    parameters = [p for p in model.parameters() if p.requires_grad]
+def set_rates(
+    optimizer: torch.optim.Optimizer,
+    training: config.Training,
+    *,
+    epoch: int,
+    step: int,
+    steps_per_epoch: int,
+) -> float:
+    """Give each parameter group its learning rate for one step; returns the whole one."""
+    time = {"epoch": epoch, "step": step, "steps_per_epoch": steps_per_epoch}
+    for group in optimizer.param_groups:
+        group["lr"] = rate(training, **time, scale=group.get("lr_scale", 1.0))
+    return rate(training, **time)
+
+
+def describe_rates(training: config.Training) -> str:
+    """The absolute learning rates of a run, in words."""
+    schedule, peak = training.schedule, peak_rate(training)
+    first = f"from {peak * schedule.warmup_start:.4g} " if schedule.warmup_epochs else ""
+    decay = training.optimizer.layer_decay
+    layers = "" if decay == 1 else f", each layer {decay:g} of the one above"
+    return f"learning rate {first}to {peak:.4g}, then to {peak * schedule.end:.4g}{layers}"
+
+
+def parameter_groups(model: nn.Module, settings: config.Optimizer) -> list[dict[str, Any]]:
+    """Parameters by weight decay (section 3 of the design, last row) and by layer.
+
+    With layer decay, a group's `lr_scale` is its share of the learning rate; `model` has to be
+    timm's then, which knows its layers.
+    """
+    exempt = set() if settings.decay == "all" else _without_decay(model)
+    if settings.layer_decay != 1:
+        groups: list[dict[str, Any]] = param_groups_layer_decay(
+            model,
+            weight_decay=settings.weight_decay,
+            no_weight_decay_list=exempt,
+            weight_decay_exclude_1d=settings.decay == "matrices",
+            layer_decay=settings.layer_decay,
+        )
+        return groups
+    parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
     if settings.decay == "all":
-        return [{"params": parameters, "weight_decay": settings.weight_decay}]
+        return [{"params": list(parameters.values()), "weight_decay": settings.weight_decay}]
     # 1-d parameters are exactly the biases, norms and scales.
-    decayed = [p for p in parameters if p.ndim > 1]
-    others = [p for p in parameters if p.ndim <= 1]
+    decayed = [p for name, p in parameters.items() if p.ndim > 1 and name not in exempt]
+    others = [p for name, p in parameters.items() if p.ndim <= 1 or name in exempt]
     return [
         {"params": decayed, "weight_decay": settings.weight_decay},
         {"params": others, "weight_decay": 0.0},
     ]
+
+
+def _without_decay(model: nn.Module) -> set[str]:
+    """Names that the backbone keeps from weight decay: a ViT's position embedding, class token."""
+    found = set()
+    for prefix, module in model.named_modules():
+        if hasattr(module, "no_weight_decay"):
+            names: set[str] = module.no_weight_decay()
+            found |= {f"{prefix}.{name}" if prefix else name for name in names}
+    return found
 
 
 class AdamW(torch.optim.AdamW):

@@ -89,7 +89,7 @@ def create_reconstruction_model(run: config.PretrainRun) -> ReconstructionModel:
     Raises UserError where the image size is not a multiple of the backbone's stride.
     """
     task = create_task(run)
-    backbone = create_backbone(run.model, classes=0)
+    backbone = create_backbone(run.model, classes=0, image_size=crop_size(run))
     check_size(pretrain_demand(run.name, run.training, run.dataset), run.model, stride(backbone))
     return ReconstructionModel(backbone, out_channels=task.out_channels)
 
@@ -107,8 +107,8 @@ def create_model_and_objective(
         return create_reconstruction_model(run), MfmObjective(
             create_task(run), rows=rows, seed=training.seed, size=crop_size(run)
         )
-    model = create_backbone(run.model, classes=classes)
-    return model, SupervisedObjective(training, classes=classes, seed=training.seed)
+    model = create_backbone(run.model, classes=classes, image_size=crop_size(run))
+    return model, SupervisedObjective(training, classes=classes, seed=training.seed, rows=rows)
 
 
 def pretrain(

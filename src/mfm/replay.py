@@ -24,7 +24,7 @@ from mfm.data.loader import Batch
 from mfm.data.plan import Step
 from mfm.engine import Objective, seed_step
 from mfm.errors import UserError, exits_on_user_error
-from mfm.models import create_backbone
+from mfm.finetune import create_classifier
 from mfm.supervision import SupervisedObjective
 
 _SHOWN = 10
@@ -53,8 +53,13 @@ def create_model_and_objective(saved: dict[str, Any]) -> tuple[nn.Module, Object
         )
     else:
         finetuning = config.parse(config.FinetuneRun, values, where="the saved step")
-        model = create_backbone(finetuning.model, classes=classes)
-        objective = SupervisedObjective(finetuning.training, classes=classes, seed=finetuning.seed)
+        model = create_classifier(finetuning, classes=classes)
+        objective = SupervisedObjective(
+            finetuning.training,
+            classes=classes,
+            seed=finetuning.seed,
+            rows=saved["rows"].numpy(),
+        )
     model.load_state_dict(saved["model"])
     return model, objective
 

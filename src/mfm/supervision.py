@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mfm import config
-from mfm.augment import plan_mix
+from mfm.augment import erase, plan_mix
 from mfm.data.loader import Batch, to_float
 from mfm.data.plan import Step
+from mfm.draws import Ints
 from mfm.pixels import normalise
 
 
-def smoothed_targets(labels: Tensor, *, classes: int, smoothing: float) -> Tensor:
+def smoothed_targets(
+    labels: Tensor,
+    *,
+    classes: int,
+    smoothing: float,
+    over: Literal["others", "all"] = "others",
+) -> Tensor:
     """1 - s on the label's class and s / (classes - 1) on each other: float32 [n, classes].
 
-    Upstream's form. torchvision and timm spread s over all classes, the label's included.
+    That is upstream's form, over 'others'. torchvision and timm spread s over all classes, the
+    label's included: s / classes on each, and 1 - s more on the label's.
     """
+    if over == "all":
+        return F.one_hot(labels, classes).float() * (1 - smoothing) + smoothing / classes
     off = smoothing / (classes - 1) if classes > 1 else 0.0
     targets = F.one_hot(labels, classes).float()
     return targets * (1 - smoothing - off) + off
@@ -32,7 +44,12 @@ def classification_losses(logits: Tensor, targets: Tensor, *, loss: str) -> Tens
 class SupervisedObjective:
     """One step's supervised loss (see mfm.engine.Objective)."""
 
-    def __init__(self, training: config.Supervision, *, classes: int, seed: int) -> None:
+    def __init__(
+        self, training: config.Supervision, *, classes: int, seed: int, rows: Ints | None = None
+    ) -> None:
+        """`rows` are the images' manifest rows, which the draws of random erasing are keyed by."""
+        assert rows is not None or not training.erasing
+        self._rows = rows
         self._training = training
         self._classes = classes
         self._seed = seed
@@ -42,8 +59,17 @@ class SupervisedObjective:
         training = self._training
         images = normalise(to_float(batch.images), mean=training.mean, std=training.std)
         targets = smoothed_targets(
-            batch.labels, classes=self._classes, smoothing=training.smoothing
+            batch.labels,
+            classes=self._classes,
+            smoothing=training.smoothing,
+            over=training.smoothing_over,
         )
+        if training.erasing:
+            assert self._rows is not None
+            rows = self._rows[batch.positions.numpy()]
+            erase(
+                images, probability=training.erasing, seed=self._seed, epoch=step.epoch, rows=rows
+            )
         mix = plan_mix(
             mixup=training.mixup,
             cutmix=training.cutmix,
@@ -54,6 +80,8 @@ class SupervisedObjective:
         if mix is not None:
             images = mix.images(images)
             targets = mix.targets(targets, size=images.shape[-1])
+        if training.bce_threshold is not None:
+            targets = (targets > training.bce_threshold).float()
         logits = model(images)
         losses = classification_losses(logits.float(), targets, loss=training.loss)
         return losses.sum() / len(step.positions)

@@ -12,10 +12,13 @@ from mfm import __version__
 _WITHOUT_INFLUENCE = (
     "check.py",
     "config_errors.py",
+    "convert.py",
     "errors.py",
+    "export.py",
     "lifetime.py",
     "over_images.py",
     "power.py",
+    "plain.py",
     "progress.py",
     "report",
     "schema.py",

@@ -146,6 +146,7 @@ def demands(experiment: config.Experiment) -> config.Demands:
         finetunings.append(demand)
     return config.Demands(
         model=experiment.model,
+        sizes=_sizes(experiment),
         trainings=[
             *(
                 pretrain_demand(name, experiment.pretrain[name], experiment.dataset)
@@ -154,6 +155,24 @@ def demands(experiment: config.Experiment) -> config.Demands:
             *finetunings,
         ],
     )
+
+
+def _sizes(experiment: config.Experiment) -> dict[str, int]:
+    """Sides in pixels of the images that the network sees, by the key that sets them."""
+    trainings: list[tuple[str, config.Training]] = [
+        *(
+            (f"pretrain.{name}", experiment.pretrain[name])
+            for name in used_pretrainings(experiment)
+        ),
+        ("finetune", experiment.finetune),
+    ]
+    sizes = {
+        f"{key}.crop.size" if training.crop.size else "dataset.image_size": (
+            training.crop.size or experiment.dataset.image_size
+        )
+        for key, training in trainings
+    }
+    return sizes | {"evaluate.crop": experiment.evaluate.crop}
 
 
 def finetune_demand(key: str, training: config.Finetuning) -> config.Demand:

@@ -152,7 +152,7 @@ class TrainBatches(Batches):
         self._size = size
         self._seed = seed
         self._randaugment = (
-            RandAugment(randaugment, interpolation=crop.interpolation, seed=seed)
+            RandAugment(randaugment, interpolation=crop.interpolation, seed=seed, size=size)
             if randaugment
             else None
         )

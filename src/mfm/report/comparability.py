@@ -67,7 +67,7 @@ def facts(results: pd.DataFrame) -> list[Fact]:
     for row in results.to_dict("records"):
         who = (str(row["init"]), int(row["seed"]))
         checkpoint = Path(str(row["checkpoint"]))
-        weights = _weights_metadata(checkpoint)
+        weights = metadata_of(checkpoint)
         stages = {
             "finetuning": {**weights, "code_version": str(row["code_version"])},
             "pretraining": {
@@ -115,7 +115,7 @@ def unchecked(results: pd.DataFrame) -> list[str]:
     for row in results.to_dict("records"):
         checkpoint = Path(str(row["checkpoint"]))
         known = _own_config(checkpoint.parent, str(row["config_hash"]))
-        if not known or not _weights_metadata(checkpoint):
+        if not known or not metadata_of(checkpoint):
             missing.append(f"{row['init']} (seed {row['seed']})")
     return missing
 
@@ -189,7 +189,8 @@ def _digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()[:12]
 
 
-def _weights_metadata(path: Path) -> dict[str, str]:
+def metadata_of(path: Path) -> dict[str, str]:
+    """What a finetuned model says of itself; nothing where it was moved or damaged."""
     try:
         return read_metadata(path) or {}
     except (OSError, SafetensorError):

@@ -9,6 +9,7 @@ import pandas as pd
 
 from mfm import config, workflow
 from mfm.report import comparability
+from mfm.report.starts import starting_weights
 from mfm.statistics import Difference, Estimate, difference, estimate
 
 _HEADER = (
@@ -175,7 +176,7 @@ def _notes(
     versions = sorted(set(results["code_version"]))
     if len(versions) == 1:
         notes.append(f"- Code version {versions[0]}.")
-    return notes + comparability.warnings(results)
+    return notes + starting_weights(experiment, results) + comparability.warnings(results)
 
 
 def _published(experiment: config.Experiment) -> list[str]:

@@ -1,0 +1,203 @@
+import csv
+import json
+import sys
+
+import numpy as np
+import pytest
+import safetensors.torch
+import timm
+import torch
+import torchvision
+from scipy import stats
+from torch import nn
+
+from mfm import config, export, finetune, models, stage
+from mfm.errors import UserError
+from mfm.pretrain import create_reconstruction_model
+
+MODEL = config.Model(backbone="resnet18")
+DATASET = config.Dataset(name="birds", source="/data/birds", image_size=64)
+TOP1 = {0: 81.2, 1: 80.9, 2: 82.0}
+IMAGES = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+
+
+def pretraining(**more):
+    training = config.MfmPretraining(task="mfm", recipe="paper", epochs=300, **more)
+    return config.PretrainRun(name="masked", dataset=DATASET, model=MODEL, training=training)
+
+
+def finetuning(model=MODEL, seed=1):
+    return config.FinetuneRun(
+        init="mfm",
+        source=config.Initialisation(pretrain="masked"),
+        seed=seed,
+        dataset=DATASET,
+        model=model,
+        training=config.Finetuning(epochs=100, batch=64),
+    )
+
+
+def save(run, model, path, **metadata):
+    """What the stage leaves: the weights and its own configuration."""
+    models.save_weights(model, path, stage.metadata(run, **metadata))
+    (path.parent / "config.json").write_text(config.dumps(run))
+    return path
+
+
+@pytest.fixture
+def backbone(tmp_path):
+    run = pretraining()
+    model = create_reconstruction_model(run).backbone
+    path = tmp_path / "results/pretrain/masked/backbone.safetensors"
+    return save(run, model, path, epochs="300", seed="0")
+
+
+def finetuned(tmp_path, run=None, classes=5):
+    run = run or finetuning()
+    torch.manual_seed(3)
+    model = finetune.create_classifier(run, classes=classes)
+    path = tmp_path / f"results/finetune/mfm/seed{run.seed}/model.safetensors"
+    more = {"init": run.init, "classes": str(classes), "train_images": "1200"}
+    start = "initialised from backbone.safetensors: 120 tensors matched"
+    save(run, model, path, seed=str(run.seed), initialised=start, **more)
+    return path, model
+
+
+def write_results(tmp_path, *, config_hash):
+    with open(tmp_path / "results/results.csv", "w", newline="") as file:
+        writer = csv.DictWriter(file, ["init", "pretrain", "seed", "top1", "config_hash"])
+        writer.writeheader()
+        for seed, top1 in TOP1.items():
+            known = config_hash if seed == 1 else "0" * 12
+            row = {"init": "mfm", "pretrain": "masked", "seed": seed, "top1": top1}
+            writer.writerow(row | {"config_hash": known})
+            writer.writerow(row | {"init": "scratch", "pretrain": "-", "config_hash": "0" * 12})
+
+
+def logits(model):
+    with torch.inference_mode():
+        return model.eval()(IMAGES)
+
+
+@pytest.mark.parametrize("target", ["torchvision", "timm"])
+def test_a_classifier_loads_strictly_and_gives_its_logits_to_the_bit(tmp_path, target):
+    path, model = finetuned(tmp_path)
+    export.export(path, tmp_path / "out", target=target)
+    other = (
+        torchvision.models.resnet18(num_classes=5)
+        if target == "torchvision"
+        else timm.create_model("resnet18", num_classes=5)
+    )
+    tensors = safetensors.torch.load_file(tmp_path / "out/model.safetensors")
+    other.load_state_dict(tensors, strict=True)
+    assert torch.equal(logits(other), logits(model))
+
+
+@pytest.mark.parametrize("target", ["torchvision", "timm"])
+def test_a_backbone_loads_strictly(tmp_path, backbone, target):
+    export.export(backbone, tmp_path / "out", target=target)
+    tensors = safetensors.torch.load_file(tmp_path / "out/model.safetensors")
+    saved = safetensors.torch.load_file(backbone)
+    assert tensors.keys() == saved.keys()
+    assert all(torch.equal(tensors[name], saved[name]) for name in saved)
+    plain = timm.create_model("resnet18", num_classes=0)
+    if target == "torchvision":
+        plain = torchvision.models.resnet18()
+        plain.fc = nn.Identity()
+    plain.load_state_dict(tensors, strict=True)
+
+
+def test_a_vit_with_mean_pooling_loads_strictly_in_timm(tmp_path):
+    run = finetuning(config.Model(backbone="test_vit", pooling="mean"))
+    path, model = finetuned(tmp_path, run)
+    export.export(path, tmp_path / "out", target="timm")
+    other = timm.create_model("test_vit", num_classes=5, global_pool="avg", img_size=64)
+    tensors = safetensors.torch.load_file(tmp_path / "out/model.safetensors")
+    other.load_state_dict(tensors, strict=True)
+    assert torch.equal(logits(other), logits(model))
+    card = (tmp_path / "out/README.md").read_text()
+    assert "num_classes=5, global_pool='avg', img_size=64" in card
+    with pytest.raises(UserError, match="--to timm"):
+        export.export(path, tmp_path / "other", target="torchvision")
+
+
+@pytest.mark.parametrize("target", ["torchvision", "timm"])
+def test_the_cards_code_loads_the_file(tmp_path, backbone, target, monkeypatch):
+    for path in (backbone, finetuned(tmp_path)[0]):
+        export.export(path, tmp_path / "out", target=target)
+        monkeypatch.chdir(tmp_path / "out")
+        card = (tmp_path / "out/README.md").read_text()
+        code = card.split("```python\n")[1].split("```")[0]
+        exec(code, {})  # strict, so it would raise
+
+
+def cells(path):
+    lines = [line for line in path.read_text().splitlines() if line.startswith("| ")]
+    return dict(line.strip("| ").split(" | ") for line in lines[2:])
+
+
+def test_the_card_of_a_classifier_says_what_it_is_and_how_good(tmp_path):
+    path, _ = finetuned(tmp_path)
+    metadata = models.read_metadata(path)
+    write_results(tmp_path, config_hash=metadata["config_hash"])
+    export.export(path, tmp_path / "out", target="timm")
+    found = cells(tmp_path / "out/README.md")
+    interval = stats.ttest_1samp(list(TOP1.values()), 0).confidence_interval(0.95)
+    mean = np.mean(list(TOP1.values()))
+    assert found["top-1"] == (
+        f"{mean:.2f} %, mean of 3 seeds, 95% interval {interval.low:.2f} to {interval.high:.2f}; "
+        "this file 80.90 %"
+    )
+    assert found["epochs"] == "100, batch 64"
+    assert found["seed of this file"] == "1"
+    assert "birds" in found["data"]
+    assert "1,200 labelled images" in found["data"]
+    assert metadata["code_version"] in found["code version"]
+    assert "120 tensors matched" in found["initialisation"]
+    checksum = models.weights_checksum(str(tmp_path / "out/model.safetensors"))
+    assert checksum in found["weights"]
+    assert "[0.485, 0.456, 0.406]" in (tmp_path / "out/README.md").read_text()
+
+
+def test_the_card_of_a_backbone_says_the_recipe_and_what_came_of_it(tmp_path, backbone):
+    write_results(tmp_path, config_hash="1" * 12)
+    export.export(backbone, tmp_path / "out", target="torchvision", new_classifier=1000)
+    found = cells(tmp_path / "out/README.md")
+    assert "recipe 'paper'" in found["recipe"]
+    assert "radius 4.57" in found["recipe"]  # 16 * 64 / 224
+    assert "low-pass share 0.3" in found["recipe"]
+    assert "mean of 3 seeds" in found["top-1"]
+    assert "arm 'mfm'" in found["top-1"]
+    assert "zeros for 1000 classes" in found["network"]
+    tensors = safetensors.torch.load_file(tmp_path / "out/model.safetensors")
+    torchvision.models.resnet18().load_state_dict(tensors, strict=True)
+
+
+def test_accuracies_of_other_runs_are_not_taken_for_this_ones(tmp_path):
+    # the same arm with another amount of labels, whose rows are elsewhere
+    path, _ = finetuned(tmp_path)
+    write_results(tmp_path, config_hash="1" * 12)
+    export.export(path, tmp_path / "out", target="timm")
+    assert cells(tmp_path / "out/README.md")["top-1"].startswith("not known")
+
+
+def test_what_is_no_run_of_this_package_is_refused(tmp_path, backbone):
+    other = tmp_path / "other.safetensors"
+    safetensors.torch.save_file({"a": torch.ones(1)}, other)
+    for path in (other, tmp_path / "missing.safetensors"):
+        with pytest.raises(UserError, match=r"python -m mfm\.convert"):
+            export.export(path, tmp_path / "out", target="timm")
+    values = json.loads((backbone.parent / "config.json").read_text())
+    values["training"]["epochs"] = 299
+    (backbone.parent / "config.json").write_text(json.dumps(values))
+    with pytest.raises(UserError, match="has changed since"):
+        export.export(backbone, tmp_path / "out", target="timm")
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_command_line(tmp_path, backbone, monkeypatch, capsys):
+    words = ["export", backbone, tmp_path / "out", "--to", "timm"]
+    monkeypatch.setattr(sys, "argv", [str(word) for word in words])
+    export.main()
+    assert "README.md" in capsys.readouterr().out
+    assert (tmp_path / "out/model.safetensors").exists()
