@@ -90,7 +90,21 @@ def get_pretrain_threads(wildcards):
 
     A finetuning has one thread by default, because there are many of them.
     """
-    return max(1, workflow.cores // len(experiments.used_pretrainings(EXPERIMENT)))
+    # A cluster's jobs have no cores to share; its profile says how many each gets.
+    return max(1, (workflow.cores or 1) // len(experiments.used_pretrainings(EXPERIMENT)))
+
+
+def get_launcher(wildcards, threads, resources):
+    """The module that starts a training's processes: here, or on the nodes of a SLURM job.
+
+    `resources` is here also because Snakemake then does not compare the text with the last run's:
+    another number of nodes, or the profile of a cluster, does not repeat finished runs.
+    """
+    ranks, nodes = resources.ranks, resources.nodes
+    if nodes == 1 and not resources.requeue:
+        return f"mfm.launch --standalone --nproc-per-node {ranks}"
+    options = f"--nodes {nodes} --ranks {ranks} --threads {threads} --gpus {resources.gpu}"
+    return f"mfm.slurm {options}{' --requeue' if resources.requeue else ''} --"
 
 
 def get_result_rows(wildcards):
