@@ -1,6 +1,7 @@
 import sys
 from pathlib import Path
 
+from mfm import ablations
 from mfm import config as schema
 from mfm import workflow as experiments
 from mfm.errors import UserError, one_line
@@ -55,23 +56,24 @@ def get_config_json(stage):
     """Input function of the local rules that write a job's own resolved configuration."""
 
     def get_text(wildcards):
-        return schema.dumps(experiments.resolve(EXPERIMENT, stage, **dict(wildcards.items())))
+        experiment = RUNS if stage in ("pretrain", "finetune") else EXPERIMENT
+        return schema.dumps(experiments.resolve(experiment, stage, **dict(wildcards.items())))
 
     return get_text
 
 
 def get_initial_weights(wildcards):
     """The files an arm starts from: a pretraining's backbone, a local file, or none."""
-    return experiments.initial_files(EXPERIMENT, wildcards.init)
+    return experiments.initial_files(RUNS, wildcards.init)
 
 
 def get_weights_argument(wildcards):
     """What finetuning is told to load; empty for an arm from scratch."""
-    return experiments.weights_argument(EXPERIMENT, wildcards.init)
+    return experiments.weights_argument(RUNS, wildcards.init)
 
 
 def get_pretrain_name(wildcards):
-    return experiments.pretrain_name(EXPERIMENT, wildcards.init)
+    return experiments.pretrain_name(RUNS, wildcards.init)
 
 
 def get_ranks(stage):
@@ -79,7 +81,7 @@ def get_ranks(stage):
 
     def get_count(wildcards):
         if stage == "pretrain":
-            return EXPERIMENT.pretrain[wildcards.pretrain].ranks
+            return RUNS.pretrain[wildcards.pretrain].ranks
         return EXPERIMENT.finetune.ranks
 
     return get_count
@@ -121,7 +123,7 @@ def get_result_rows(wildcards):
 def get_pretrain_targets():
     """The backbones that arms start from, and the figures of what the models predict."""
     return expand(
-        rules.pretrain_run.output.backbone, pretrain=experiments.used_pretrainings(EXPERIMENT)
+        rules.pretrain_run.output.backbone, pretrain=experiments.used_pretrainings(RUNS)
     ) + expand(
         rules.reconstructions.output.figure, pretrain=experiments.drawn_pretrainings(EXPERIMENT)
     )
@@ -137,8 +139,19 @@ def get_evaluations(pattern, amounts=("",)):
 
 
 def get_table_experiment():
-    """The experiment as the table sees it: other amounts of labelled images don't change it."""
-    return schema.dumps_ordered(EXPERIMENT.model_copy(update={"label_efficiency": []}))
+    """The experiment as the table sees it: what else is compared doesn't change it."""
+    others = {"label_efficiency": [], "ablations": schema.Ablations()}
+    return schema.dumps_ordered(EXPERIMENT.model_copy(update=others))
+
+
+def get_all_evaluations(pattern):
+    """`pattern` with everything that is finetuned: also other amounts, and the ablations' arms."""
+    variants = [
+        pattern.format(labels="", init=init, seed=seed)
+        for init, seed in experiments.finetunings(RUNS)
+        if init not in EXPERIMENT.initialisations
+    ]
+    return get_evaluations(pattern, AMOUNTS) + variants
 
 
 def get_efficiency_targets():
@@ -155,11 +168,25 @@ def get_efficiency_rows(wildcards):
     ]
 
 
+def get_ablation_targets():
+    """The ablations that the configuration gives values for."""
+    return expand(rules.ablation.output, ablation=ABLATIONS) if ABLATIONS else []
+
+
+def get_ablation_rows(wildcards):
+    """The result rows of an ablation: of each value, arm and seed."""
+    rows = ablations.rows(EXPERIMENT, wildcards.ablation)
+    return sorted({row for part in rows.values() for row in part})
+
+
 EXPERIMENT = get_experiment(config)
+# With the ablations' further pretrainings and arms: what there may be a job for.
+RUNS = ablations.with_variants(EXPERIMENT)
+ABLATIONS = ablations.asked(EXPERIMENT)
 RESULTS = EXPERIMENT.results.rstrip("/")
 DATA = f"data/{EXPERIMENT.dataset.name}"
-# Folders, below the results, of the finetunings with other amounts of labelled images; the first
-# is '': the runs of the table are in no folder of their own.
+# Folders, below the results, of finetunings with other recipes; the first is '': the runs of the
+# table are in no folder of their own.
 AMOUNTS = list(experiments.amounts(EXPERIMENT))
 
 # Jobs run with the Python that runs this workflow, also where its environment isn't activated.
@@ -171,7 +198,9 @@ shell.prefix(_environment)
 
 
 wildcard_constraints:
-    pretrain="|".join(EXPERIMENT.pretrain) or "none",
-    init="|".join(EXPERIMENT.initialisations),
+    pretrain="|".join(RUNS.pretrain) or "none",
+    init="|".join(RUNS.initialisations),
     seed=r"\d+",
+    ablation="|".join(ABLATIONS) or "none",
+    resize=r"\d+",
     labels=f"({'|'.join(AMOUNTS)})",  # an empty constraint would be none at all

@@ -64,4 +64,4 @@ rule finetune_run:
 
 rule finetune:
     input:
-        get_stage_files("finetune", get_evaluations(rules.finetune_run.output.weights, AMOUNTS)),
+        get_stage_files("finetune", get_all_evaluations(rules.finetune_run.output.weights)),
