@@ -6,7 +6,7 @@ READY = $(VENV)/.ready
 # Jobs find their tools here, also where the environment isn't activated.
 export PATH := $(abspath $(BIN)):$(PATH)
 
-.PHONY: table test test-fast lint types format constraints environment
+.PHONY: table test test-fast test-slurm lint types format constraints environment
 .DEFAULT_GOAL := table
 
 table: environment ## The comparison table of the default experiment, results/table.md
@@ -18,6 +18,11 @@ test: environment ## The whole test suite
 
 test-fast: environment ## Without the tests that start training processes
 	python -m pytest -m "not processes"
+
+test-slurm: environment ## A real two-node SLURM cluster on this Debian machine; as root
+	$(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt --editable '.[slurm]'
+	tests/slurm/cluster.sh install
+	python -m pytest tests/slurm/two_nodes.py
 
 lint: environment ## Style of Python and Snakemake files
 	ruff check .
@@ -37,7 +42,7 @@ format: environment ## Mend what can be mended
 
 constraints: ## Pin the newest versions that pyproject.toml allows
 	$(PYTHON) -m venv $(VENV)-new
-	$(VENV)-new/bin/pip install --editable '.[dev]'
+	$(VENV)-new/bin/pip install --editable '.[dev,slurm]'
 	(echo "# Every package of the environment that \`make\` installs, pinned. Made by \`make constraints\`."; \
 	 $(VENV)-new/bin/pip freeze --exclude-editable) > constraints.txt
 	rm -rf $(VENV)-new

@@ -19,6 +19,7 @@ include: "workflow/rules/finetune.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/table.smk"
 include: "workflow/rules/label_efficiency.smk"
+include: "workflow/rules/ablations.smk"
 
 
 rule all:
@@ -27,4 +28,5 @@ rule all:
         rules.table.output,
         rules.dataset_report.output,
         get_efficiency_targets(),
+        get_ablation_targets(),
         get_pretrain_targets(),

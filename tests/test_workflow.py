@@ -139,6 +139,35 @@ def test_other_amounts_of_labels_share_what_the_table_has(finished):
     assert (finished / "results/tiny/label_efficiency.png").is_file()
 
 
+def test_ablations_share_what_the_table_has(finished):
+    def jobs(values: str) -> dict[str, int]:
+        return planned(finished, config=(f"ablations={{{values}}}",))
+
+    tables = {"ablation": 1, "all": 1}
+    assert jobs("val_resize: [32, 36]") == {
+        "ablation_resize_config": 1,
+        "ablation_resize_run": 6,
+        **tables,
+    }
+    six = {"finetune_config": 6, "finetune_run": 6, "evaluate_run": 6}
+    assert jobs("loss: [ce]") == six | tables
+    assert jobs("crop_area: [0.67, 0.2], pretrain_seeds: [1]") == {
+        "pretrain_config": 2,
+        "pretrain_run": 2,
+        "finetune_config": 4,
+        "finetune_run": 4,
+        "evaluate_run": 4,
+        "ablation": 2,
+        "all": 1,
+    }
+    # Its only value is the table's own.
+    target = "results/tiny/ablation_loss.md"
+    snakemake(finished, target, config=("ablations={loss: [bce]}",))
+    text = (finished / target).read_text()
+    top1 = pd.read_csv(finished / "results/tiny/results.csv").groupby("init")["top1"].mean()
+    assert f"| **bce** | mfm | {top1['mfm']:.2f} |" in text
+
+
 def test_an_evaluation_setting_reruns_evaluation_alone(finished):
     jobs = planned(finished, TABLE, config=("evaluate={resize: 36}",))
     assert jobs == {"evaluate_config": 1, "evaluate_run": 6, "results": 1, "table": 1}

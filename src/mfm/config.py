@@ -446,6 +446,42 @@ class Amount(Section):
         return Finetuning.model_validate(finetune.model_dump() | changes)
 
 
+class Ablations(Section):
+    """Upstream's four ablations; an empty list leaves one out.
+
+    Each also has the experiment's own value, whose runs are the table's.
+    """
+
+    val_resize: list[Annotated[int, Field(ge=8)]] = Field(
+        [],
+        description="ablation_val_resize.md: short sides in pixels that every arm is evaluated at, "
+        "without training anything again.",
+    )
+    loss: list[Literal["bce", "ce"]] = Field(
+        [], description="ablation_loss.md: losses that every arm is finetuned with."
+    )
+    crop_area: list[Annotated[float, Field(gt=0, le=1)]] = Field(
+        [],
+        description="ablation_crop.md: smallest shares of the image area that the pretraining of "
+        "`arm` crops.",
+    )
+    pretrain_seeds: list[Annotated[int, Field(ge=0)]] = Field(
+        [],
+        description="ablation_variance.md: seeds that the pretraining of `arm` is repeated with, "
+        "each finetuned with all the arm's seeds.",
+    )
+    arm: Name = Field(
+        "mfm", description="The arm whose pretraining crop_area and pretrain_seeds vary."
+    )
+
+    @field_validator("val_resize", "loss", "crop_area", "pretrain_seeds")
+    @classmethod
+    def _different(cls, value: list[object]) -> list[object]:
+        if len(set(value)) != len(value):
+            raise ValueError("give each value once")
+        return value
+
+
 class Evaluation(Section):
     """Evaluation of the last epoch's weights on whole images."""
 
@@ -558,6 +594,7 @@ class Experiment(Section):
         "finetuning per amount, arm and seed, shared with the table where the recipe is the same.",
     )
     evaluate: Evaluation = Field(Evaluation(), description="Evaluation.")
+    ablations: Ablations = Field(Ablations(), description="Ablations, each a file of its own.")
 
     @field_validator("label_efficiency")
     @classmethod
@@ -584,6 +621,32 @@ class Experiment(Section):
                 raise ValueError(
                     f"label_efficiency.{number} with the rest of finetune: {reason}"
                 ) from None
+        return self
+
+    @model_validator(mode="after")
+    def _ablations_fit(self) -> Self:
+        ablations = self.ablations
+        small = [size for size in ablations.val_resize if size < self.evaluate.crop]
+        if small:
+            raise ValueError(f"ablations.val_resize: {small} are below evaluate.crop")
+        if not ablations.crop_area and not ablations.pretrain_seeds:
+            return self
+        source = self.initialisations.get(ablations.arm)
+        training = self.pretrain.get(getattr(source, "pretrain", None) or "")
+        if training is None:
+            raise ValueError(
+                f"ablations.arm: '{ablations.arm}' is no arm with a pretraining of this workflow"
+            )
+        large = [area for area in ablations.crop_area if area > training.crop.area[1]]
+        if large:
+            raise ValueError(f"ablations.crop_area: {large} are above the crop's largest area")
+        seeds = getattr(source, "seeds", None) or self.seeds
+        if ablations.pretrain_seeds and (
+            len({*ablations.pretrain_seeds, training.seed}) < 2 or len(seeds) < 2
+        ):
+            raise ValueError(
+                "ablations.pretrain_seeds: needs two pretrainings and two seeds of finetuning"
+            )
         return self
 
     @model_validator(mode="after")

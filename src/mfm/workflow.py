@@ -102,13 +102,16 @@ def resolve(experiment: config.Experiment, stage: str, **wildcards: str) -> conf
             std=experiment.finetune.std,
         )
     assert stage == "evaluate", stage
+    evaluation = experiment.evaluate
+    if "resize" in wildcards:
+        evaluation = evaluation.model_copy(update={"resize": int(wildcards["resize"])})
     return config.EvaluateRun(
         dataset=dataset,
         loader=loader,
         model=model,
         mean=experiment.finetune.mean,
         std=experiment.finetune.std,
-        evaluation=experiment.evaluate,
+        evaluation=evaluation,
     )
 
 
@@ -228,13 +231,17 @@ def _without_seeds(arm: config.Arm) -> config.Arm:
 def amounts(experiment: config.Experiment) -> dict[str, config.Finetuning]:
     """The finetuning recipe by the folder, below the results, of its runs.
 
-    The table's own runs, in no folder of their own, come first; of the amounts of labelled images,
-    those with the same recipe share them.
+    The table's own runs, in no folder of their own, come first; of the amounts of labelled images
+    and the losses of the ablation, those with the same recipe share them.
     """
     found = {"": experiment.finetune}
     for amount in experiment.label_efficiency:
         folder = amount_folder(experiment, amount)
         found[folder] = amount.applied(experiment.finetune)
+    for loss in experiment.ablations.loss:
+        if loss != experiment.finetune.loss:
+            recipe = experiment.finetune.model_copy(update={"loss": loss})
+            found[f"ablation_loss/{loss}/"] = recipe
     return found
 
 

@@ -1,6 +1,7 @@
 import sys
 from pathlib import Path
 
+from mfm import ablations
 from mfm import config as schema
 from mfm import workflow as experiments
 from mfm.errors import UserError, one_line
@@ -55,7 +56,8 @@ def get_config_json(stage):
     """Input function of the local rules that write a job's own resolved configuration."""
 
     def get_text(wildcards):
-        return schema.dumps(experiments.resolve(EXPERIMENT, stage, **dict(wildcards.items())))
+        experiment = RUNS if stage in ("pretrain", "finetune") else EXPERIMENT
+        return schema.dumps(experiments.resolve(experiment, stage, **dict(wildcards.items())))
 
     return get_text
 
@@ -67,16 +69,16 @@ def get_longer_json(wildcards):
 
 def get_initial_weights(wildcards):
     """The files an arm starts from: a pretraining's backbone, a local file, or none."""
-    return experiments.initial_files(EXPERIMENT, wildcards.init)
+    return experiments.initial_files(RUNS, wildcards.init)
 
 
 def get_weights_argument(wildcards):
     """What finetuning is told to load; empty for an arm from scratch."""
-    return experiments.weights_argument(EXPERIMENT, wildcards.init)
+    return experiments.weights_argument(RUNS, wildcards.init)
 
 
 def get_pretrain_name(wildcards):
-    return experiments.pretrain_name(EXPERIMENT, wildcards.init)
+    return experiments.pretrain_name(RUNS, wildcards.init)
 
 
 def get_ranks(stage):
@@ -84,7 +86,7 @@ def get_ranks(stage):
 
     def get_count(wildcards):
         if stage == "pretrain":
-            return EXPERIMENT.pretrain[wildcards.pretrain].ranks
+            return RUNS.pretrain[wildcards.pretrain].ranks
         return EXPERIMENT.finetune.ranks
 
     return get_count
@@ -95,7 +97,21 @@ def get_pretrain_threads(wildcards):
 
     A finetuning has one thread by default, because there are many of them.
     """
-    return max(1, workflow.cores // len(experiments.used_pretrainings(EXPERIMENT)))
+    # A cluster's jobs have no cores to share; its profile says how many each gets.
+    return max(1, (workflow.cores or 1) // len(experiments.used_pretrainings(EXPERIMENT)))
+
+
+def get_launcher(wildcards, threads, resources):
+    """The module that starts a training's processes: here, or on the nodes of a SLURM job.
+
+    `resources` is here also because Snakemake then does not compare the text with the last run's:
+    another number of nodes, or the profile of a cluster, does not repeat finished runs.
+    """
+    ranks, nodes = resources.ranks, resources.nodes
+    if nodes == 1 and not resources.requeue:
+        return f"mfm.launch --standalone --nproc-per-node {ranks}"
+    options = f"--nodes {nodes} --ranks {ranks} --threads {threads} --gpus {resources.gpu}"
+    return f"mfm.slurm {options}{' --requeue' if resources.requeue else ''} --"
 
 
 def get_result_rows(wildcards):
@@ -112,7 +128,7 @@ def get_result_rows(wildcards):
 def get_pretrain_targets():
     """The backbones that arms start from, and the figures of what the models predict."""
     return expand(
-        rules.pretrain_run.output.backbone, pretrain=experiments.used_pretrainings(EXPERIMENT)
+        rules.pretrain_run.output.backbone, pretrain=experiments.used_pretrainings(RUNS)
     ) + expand(
         rules.reconstructions.output.figure, pretrain=experiments.drawn_pretrainings(EXPERIMENT)
     )
@@ -128,8 +144,19 @@ def get_evaluations(pattern, amounts=("",)):
 
 
 def get_table_experiment():
-    """The experiment as the table sees it: other amounts of labelled images don't change it."""
-    return schema.dumps_ordered(EXPERIMENT.model_copy(update={"label_efficiency": []}))
+    """The experiment as the table sees it: what else is compared doesn't change it."""
+    others = {"label_efficiency": [], "ablations": schema.Ablations()}
+    return schema.dumps_ordered(EXPERIMENT.model_copy(update=others))
+
+
+def get_all_evaluations(pattern):
+    """`pattern` with everything that is finetuned: also other amounts, and the ablations' arms."""
+    variants = [
+        pattern.format(labels="", init=init, seed=seed)
+        for init, seed in experiments.finetunings(RUNS)
+        if init not in EXPERIMENT.initialisations
+    ]
+    return get_evaluations(pattern, AMOUNTS) + variants
 
 
 def get_efficiency_targets():
@@ -146,11 +173,25 @@ def get_efficiency_rows(wildcards):
     ]
 
 
+def get_ablation_targets():
+    """The ablations that the configuration gives values for."""
+    return expand(rules.ablation.output, ablation=ABLATIONS) if ABLATIONS else []
+
+
+def get_ablation_rows(wildcards):
+    """The result rows of an ablation: of each value, arm and seed."""
+    rows = ablations.rows(EXPERIMENT, wildcards.ablation)
+    return sorted({row for part in rows.values() for row in part})
+
+
 EXPERIMENT = get_experiment(config)
+# With the ablations' further pretrainings and arms: what there may be a job for.
+RUNS = ablations.with_variants(EXPERIMENT)
+ABLATIONS = ablations.asked(EXPERIMENT)
 RESULTS = EXPERIMENT.results.rstrip("/")
 DATA = f"data/{EXPERIMENT.dataset.name}"
-# Folders, below the results, of the finetunings with other amounts of labelled images; the first
-# is '': the runs of the table are in no folder of their own.
+# Folders, below the results, of finetunings with other recipes; the first is '': the runs of the
+# table are in no folder of their own.
 AMOUNTS = list(experiments.amounts(EXPERIMENT))
 LONGER = list(experiments.longer_arms(EXPERIMENT))
 
@@ -163,7 +204,9 @@ shell.prefix(_environment)
 
 
 wildcard_constraints:
-    pretrain="|".join(EXPERIMENT.pretrain) or "none",
-    init="|".join(EXPERIMENT.initialisations),
+    pretrain="|".join(RUNS.pretrain) or "none",
+    init="|".join(RUNS.initialisations),
     seed=r"\d+",
+    ablation="|".join(ABLATIONS) or "none",
+    resize=r"\d+",
     labels=f"({'|'.join(AMOUNTS)})",  # an empty constraint would be none at all

@@ -48,4 +48,4 @@ rule evaluate_run:
 
 rule evaluate:
     input:
-        get_stage_files("evaluate", get_evaluations(rules.evaluate_run.output.row, AMOUNTS)),
+        get_stage_files("evaluate", get_all_evaluations(rules.evaluate_run.output.row)),

@@ -65,6 +65,8 @@ rule finetune_run:
     resources:
         ranks=get_ranks("finetune"),
         gpu=get_ranks("finetune"),
+        nodes=1,
+        requeue=0,
         workers=1,
         checkpoint_epochs=1,
         checkpoint_steps=0,
@@ -73,11 +75,12 @@ rule finetune_run:
         timeout_minutes=10,
         restarts=3,
     params:
+        launcher=get_launcher,
         weights=get_weights_argument,
         folder=subpath(output.weights, parent=True),
     shell:
-        "export OMP_NUM_THREADS=$(( ({threads} + {resources.ranks} - 1) / {resources.ranks} )); "
-        "exec python -m mfm.launch --standalone --nproc-per-node {resources.ranks} "
+        "export OMP_NUM_THREADS=$(( ({threads} * {resources.nodes} + {resources.ranks} - 1)"
+        " / {resources.ranks} )); exec python -m {params.launcher} "
         "--max-restarts {resources.restarts} -m mfm.finetune "
         "--config {input.config:q} --manifest {input.manifest:q} "
         "--weights {params.weights:q} --folder {params.folder:q} "
@@ -89,4 +92,4 @@ rule finetune_run:
 
 rule finetune:
     input:
-        get_stage_files("finetune", get_evaluations(rules.finetune_run.output.weights, AMOUNTS)),
+        get_stage_files("finetune", get_all_evaluations(rules.finetune_run.output.weights)),

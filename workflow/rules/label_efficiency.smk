@@ -1,6 +1,9 @@
 # Without amounts in the configuration there is nothing to compare, and no rule to ask for.
 if EXPERIMENT.label_efficiency:
 
+    localrules:
+        label_efficiency,
+
     rule label_efficiency:
         input:
             rows=get_efficiency_rows,

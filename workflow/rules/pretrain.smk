@@ -37,6 +37,8 @@ rule pretrain_run:
     resources:
         ranks=get_ranks("pretrain"),
         gpu=get_ranks("pretrain"),
+        nodes=1,
+        requeue=0,
         workers=1,
         checkpoint_epochs=1,
         checkpoint_steps=0,
@@ -45,10 +47,11 @@ rule pretrain_run:
         timeout_minutes=10,
         restarts=3,
     params:
+        launcher=get_launcher,
         folder=subpath(output.backbone, parent=True),
     shell:
-        "export OMP_NUM_THREADS=$(( ({threads} + {resources.ranks} - 1) / {resources.ranks} )); "
-        "exec python -m mfm.launch --standalone --nproc-per-node {resources.ranks} "
+        "export OMP_NUM_THREADS=$(( ({threads} * {resources.nodes} + {resources.ranks} - 1)"
+        " / {resources.ranks} )); exec python -m {params.launcher} "
         "--max-restarts {resources.restarts} -m mfm.pretrain "
         "--config {input.config:q} --manifest {input.manifest:q} "
         "--folder {params.folder:q} "

@@ -1,3 +1,8 @@
+localrules:
+    results,
+    table,
+
+
 rule results:
     input:
         rows=get_result_rows,

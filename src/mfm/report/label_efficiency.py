@@ -9,7 +9,7 @@ import pandas as pd
 
 from mfm import config, workflow
 from mfm.atomic import replacing
-from mfm.report.table import by_seed, interval, markdown_row
+from mfm.report.table import by_seed, interval, markdown_row, version_warning
 from mfm.report.table import collect as collect_rows
 from mfm.statistics import difference, estimate
 
@@ -108,13 +108,7 @@ def _notes(experiment: config.Experiment, results: pd.DataFrame) -> list[str]:
         f"- Otherwise {experiment.finetune.epochs} epochs of batch {experiment.finetune.batch}; "
         "with fewer images these are fewer steps."
     )
-    versions = sorted(set(results["code_version"]))
-    if len(versions) > 1:
-        notes.append(
-            "- **Warning: rows were computed by different versions of the code** "
-            f"({', '.join(versions)})."
-        )
-    return notes
+    return notes + version_warning(results)
 
 
 def _order(results: pd.DataFrame) -> list[str]:

@@ -73,6 +73,17 @@ def by_seed(part: pd.DataFrame) -> dict[int, float]:
     return {int(seed): float(top1) for seed, top1 in zip(part["seed"], part["top1"], strict=True)}
 
 
+def version_warning(results: pd.DataFrame) -> list[str]:
+    """A note where rows were computed by different versions of the code; otherwise none."""
+    versions = sorted(set(results["code_version"]))
+    if len(versions) < 2:
+        return []
+    return [
+        "- **Warning: rows were computed by different versions of the code** "
+        f"({', '.join(versions)})."
+    ]
+
+
 def _setting(
     experiment: config.Experiment, results: pd.DataFrame, summary: dict[str, object]
 ) -> str:

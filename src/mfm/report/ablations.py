@@ -1,0 +1,186 @@
+"""`ablation_*.md`: what changes when one setting of the experiment does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from mfm import ablations, config
+from mfm.report.table import by_seed, interval, markdown_row, version_warning
+from mfm.report.table import collect as collect_rows
+from mfm.statistics import difference, estimate
+from mfm.variance import Component, split
+
+_TITLES = {
+    "val_resize": "does the evaluation's size matter?",
+    "loss": "cross-entropy or binary cross-entropy?",
+    "crop": "how small may a crop of the pretraining be?",
+    "variance": "how much does the pretraining's seed matter?",
+}
+
+
+def collect(experiment: config.Experiment, ablation: str) -> pd.DataFrame:
+    """The result rows of an ablation, with the name of the value in the column 'value'.
+
+    A variant of the arm is called as the arm itself: the value says which it is.
+    """
+    parts = []
+    for value, paths in ablations.rows(experiment, ablation).items():
+        part = collect_rows([Path(path) for path in paths]).assign(value=value)
+        variants = ~part["init"].isin(list(experiment.initialisations))
+        part.loc[variants, "init"] = experiment.ablations.arm
+        parts.append(part)
+    return pd.concat(parts)
+
+
+def render(experiment: config.Experiment, ablation: str, results: pd.DataFrame) -> str:
+    """The ablation as Markdown."""
+    bodies = {
+        "val_resize": _sizes,
+        "loss": _variants,
+        "crop": _variants,
+        "variance": _variance,
+    }
+    lines = [
+        f"# {experiment.model.backbone} on {experiment.dataset.name}: {_TITLES[ablation]}",
+        "",
+        *bodies[ablation](experiment, ablation, results),
+        *version_warning(results),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _head(cells: list[str]) -> list[str]:
+    return [markdown_row(cells), markdown_row(["---"] * len(cells))]
+
+
+def _groups(results: pd.DataFrame, value: str) -> dict[str, pd.DataFrame]:
+    part = results[results["value"] == value]
+    return {str(name): rows for name, rows in part.groupby("init", sort=False)}
+
+
+def _own(experiment: config.Experiment, ablation: str) -> str:
+    return ablations.name_of(ablations.own_value(experiment, ablation))
+
+
+def _names(experiment: config.Experiment, ablation: str) -> list[str]:
+    return [ablations.name_of(value) for value in ablations.values(experiment, ablation)]
+
+
+def _compared(ours: pd.DataFrame, theirs: pd.DataFrame) -> list[str]:
+    found = difference(by_seed(ours), by_seed(theirs))
+    return [f"{found.mean:+.2f}", interval(found, sign="+"), found.verdict]
+
+
+def _sizes(experiment: config.Experiment, ablation: str, results: pd.DataFrame) -> list[str]:
+    own, sizes = _own(experiment, ablation), _names(experiment, ablation)
+    groups = {size: _groups(results, size) for size in sizes}
+    base, crop = experiment.baseline, experiment.evaluate.crop
+    lines = [
+        f"Top-1 (%) of the same models, mean over seeds, by the image's short side before the "
+        f"centre crop of {crop} pixels. **{own}** was fixed in advance and is the table's; no size "
+        "is chosen here.",
+        "",
+        *_head(["initialisation", *(f"**{s}**" if s == own else s for s in sizes), "spread"]),
+    ]
+    for arm in experiment.initialisations:
+        means = [float(groups[size][arm]["top1"].mean()) for size in sizes]
+        cells = [f"{mean:.2f}" for mean in means]
+        lines.append(markdown_row([arm, *cells, f"{max(means) - min(means):.2f}"]))
+    others = [arm for arm in experiment.initialisations if arm != base]
+    if others:
+        head = ["initialisation", "short side", f"difference from {base}"]
+        lines += ["", *_head([*head, "95% interval of the difference", "verdict"])]
+    for arm in others:
+        for size in sizes:
+            cells = _compared(groups[size][arm], groups[size][base])
+            lines.append(markdown_row([arm, f"**{size}**" if size == own else size, *cells]))
+    return [*lines, "", "- spread: the largest mean less the smallest."]
+
+
+def _variants(experiment: config.Experiment, ablation: str, results: pd.DataFrame) -> list[str]:
+    own, names = _own(experiment, ablation), _names(experiment, ablation)
+    groups = {name: _groups(results, name) for name in names}
+    base = experiment.baseline
+    if ablation == "loss":
+        what, column = "finetuned with each loss", "loss"
+        shown = list(experiment.initialisations)
+    else:
+        high = experiment.pretrain[_pretraining(experiment)].crop.area[1]
+        what = f"its pretraining's crops having at least this share of an image (at most {high:g})"
+        column, shown = "smallest area", [experiment.ablations.arm]
+    head = [column, "initialisation", "top-1 (%)", "n", "95% interval"]
+    head += [f"difference from {own}", "95% interval", "verdict"]
+    head += [f"difference from {base}", "95% interval", "verdict"]
+    lines = [
+        f"Top-1 (%), {what}; all else is as in table.md, and the rows of **{own}** are its runs. "
+        "Intervals and verdicts are computed as there, pairs by seed.",
+        "",
+        *_head(head),
+    ]
+    for name in names:
+        for arm in shown:
+            ours = groups[name][arm]
+            top1 = estimate(list(ours["top1"]))
+            changed = ["-"] * 3 if name == own else _compared(ours, groups[own][arm])
+            against = ["-"] * 3 if arm == base else _compared(ours, groups[name][base])
+            cells = [f"**{name}**" if name == own else name, arm, f"{top1.mean:.2f}", str(top1.n)]
+            lines.append(markdown_row([*cells, interval(top1), *changed, *against]))
+    return lines
+
+
+def _pretraining(experiment: config.Experiment) -> str:
+    source = experiment.initialisations[experiment.ablations.arm]
+    assert isinstance(source, config.Initialisation)
+    assert source.pretrain is not None
+    return source.pretrain
+
+
+def _variance(experiment: config.Experiment, ablation: str, results: pd.DataFrame) -> list[str]:
+    own, arm = _own(experiment, ablation), experiment.ablations.arm
+    table = results.pivot(index="value", columns="seed", values="top1")
+    table = table.loc[_names(experiment, ablation)]
+    found = split(table.to_numpy())
+    lines = [
+        f"Top-1 (%) of '{arm}': {found.pretrainings} pretrainings that differ in their seed alone, "
+        f"each finetuned with the same {found.finetunings} seeds. The row of pretraining seed "
+        f"**{own}** are the table's runs.",
+        "",
+        *_head(["pretraining seed", *(f"finetuning seed {seed}" for seed in table), "mean"]),
+    ]
+    for name, row in table.iterrows():
+        cells = [f"{value:.2f}" for value in row]
+        label = f"**{name}**" if name == own else str(name)
+        lines.append(markdown_row([label, *cells, f"{row.mean():.2f}"]))
+    lines += [
+        "",
+        *_head(["", "standard deviation (points)", "95% interval", "variance"]),
+        _component("between pretrainings", found.between),
+        _component("within a pretraining, between its finetunings", found.within),
+        "",
+    ]
+    if found.p != found.p:  # nothing varies
+        return [*lines, "All runs have the same top-1: there is no variance to split."]
+    share = found.share
+    verdict = (
+        f"is distinguishable from zero (F test, p = {found.p:.2g})"
+        if found.p < 0.05
+        else f"is not distinguishable from zero with {found.pretrainings} pretrainings "
+        f"(F test, p = {found.p:.2g})"
+    )
+    return [
+        *lines,
+        f"- The variance between pretrainings {verdict}; it is {100 * share.variance:.0f}% of the "
+        f"variance of a run (95% interval {100 * share.low:.0f} to {100 * share.high:.0f}%).",
+        "- Two-way random effects: pretraining, finetuning seed, rest. A finetuning seed draws the "
+        "same labelled images for every pretraining; 'within' is the seed's part and the rest. An "
+        "estimate below zero is shown as 0. Intervals: modified large-sample; of the share, McGraw "
+        "and Wong's for ICC(A,1) (src/mfm/variance.py).",
+    ]
+
+
+def _component(name: str, part: Component) -> str:
+    deviations = [f"{max(0.0, value) ** 0.5:.2f}" for value in (part.low, part.high)]
+    estimate = max(0.0, part.variance)
+    return markdown_row([name, f"{estimate**0.5:.2f}", " to ".join(deviations), f"{estimate:.3f}"])
