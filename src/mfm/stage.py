@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import platform
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=os.environ.get("MFM_RESUME_CHANGED") == "1",
         help="continue a checkpoint of another configuration (also: MFM_RESUME_CHANGED=1)",
     )
+    add.add_argument(
+        "--tensorboard",
+        action="store_true",
+        default=os.environ.get("MFM_TENSORBOARD") == "1",
+        help="also leave TensorBoard's event files in FOLDER/tensorboard (also: MFM_TENSORBOARD=1)",
+    )
 
 
 def _count(text: str) -> int:
@@ -70,6 +77,7 @@ def operation(options: argparse.Namespace, stop: StopRequest) -> Operation:
         timeout_minutes=options.timeout_minutes,
         max_skipped=options.max_skipped,
         resume_changed=options.resume_changed,
+        tensorboard=options.tensorboard,
         stop=stop,
     )
 
@@ -89,8 +97,26 @@ def metadata(run: config.PretrainRun | config.FinetuneRun, **more: str) -> dict[
         "config_hash": config.config_hash(run),
         "code_version": code_version(),
         "torch": torch.__version__,
+        "hardware": hardware(),
         **more,
     }
+
+
+def hardware() -> str:
+    """What this process computes on: a GPU's name, or the processor's and its threads."""
+    if torch.cuda.is_available():
+        return f"{torch.cuda.get_device_name()}, CUDA {torch.version.cuda}"
+    return f"{processor()}, {torch.get_num_threads()} threads a process"
+
+
+def processor() -> str:
+    """The processor's name."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
 
 
 def begin() -> None:
