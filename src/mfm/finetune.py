@@ -29,12 +29,12 @@ from mfm.lifetime import only_writer
 from mfm.models import (
     create_backbone,
     load_backbone,
-    read_metadata,
     read_weights,
     save_weights,
 )
 from mfm.pretrain import crop_size
 from mfm.supervision import SupervisedObjective
+from mfm.weights_metadata import read_metadata
 
 
 def create_model(run: config.FinetuneRun, *, classes: int, weights: str) -> tuple[nn.Module, str]:

@@ -200,7 +200,8 @@ def _snapshots(
         folder / FOLDER,
         task=create_task(run),
         images=images,
-        steps=run.training.epochs * plan.steps_per_epoch,
+        epochs=run.training.epochs,
+        steps_per_epoch=plan.steps_per_epoch,
     )
 
 

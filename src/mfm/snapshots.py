@@ -67,12 +67,19 @@ class Snapshots:
     """
 
     def __init__(
-        self, folder: Path, *, task: MaskedFrequencyModeling, images: Tensor, steps: int
+        self,
+        folder: Path,
+        *,
+        task: MaskedFrequencyModeling,
+        images: Tensor,
+        epochs: int,
+        steps_per_epoch: int,
     ) -> None:
         self._folder = folder
         self._task = task
         self._images = images
-        self._steps = frozenset(round(share * steps) for share in _SHARES)
+        self._steps_per_epoch = steps_per_epoch
+        self._steps = frozenset(round(share * epochs * steps_per_epoch) for share in _SHARES)
 
     def __call__(self, model: nn.Module, done: int) -> None:
         """Predict and save, if `done` is one of the steps."""
@@ -81,7 +88,7 @@ class Snapshots:
         if done == 0:
             shutil.rmtree(self._folder, ignore_errors=True)
         images = self._images.to(next(model.parameters()).device)
-        values = {}
+        values = {"epoch": torch.tensor(done / self._steps_per_epoch, dtype=torch.float64)}
         for name, low in (("low", True), ("high", False)):
             band = look(model, self._task, images, low=low)
             # To be looked at: half the bytes are enough.
@@ -90,10 +97,11 @@ class Snapshots:
         path = self._folder / f"step{done:09d}.safetensors"
         with explaining_full_disk(path), replacing(path) as temporary:
             safetensors.torch.save_file(values, temporary)
+            temporary.chmod(0o644)  # safetensors leaves it to its owner alone
 
 
-def load(folder: Path) -> dict[int, dict[str, Tensor]]:
-    """The snapshots of a run by their steps, in order.
+def load(folder: Path) -> dict[float, dict[str, Tensor]]:
+    """The snapshots of a run by the epochs done, in order.
 
     `prediction_low` and `prediction_high` are float16 [n, out_channels, H, W], `loss_low` and
     `loss_high` scalars. Empty for a run that kept none.
@@ -103,7 +111,8 @@ def load(folder: Path) -> dict[int, dict[str, Tensor]]:
     found = {}
     for path in sorted(folder.glob("step*.safetensors")):
         try:
-            found[int(path.stem.removeprefix("step"))] = safetensors.torch.load_file(path)
+            values = safetensors.torch.load_file(path)
         except safetensors.SafetensorError:
             raise UserError(f"{path} is damaged; remove it") from None
+        found[values.pop("epoch").item()] = values
     return found

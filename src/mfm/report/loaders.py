@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 from safetensors import SafetensorError
 
-from mfm.models import read_metadata
+from mfm.weights_metadata import read_metadata
 
 
 def loader_warnings(results: pd.DataFrame) -> list[str]:
