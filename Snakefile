@@ -19,6 +19,7 @@ include: "workflow/rules/finetune.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/table.smk"
 include: "workflow/rules/label_efficiency.smk"
+include: "workflow/rules/report.smk"
 
 
 rule all:
@@ -28,3 +29,4 @@ rule all:
         rules.dataset_report.output,
         get_efficiency_targets(),
         get_pretrain_targets(),
+        rules.report_page.output,

@@ -136,6 +136,14 @@ def get_efficiency_rows(wildcards):
     ]
 
 
+def get_more_pages(wildcards):
+    """Other pages that lie beside the table, and their times: the report takes them in.
+
+    As a parameter: they belong to targets of their own, which the report shall not start.
+    """
+    return [f"{path.name} {path.stat().st_mtime_ns}" for path in experiments.more_pages(EXPERIMENT)]
+
+
 EXPERIMENT = get_experiment(config)
 RESULTS = EXPERIMENT.results.rstrip("/")
 DATA = f"data/{EXPERIMENT.dataset.name}"
