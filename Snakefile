@@ -20,6 +20,7 @@ include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/table.smk"
 include: "workflow/rules/label_efficiency.smk"
 include: "workflow/rules/ablations.smk"
+include: "workflow/rules/report.smk"
 
 
 rule all:
@@ -30,3 +31,4 @@ rule all:
         get_efficiency_targets(),
         get_ablation_targets(),
         get_pretrain_targets(),
+        rules.report_page.output,

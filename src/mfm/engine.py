@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mfm import checkpoint, config, convolution, optim, precision
+from mfm import checkpoint, config, convolution, optim, precision, status
 from mfm.atomic import replacing
 from mfm.bad_step import refusal
 from mfm.control import Control
@@ -28,6 +28,7 @@ from mfm.errors import StoppedError, UserError
 from mfm.finite import StepCheck
 from mfm.lifetime import StopRequest
 from mfm.progress import Progress
+from mfm.tensorboard import Board
 from mfm.version import code_version
 
 
@@ -44,6 +45,7 @@ class Operation:
     timeout_minutes: float = 10.0  # for a rank that waits for another one
     max_skipped: int = 20  # steps in a row that fp16's scaler may skip
     resume_changed: bool = False  # continue a checkpoint of another configuration
+    tensorboard: bool = False  # also leave TensorBoard's event files
     stop: StopRequest = field(default_factory=StopRequest)
 
 
@@ -92,13 +94,16 @@ def train(
     identity: dict[str, Any],
     operation: Operation,
     process: Process,
+    observe: Callable[[nn.Module, int], None] | None = None,
 ) -> list[EpochMetrics]:
     """Train `model` in place, from the newest rolling checkpoint if there is one.
 
     `size` is the side of a training image in pixels. `identity` says what the run is: a checkpoint
     of another identity is refused. Gradients and metrics are those of one process with the same
     batch, whatever the number of ranks and micro-batches: each micro-batch's loss is a sum divided
-    by the whole step's weight.
+    by the whole step's weight. `observe` is given the model and the number of steps done, before
+    the first step of a run and after every step, ahead of its checkpoint; it must leave the model
+    as it was.
 
     Raises UserError for a changed identity, damaged checkpoints, a full disk, numbers that are not
     finite; StoppedError, after a checkpoint, when it was asked to stop.
@@ -125,6 +130,8 @@ def train(
         optimizer.load_state_dict(state["optimizer"])
         scaler.load_state_dict(state["scaler"])
         _log(process, f"resumed {_after(here)} (of {training.epochs})")
+    elif observe is not None:
+        observe(model, 0)
     barrier(process)  # no rank may prune a checkpoint that another still reads
 
     parallel = data_parallel(model, process)
@@ -172,6 +179,13 @@ def train(
         timeout_minutes=operation.timeout_minutes,
         process=process,
     )
+    live = status.Status(
+        operation.run / checkpoint.FOLDER / status.NAME if process.is_main else None,
+        epochs=training.epochs,
+        steps=plan.steps_per_epoch,
+        batch=plan.batch,
+    )
+    board = Board(operation.run, here.rows) if operation.tensorboard and process.is_main else None
     while here.epoch < training.epochs:
         model.train()
         started = time.perf_counter() - here.seconds
@@ -185,6 +199,8 @@ def train(
             steps=plan.steps_per_epoch,
             batch=plan.batch,
             first=here.step,
+            ranks=process.world,
+            status=live,
         )
         due = stop = False
         for step, batches in loader.train(plan, here.epoch, here.step):
@@ -215,10 +231,12 @@ def train(
             progress.step(step_loss, rate)
 
             here.step = step.number + 1
+            done = here.epoch * plan.steps_per_epoch + here.step
+            if observe is not None:
+                observe(model, done)
             decision = control.end()
             stop = decision.stop
             every = operation.checkpoint_steps
-            done = here.epoch * plan.steps_per_epoch + here.step
             due = decision.save or stop or (every is not None and done % every == 0)
             if due and here.step < plan.steps_per_epoch:
                 check.flush()
@@ -236,6 +254,8 @@ def train(
             if process.is_main:
                 # To look at while the run goes on; the final one is written from these rows.
                 write_metrics(here.rows, operation.run / checkpoint.FOLDER / "metrics.csv")
+            if board is not None:
+                board.add(here.rows[-1])
             finished = here.epoch == training.epochs
             if due or finished or here.epoch % operation.checkpoint_epochs == 0:
                 save(here, torch.zeros(()))
@@ -243,6 +263,8 @@ def train(
             barrier(process)
             name = operation.stop.received.name if operation.stop.received else "a signal"
             raise StoppedError(f"stopped by {name} {_after(here)}; start again to continue")
+    if board is not None:
+        board.close()
     barrier(process)
     return here.rows
 

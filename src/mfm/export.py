@@ -19,6 +19,7 @@ from mfm.atomic import write_text
 from mfm.errors import UserError, exits_on_user_error
 from mfm.plain import TARGETS, describe_network, with_new_classifier, write_plain
 from mfm.report.model_card import Run, render_card
+from mfm.weights_metadata import read_metadata
 
 
 def read_run(weights: Path) -> Run:
@@ -26,7 +27,7 @@ def read_run(weights: Path) -> Run:
 
     Raises UserError where it is missing or of another run.
     """
-    metadata = models.read_metadata(weights) if weights.is_file() else None
+    metadata = read_metadata(weights) if weights.is_file() else None
     if metadata is None or metadata.get("stage") not in ("pretrain", "finetune"):
         raise UserError(
             f"{weights} is not what a pretraining or finetuning of this package left; for files of "
@@ -59,7 +60,7 @@ def export(
     `results` is a results.csv, for top-1; None looks for one above the weights.
     """
     run = read_run(weights)
-    metadata = models.read_metadata(weights)
+    metadata = read_metadata(weights)
     assert metadata is not None
     tensors = safetensors.torch.load_file(weights)
     network = describe_network(tensors, backbone=run.model.backbone)

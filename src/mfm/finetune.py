@@ -30,13 +30,13 @@ from mfm.lifetime import only_writer
 from mfm.models import (
     create_backbone,
     load_backbone,
-    read_metadata,
     read_weights,
     save_weights,
     weights_checksum,
 )
 from mfm.pretrain import crop_size
 from mfm.supervision import SupervisedObjective
+from mfm.weights_metadata import read_metadata
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,11 +20,11 @@ from mfm import checkpoint, config
 from mfm.atomic import replacing
 from mfm.config_errors import nearest
 from mfm.errors import UserError
+from mfm.weights_metadata import read_metadata, to_header
 
 # What other code puts around a backbone's parameter names: DistributedDataParallel, and the
 # paper code's pretraining model.
 _PREFIXES = ("module.", "encoder.", "backbone.")
-_METADATA_KEY = "mfm"
 _WRAPPERS = ("model", "state_dict", "model_state_dict")
 # fc_norm is what a ViT with mean pooling has between the pooling and the classifier.
 _CLASSIFIER = ("fc.", "head.", "classifier.", "head_dist.", "fc_norm.")
@@ -312,10 +311,7 @@ def save_weights(model: nn.Module, path: Path, metadata: Mapping[str, str]) -> N
     """Write a model's state as safetensors with metadata, atomically."""
     tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
     with checkpoint.explaining_full_disk(path), replacing(path) as temporary:
-        # One entry: safetensors writes several in an order that changes from run to run, and equal
-        # runs shall leave equal files.
-        described = {_METADATA_KEY: json.dumps(dict(metadata), sort_keys=True)}
-        safetensors.torch.save_file(tensors, temporary, metadata=described)
+        safetensors.torch.save_file(tensors, temporary, metadata=to_header(metadata))
         temporary.chmod(0o644)  # safetensors leaves it to its owner alone
 
 
@@ -328,12 +324,4 @@ def load_weights(model: nn.Module, path: Path) -> dict[str, str]:
         raise UserError(f"weights {path} don't fit this model: {error}") from None
     if metadata is None:
         raise UserError(f"weights {path} were not saved by this package")
-    return metadata
-
-
-def read_metadata(path: Path) -> dict[str, str] | None:
-    """What a .safetensors file says of itself; None for one that this package did not save."""
-    with safetensors.safe_open(path, framework="pt") as file:
-        described = (file.metadata() or {}).get(_METADATA_KEY)
-    metadata: dict[str, str] | None = None if described is None else json.loads(described)
     return metadata

@@ -27,6 +27,7 @@ from mfm.errors import exits_on_user_error
 from mfm.lifetime import only_writer
 from mfm.models import ReconstructionModel, create_backbone, save_weights, stride
 from mfm.objectives import MaskedFrequencyModeling
+from mfm.snapshots import FOLDER, Snapshots, fixed_images
 from mfm.supervision import SupervisedObjective
 from mfm.workflow import pretrain_demand
 
@@ -137,6 +138,15 @@ def pretrain(
             flush=True,
         )
 
+    plan = Plan(
+        images=len(images),
+        batch=training.batch,
+        micro_batch=training.micro_batch,
+        seed=training.seed,
+        rank=process.rank,
+        world=process.world,
+        pairs=mixes,
+    )
     rows = engine.train(
         model=model,
         objective=objective,
@@ -155,19 +165,12 @@ def pretrain(
             device=process.device,
             timeout_minutes=operation.timeout_minutes,
         ),
-        plan=Plan(
-            images=len(images),
-            batch=training.batch,
-            micro_batch=training.micro_batch,
-            seed=training.seed,
-            rank=process.rank,
-            world=process.world,
-            pairs=mixes,
-        ),
+        plan=plan,
         training=training,
         identity=stage.identity(run, seed=training.seed, manifest=manifest.digest(manifest_path)),
         operation=operation,
         process=process,
+        observe=_snapshots(run, manifest_path, operation.run, plan) if process.is_main else None,
     )
     if process.is_main:
         backbone = model.backbone if isinstance(model, ReconstructionModel) else model
@@ -188,6 +191,24 @@ def pretrain(
             )
 
         engine.finish(operation, write)
+
+
+def _snapshots(
+    run: config.PretrainRun, manifest_path: Path, folder: Path, plan: Plan
+) -> Snapshots | None:
+    """What keeps predictions of the training for the report, where it is asked to draw some."""
+    if not isinstance(run.training, config.MfmPretraining):
+        return None
+    images = fixed_images(run.training, manifest_path=manifest_path, size=crop_size(run))
+    if images is None:
+        return None
+    return Snapshots(
+        folder / FOLDER,
+        task=create_task(run),
+        images=images,
+        epochs=run.training.epochs,
+        steps_per_epoch=plan.steps_per_epoch,
+    )
 
 
 @exits_on_user_error

@@ -49,6 +49,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=os.environ.get("MFM_RESUME_CHANGED") == "1",
         help="continue a checkpoint of another configuration (also: MFM_RESUME_CHANGED=1)",
     )
+    add.add_argument(
+        "--tensorboard",
+        action="store_true",
+        default=os.environ.get("MFM_TENSORBOARD") == "1",
+        help="also leave TensorBoard's event files in FOLDER/tensorboard (also: MFM_TENSORBOARD=1)",
+    )
 
 
 def _count(text: str) -> int:
@@ -70,6 +76,7 @@ def operation(options: argparse.Namespace, stop: StopRequest) -> Operation:
         timeout_minutes=options.timeout_minutes,
         max_skipped=options.max_skipped,
         resume_changed=options.resume_changed,
+        tensorboard=options.tensorboard,
         stop=stop,
     )
 

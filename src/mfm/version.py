@@ -10,6 +10,7 @@ from mfm import __version__
 
 # These read finished results, or show and guard runs: they cannot change a measured number.
 _WITHOUT_INFLUENCE = (
+    "__main__.py",
     "check.py",
     "config_errors.py",
     "convert.py",
@@ -22,7 +23,11 @@ _WITHOUT_INFLUENCE = (
     "progress.py",
     "report",
     "schema.py",
+    "snapshots.py",
     "statistics.py",
+    "status.py",
+    "tensorboard.py",
+    "watch.py",
 )
 
 

@@ -305,3 +305,12 @@ def initial_files(experiment: config.Experiment, init: str) -> list[str]:
     """The files among an arm's initial weights: a change in them reruns its finetunings."""
     argument = weights_argument(experiment, init)
     return [argument] if config.is_path(argument) else []
+
+
+def more_pages(experiment: config.Experiment) -> list[Path]:
+    """Markdown pages that other targets have left beside the table, for the report."""
+    patterns = ["ablation_*.md", "plan.md"]
+    if experiment.label_efficiency:
+        patterns.insert(0, "label_efficiency.md")
+    folder = Path(experiment.results)
+    return [path for pattern in patterns for path in sorted(folder.glob(pattern))]

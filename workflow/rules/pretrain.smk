@@ -73,6 +73,19 @@ rule reconstructions:
             category="Pretraining",
             labels={"pretraining": "{pretrain}", "figure": "reconstructions"},
         ),
+        spectra=report(
+            f"{RESULTS}/pretrain/{{pretrain}}/spectra.png",
+            caption="../report/spectra.rst",
+            category="Pretraining",
+            labels={"pretraining": "{pretrain}", "figure": "spectra"},
+        ),
+        epochs=report(
+            f"{RESULTS}/pretrain/{{pretrain}}/epochs.png",
+            caption="../report/epochs.rst",
+            category="Pretraining",
+            labels={"pretraining": "{pretrain}", "figure": "reconstructions over epochs"},
+        ),
+        losses=f"{RESULTS}/pretrain/{{pretrain}}/fixed_images.csv",
     log:
         f"{RESULTS}/logs/pretrain/{{pretrain}}.reconstructions.log",
     benchmark:

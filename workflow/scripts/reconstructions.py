@@ -1,4 +1,4 @@
-"""The grid of reconstructions of one pretraining."""
+"""What one pretraining's model makes of fixed images, at its end and on its way."""
 
 import sys
 from pathlib import Path
@@ -12,5 +12,5 @@ with open(snakemake.log[0], "w") as log:
         config.load_json(config.PretrainRun, Path(snakemake.input.config)),
         manifest_path=Path(snakemake.input.manifest),
         checkpoint=Path(snakemake.input.checkpoint),
-        figure=Path(snakemake.output.figure),
+        folder=Path(snakemake.output.figure).parent,
     )

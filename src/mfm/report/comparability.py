@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from safetensors import SafetensorError
 
-from mfm.models import read_metadata
+from mfm.weights_metadata import read_metadata
 
 # The same in all stages of all arms.
 _EVERYWHERE = ("code_version", "loader", "torch", "torchvision", "timm", "pillow", "dali")

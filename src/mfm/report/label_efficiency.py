@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import pandas as pd
+from matplotlib.figure import Figure
 
 from mfm import config, workflow
-from mfm.atomic import replacing
+from mfm.report.figures import style
 from mfm.report.table import by_seed, interval, markdown_row, version_warning
 from mfm.report.table import collect as collect_rows
 from mfm.statistics import difference, estimate
@@ -127,8 +127,9 @@ def _images(rows: pd.DataFrame) -> str:
 
 def draw(experiment: config.Experiment, results: pd.DataFrame, path: Path) -> None:
     """Top-1 over the number of labelled images, one curve an arm, with 95% intervals."""
-    figure, axis = plt.subplots(figsize=(7, 4.5), layout="constrained")
-    for name in experiment.initialisations:
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    axis = figure.subplots()
+    for name, (colour, marker) in style.looks(list(experiment.initialisations)).items():
         rows = results[results["init"] == name]
         images, means, below, above = [], [], [], []
         for _, part in sorted(rows.groupby("train_images")):
@@ -137,13 +138,19 @@ def draw(experiment: config.Experiment, results: pd.DataFrame, path: Path) -> No
             means.append(top1.mean)
             below.append(0.0 if top1.low is None else top1.mean - top1.low)
             above.append(0.0 if top1.high is None else top1.high - top1.mean)
-        axis.errorbar(images, means, yerr=[below, above], marker="o", capsize=3, label=name)
+        axis.errorbar(
+            images,
+            means,
+            yerr=[below, above],
+            color=colour,
+            marker=marker,
+            capsize=3,
+            label=name,
+        )
     axis.set_xscale("log")
     axis.set_xlabel("labelled images")
     axis.set_ylabel("top-1 (%), mean over seeds, 95% interval")
     axis.set_title(f"{experiment.model.backbone} on {experiment.dataset.name}")
-    axis.grid(alpha=0.3)
+    axis.grid()
     axis.legend()
-    with replacing(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=120)
-    plt.close(figure)
+    style.save(figure, path)

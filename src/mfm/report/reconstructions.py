@@ -1,69 +1,215 @@
-"""A grid of what a masked-frequency model sees, predicts, and should predict."""
+"""What a masked-frequency model sees, predicts, and should predict, of fixed validation images."""
 
 from __future__ import annotations
 
-import warnings
+from dataclasses import dataclass
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import numpy as np
+import numpy.typing as npt
+import pandas as pd
 import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.patches import Circle
 from torch import Tensor
 
-from mfm import config
-from mfm.atomic import replacing
+from mfm import config, snapshots
+from mfm.atomic import write_text
 from mfm.checkpoint import load_pickle
-from mfm.data import manifest
-from mfm.data.loader import EvalBatches, to_float
+from mfm.errors import UserError
+from mfm.frequency import keep_band
+from mfm.objectives import MaskedFrequencyModeling
 from mfm.pretrain import create_reconstruction_model, create_task, crop_size
+from mfm.report.figures import style
+
+_FEW = 4  # images of the spectra and of the figure over epochs
+_DECADES = 4.0  # of a spectrum, below its largest value
+_SIDE = 1.25  # of a panel, inches
 
 
-def draw(run: config.PretrainRun, *, manifest_path: Path, checkpoint: Path, figure: Path) -> None:
-    """For fixed validation images: the image, both inputs with their predictions, the target."""
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """One kind of picture of all images."""
+
+    title: str
+    values: Tensor  # [n, C, H, W]
+    scale: Tensor  # [n, C, H, W]: the pictures whose range is that of the colours
+
+
+def draw(run: config.PretrainRun, *, manifest_path: Path, checkpoint: Path, folder: Path) -> None:
+    """Leave reconstructions.png, spectra.png, epochs.png and fixed_images.csv in `folder`.
+
+    The model's final state is that of the checkpoint; earlier ones are the snapshots beside it.
+
+    Raises UserError for a checkpoint or snapshots that don't fit.
+    """
     training = run.training
     assert isinstance(training, config.MfmPretraining)
+    images = snapshots.fixed_images(training, manifest_path=manifest_path, size=crop_size(run))
+    assert images is not None
     task = create_task(run)
     model = create_reconstruction_model(run)
     model.load_state_dict(load_pickle(checkpoint)["model"])
-    model.eval()
-    images = manifest.load(manifest_path, "val")
-    # Evenly spread over the manifest, which is sorted by class.
-    chosen = np.linspace(0, len(images) - 1, min(training.reconstructions, len(images)))
-    size = crop_size(run)
-    batch = EvalBatches(images, resize=size, crop=size, interpolation="bilinear").batch(
-        (0, np.unique(chosen.astype(np.int64)))
+    bands = {low: snapshots.look(model, task, images, low=low) for low in (True, False)}
+    title = f"{run.name}: recipe {task.recipe}, radius {task.radius:.3g}"
+    columns = _columns(task, images, bands)
+    style.save(_pictures(task, columns, title=title), folder / "reconstructions.png")
+    style.save(_spectra(columns, task.radius, title=title), folder / "spectra.png")
+
+    kept = snapshots.load(checkpoint.parent / snapshots.FOLDER)
+    if any(len(values["prediction_low"]) != len(images) for values in kept.values()):
+        raise UserError(
+            f"the snapshots in {checkpoint.parent / snapshots.FOLDER} are of other images; remove "
+            "that folder, or pretrain again"
+        )
+    style.save(_over_epochs(task, images, kept, title=run.name), folder / "epochs.png")
+    losses = pd.DataFrame(
+        [
+            {"epoch": epoch, **{name: values[f"loss_{name}"].item() for name in ("low", "high")}}
+            for epoch, values in kept.items()
+        ],
+        columns=["epoch", "low", "high"],
     )
-    pixels = to_float(batch.images)
-    columns: list[tuple[str, Tensor]] = [("image", pixels)]
-    with torch.inference_mode():
-        for name, low in (("low-pass", True), ("high-pass", False)):
-            keep_low = torch.full((len(pixels),), low)
-            inputs = task.corrupt(pixels, keep_low)
-            columns += [(f"{name} input", inputs), (f"prediction from {name}", model(inputs))]
-        columns.append(("target", task.target(pixels)))
-    _draw_grid(columns, figure, title=f"{run.name}: recipe {task.recipe}, radius {task.radius:.3g}")
+    write_text(folder / "fixed_images.csv", losses.to_csv(index=False))
 
 
-def _draw_grid(columns: list[tuple[str, Tensor]], path: Path, *, title: str) -> None:
-    rows = len(columns[0][1])
-    figure, axes = plt.subplots(
-        rows,
+def completed(
+    task: MaskedFrequencyModeling, images: Tensor, predictions: Tensor, *, low: bool
+) -> Tensor:
+    """The target with the removed frequencies replaced by the predicted ones: [n, C, H, W].
+
+    What a model predicts for the frequencies it was given is in no loss, and left out here.
+    """
+    keep_low = torch.full((len(images),), low)
+    kept_of_target = keep_band(task.target(images), keep_low, task.radius)
+    return kept_of_target + predictions - keep_band(predictions, keep_low, task.radius)
+
+
+def _columns(
+    task: MaskedFrequencyModeling, images: Tensor, bands: dict[bool, snapshots.Band]
+) -> list[Column]:
+    target = task.target(images)
+    columns = [Column(title="image", values=images, scale=images)]
+    for low, name in ((True, "low-pass"), (False, "high-pass")):
+        band = bands[low]
+        whole = completed(task, images, band.predictions, low=low)
+        columns += [
+            Column(title=f"{name}\ninput", values=band.inputs, scale=band.inputs),
+            Column(title="prediction\nfrom it", values=band.predictions, scale=target),
+            Column(title="input's band\n+ prediction", values=whole, scale=target),
+        ]
+    return [*columns, Column(title="target", values=target, scale=target)]
+
+
+def _grid(rows: int, columns: int, title: str) -> tuple[Figure, npt.NDArray[np.object_]]:
+    close = ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.02, wspace=0.01, hspace=0.01)
+    figure = Figure(figsize=(_SIDE * columns, _SIDE * rows + 0.75), layout=close)
+    figure.suptitle(title, fontsize=9, x=0.01, ha="left")
+    panels = figure.subplots(rows, columns, squeeze=False)
+    for axis in panels.ravel():
+        axis.set_xticks([])
+        axis.set_yticks([])
+        axis.spines[:].set_visible(False)
+    return figure, panels
+
+
+def _show(axis: Axes, values: Tensor, scale: Tensor) -> None:
+    """One picture [C, H, W], black to white as the range of `scale`."""
+    low, high = scale.min().item(), scale.max().item()
+    shown = ((values - low) / max(high - low, 1e-6)).clamp(0, 1).permute(1, 2, 0)
+    axis.imshow(shown.squeeze(-1).numpy(), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+
+
+def as_pixels(task: MaskedFrequencyModeling, values: Tensor) -> Tensor:
+    """Normalised RGB [n, 3, H, W] with its colours; luminance as it is."""
+    if task.recipe != "paper":
+        return values  # normalised alike in all channels
+    black, white = (task.normalise(torch.full((1, 3, 1, 1), level)) for level in (0.0, 1.0))
+    return (values - black) / (white - black)
+
+
+def _pictures(task: MaskedFrequencyModeling, columns: list[Column], *, title: str) -> Figure:
+    figure, panels = _grid(
+        len(columns[0].values),
         len(columns),
-        figsize=(1.5 * len(columns), 1.5 * rows + 0.6),
-        squeeze=False,
-        layout="constrained",
+        f"{title}. Image and inputs on scales of their own, the rest on the target's.",
     )
-    for column, (name, values) in enumerate(columns):
-        axes[0, column].set_title(name, fontsize=8)
-        for row in range(rows):
-            axis = axes[row, column]
-            axis.axis("off")
-            pixels = values[row].permute(1, 2, 0).squeeze(-1).numpy()
-            low, high = (0.0, 1.0) if name == "image" else (pixels.min(), pixels.max())
-            shown = np.clip((pixels - low) / max(high - low, 1e-6), 0, 1)
-            axis.imshow(shown, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-    figure.suptitle(f"{title}. Each panel but the first is scaled to its own range.", fontsize=9)
-    with replacing(path) as temporary, warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)
-        figure.savefig(temporary, format="png", dpi=110)
-    plt.close(figure)
+    for column, part in enumerate(columns):
+        panels[0, column].set_title(part.title, fontsize=8, loc="center")
+        plain = column == 0  # the image itself is not normalised
+        values = part.values if plain else as_pixels(task, part.values)
+        scale = part.scale if plain else as_pixels(task, part.scale)
+        for row, axis in enumerate(panels[:, column]):
+            _show(axis, values[row], scale[row])
+    return figure
+
+
+def log_spectrum(values: Tensor) -> npt.NDArray[np.float64]:
+    """log10 of the amplitudes of [C, H, W], averaged over channels: [H, W], zero in the middle."""
+    amplitudes = torch.fft.fft2(values.double(), norm="ortho").abs().mean(0)
+    return np.asarray(torch.fft.fftshift(amplitudes).clamp_min(1e-30).log10().numpy())
+
+
+def _few(images: Tensor) -> npt.NDArray[np.int64]:
+    """Positions of the images in the larger figures."""
+    return np.unique(np.linspace(0, len(images) - 1, min(_FEW, len(images))).astype(np.int64))
+
+
+def _spectra(columns: list[Column], radius: float, *, title: str) -> Figure:
+    chosen = _few(columns[0].values)
+    figure, panels = _grid(
+        len(chosen),
+        len(columns),
+        f"{title}. Log spectra, the zero frequency in the middle; the circle is the radius.\n"
+        f"Colours span {_DECADES:.0f} decades; image and inputs on scales of their own, the rest "
+        "on the target's.",
+    )
+    for column, part in enumerate(columns):
+        panels[0, column].set_title(part.title, fontsize=8, loc="center")
+        for row, axis in zip(chosen, panels[:, column], strict=True):
+            top = log_spectrum(part.scale[row]).max()
+            shown = log_spectrum(part.values[row])
+            axis.imshow(
+                shown, cmap="cividis", vmin=top - _DECADES, vmax=top, interpolation="nearest"
+            )
+            height, width = shown.shape
+            axis.add_patch(
+                Circle(
+                    (width // 2, height // 2), radius, fill=False, color=style.OKABE_ITO[1], lw=1.2
+                )
+            )
+    return figure
+
+
+def _over_epochs(
+    task: MaskedFrequencyModeling,
+    images: Tensor,
+    kept: dict[float, dict[str, Tensor]],
+    *,
+    title: str,
+) -> Figure:
+    if not kept:
+        return style.nothing("This pretraining kept no predictions on its way; a new one does.")
+    target = as_pixels(task, task.target(images))
+    chosen = _few(images)
+    figure, panels = _grid(
+        2 * len(chosen),
+        len(kept) + 2,
+        f"{title}: the input's band completed by the prediction, as the training goes on",
+    )
+    for half, (name, low) in enumerate((("low", True), ("high", False))):
+        inputs = as_pixels(task, task.corrupt(images, torch.full((len(images),), low)))
+        for place, image in enumerate(chosen):
+            row = panels[2 * place + half]
+            row[0].set_ylabel(f"{name}-pass", fontsize=8)
+            _show(row[0], inputs[image], inputs[image])
+            for axis, values in zip(row[1:-1], kept.values(), strict=True):
+                whole = completed(task, images, values[f"prediction_{name}"].float(), low=low)
+                _show(axis, as_pixels(task, whole)[image], target[image])
+            _show(row[-1], target[image], target[image])
+    heads = ["input", *(f"epoch {epoch:.3g}" for epoch in kept), "target"]
+    for axis, head in zip(panels[0], heads, strict=True):
+        axis.set_title(head, fontsize=8, loc="center")
+    return figure

@@ -1,0 +1,104 @@
+"""Losses over the epochs of pretrainings and finetunings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from mfm import config
+from mfm.report.figures import style
+
+_KEPT = {"low": "from low frequencies", "high": "from high frequencies"}
+
+
+def draw_pretraining(
+    experiment: config.Experiment,
+    metrics: Mapping[str, pd.DataFrame],
+    snapshots: Mapping[str, pd.DataFrame],
+) -> Figure:
+    """One panel for each pretraining: their losses are different quantities.
+
+    `metrics` are the epochs by the pretraining's name. `snapshots` are the losses on the fixed
+    validation images, with the columns epoch (a fraction), low and high, where some were kept.
+    """
+    if not metrics:
+        return style.nothing("No arm of this experiment is pretrained here.")
+    single = [
+        len(epochs) == 1 and (name not in snapshots or snapshots[name].empty)
+        for name, epochs in metrics.items()
+    ]
+    heights = [0.6 if alone else 2.8 for alone in single]
+    figure = Figure(figsize=(7.0, sum(heights)), layout="constrained")
+    panels = figure.subplots(len(metrics), height_ratios=heights, squeeze=False)[:, 0]
+    for axis, (name, epochs), alone in zip(panels, metrics.items(), single, strict=True):
+        if alone:
+            axis.axis("off")
+            text = f"loss {epochs['loss'].item():.4f}, the mean of the only epoch"
+            axis.text(0, 0.9, text, va="top", color=style.GREY, transform=axis.transAxes)
+            axis.set_title(f"{name}: {_kind(experiment.pretrain[name])}")
+            continue
+        axis.plot(
+            epochs["epoch"],
+            epochs["loss"],
+            color=style.OKABE_ITO[0],
+            marker="o" if len(epochs) < 30 else None,
+            label="training images, mean of the epoch",
+        )
+        kept = snapshots.get(name)
+        if kept is not None:
+            for (column, text), colour, marker in zip(
+                _KEPT.items(), style.OKABE_ITO[1:3], "s^", strict=True
+            ):
+                axis.plot(
+                    kept["epoch"],
+                    kept[column],
+                    color=colour,
+                    marker=marker,
+                    ms=5,
+                    ls="--",
+                    label=f"fixed validation images, {text}",
+                )
+        axis.set_xlim(left=0)
+        axis.set_title(f"{name}: {_kind(experiment.pretrain[name])}")
+        axis.set_xlabel("epoch")
+        axis.set_ylabel("loss")
+        axis.grid(axis="y")
+        axis.legend(fontsize=8)
+    return figure
+
+
+def _kind(training: config.Pretraining) -> str:
+    if isinstance(training, config.MfmPretraining):
+        return f"masked frequency modeling, recipe {training.recipe}"
+    return f"supervised, {training.loss} loss"
+
+
+def draw_finetuning(
+    experiment: config.Experiment, metrics: Mapping[str, list[pd.DataFrame]]
+) -> Figure:
+    """Training loss of each arm: the mean over its seeds, and their range.
+
+    `metrics` are the epochs of each seed, by arm. Accuracy is measured after the last epoch only.
+    """
+    figure = Figure(figsize=(7.0, 3.4), layout="constrained")
+    axis = figure.subplots()
+    for name, (colour, marker) in style.looks(list(metrics)).items():
+        losses = np.stack([epochs["loss"].to_numpy(float) for epochs in metrics[name]])
+        epochs = metrics[name][0]["epoch"].to_numpy()
+        every = max(1, len(epochs) // 10)
+        axis.fill_between(epochs, losses.min(0), losses.max(0), color=colour, alpha=0.15, lw=0)
+        axis.plot(
+            epochs, losses.mean(0), color=colour, marker=marker, ms=5, markevery=every, label=name
+        )
+    axis.set_xlabel("epoch of finetuning")
+    axis.set_ylabel(f"training loss ({experiment.finetune.loss})")
+    axis.set_title("Mean over seeds; the bands reach from the lowest to the highest seed")
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axis.grid(axis="y")
+    axis.set_axisbelow(True)
+    axis.legend()
+    return figure

@@ -1,0 +1,1 @@
+"""report.html: everything about a finished experiment in one file."""

@@ -1,0 +1,96 @@
+rule figures:
+    input:
+        results=rules.results.output.csv,
+        predictions=get_evaluations(rules.evaluate_run.output.predictions),
+        metrics=get_evaluations(rules.finetune_run.output.metrics),
+        pretrain_metrics=rules.table.input.pretrain_metrics,
+        losses=expand(
+            rules.reconstructions.output.losses,
+            pretrain=experiments.drawn_pretrainings(EXPERIMENT),
+        ),
+    output:
+        difference=report(
+            f"{RESULTS}/figures/difference.svg",
+            caption="../report/difference.rst",
+            category="Comparison",
+            labels={"figure": "difference from the baseline"},
+        ),
+        accuracy=report(
+            f"{RESULTS}/figures/accuracy.svg",
+            caption="../report/accuracy.rst",
+            category="Comparison",
+            labels={"figure": "accuracy by arm"},
+        ),
+        classes=report(
+            f"{RESULTS}/figures/classes.svg",
+            caption="../report/classes.rst",
+            category="Comparison",
+            labels={"figure": "difference by class"},
+        ),
+        confusion=report(
+            f"{RESULTS}/figures/confusion.svg",
+            caption="../report/confusion.rst",
+            category="Comparison",
+            labels={"figure": "confusion of the worst classes"},
+        ),
+        finetuning=report(
+            f"{RESULTS}/figures/finetuning.svg",
+            caption="../report/finetuning.rst",
+            category="Training",
+            labels={"figure": "finetuning loss"},
+        ),
+        pretraining=report(
+            f"{RESULTS}/figures/pretraining.svg",
+            caption="../report/pretraining.rst",
+            category="Training",
+            labels={"figure": "pretraining loss"},
+        ),
+        png=expand(
+            f"{RESULTS}/figures/{{figure}}.png",
+            figure=["difference", "accuracy", "classes", "confusion", "finetuning", "pretraining"],
+        ),
+    log:
+        f"{RESULTS}/logs/figures.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/figures.tsv"
+    conda:
+        "../envs/mfm.yaml"
+    params:
+        experiment=schema.dumps_ordered(EXPERIMENT),
+    script:
+        "../scripts/figures.py"
+
+
+rule report_page:
+    input:
+        table=rules.table.output.table,
+        results=rules.results.output.csv,
+        dataset=rules.dataset_report.output.table,
+        figures=rules.figures.output,
+        reconstructions=expand(
+            [
+                rules.reconstructions.output.figure,
+                rules.reconstructions.output.spectra,
+                rules.reconstructions.output.epochs,
+            ],
+            pretrain=experiments.drawn_pretrainings(EXPERIMENT),
+        ),
+        label_efficiency=get_efficiency_targets(),
+    output:
+        page=report(
+            f"{RESULTS}/report.html",
+            caption="../report/report_page.rst",
+            category="Comparison",
+            labels={"figure": "the whole report as one page"},
+        ),
+    log:
+        f"{RESULTS}/logs/report_page.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/report_page.tsv"
+    conda:
+        "../envs/mfm.yaml"
+    params:
+        experiment=schema.dumps_ordered(EXPERIMENT),
+        more=get_more_pages,
+    script:
+        "../scripts/report_page.py"

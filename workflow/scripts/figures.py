@@ -1,0 +1,20 @@
+"""The figures of the comparison, from the files that its runs left."""
+
+import json
+import sys
+from pathlib import Path
+
+import pandas as pd
+
+from mfm import config
+from mfm.report.figures.draw import draw_all
+
+with open(snakemake.log[0], "w") as log:
+    sys.stderr = log
+    draw_all(
+        config.parse(
+            config.Experiment, json.loads(snakemake.params.experiment), where="configuration"
+        ),
+        pd.read_csv(snakemake.input.results, dtype={"config_hash": str}),
+        Path(snakemake.output.difference).parent,
+    )
