@@ -39,7 +39,7 @@ def finetuning(model=MODEL, seed=1):
 
 def save(run, model, path, **metadata):
     """What the stage leaves: the weights and its own configuration."""
-    models.save_weights(model, path, stage.metadata(run, **metadata))
+    models.save_weights(model, path, stage.metadata(run, torch.device("cpu"), **metadata))
     (path.parent / "config.json").write_text(config.dumps(run))
     return path
 
