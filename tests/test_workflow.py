@@ -1,5 +1,6 @@
 """The workflow itself: real runs of configs/tiny.yaml in a folder of their own."""
 
+import json
 import re
 import shutil
 import signal
@@ -74,6 +75,7 @@ def test_the_whole_workflow_leaves_every_artifact(finished):
         assert metadata[f"initial_{key}"] == metadata[key]
     for link in re.findall(r"\]\(([^)]+)\)", table):
         assert (results / link).is_file(), link
+    assert "## From the runs here" in (results / "plan.md").read_text()
     assert "| train | 128 |" in (results / "dataset.md").read_text()
     for name in ("backbone.safetensors", "checkpoint.pt", "metrics.csv", "reconstructions.png"):
         assert (results / "pretrain/mfm" / name).is_file()
@@ -103,6 +105,7 @@ def test_the_finetuning_rate_reruns_finetuning_but_no_pretraining(finished):
         "finetune_run": 6,
         "evaluate_run": 6,
         "results": 1,
+        "plan": 1,
         "table": 1,
     }
 
@@ -114,6 +117,7 @@ def test_a_new_seed_runs_only_that_seed(finished):
         "finetune_run": 3,
         "evaluate_run": 3,
         "results": 1,
+        "plan": 1,
         "table": 1,
     }
 
@@ -168,9 +172,39 @@ def test_ablations_share_what_the_table_has(finished):
     assert f"| **bce** | mfm | {top1['mfm']:.2f} |" in text
 
 
+def test_an_arm_from_scratch_that_is_trained_longer_runs_alone(finished):
+    arm = ("initialisations={scratch-long: {as_long_as: mfm, seeds: [1]}}",)
+    jobs = planned(finished, TABLE, config=arm)
+    assert jobs == {
+        "longer_config": 1,
+        "finetune_run": 1,
+        "evaluate_run": 1,
+        "results": 1,
+        "plan": 1,
+        "table": 1,
+    }
+    config = "results/tiny/finetune/scratch-long/seed1/config.json"
+    snakemake(finished, config, config=arm)
+    text = (finished / config).read_text()
+    assert json.loads(text)["training"]["epochs"] == 2 + 2  # 128 images once, 64 an epoch
+
+
+def test_the_plan_asked_for_alone_runs_nothing_else(finished, tmp_path):
+    assert planned(tmp_path, "plan") == planned(finished, "plan") == {"plan": 1}
+    before = (finished / "results/tiny/plan.md").read_text()
+    snakemake(tmp_path, "plan")
+    text = (tmp_path / "results/tiny/plan.md").read_text()
+    assert "## Before there are runs" in text
+    assert "found with the 2 seeds configured" in text
+    assert not (tmp_path / "data").exists()
+    snakemake(finished, "plan")
+    assert (finished / "results/tiny/plan.md").read_text() == before
+    snakemake(finished)  # the plan's inputs are recorded again
+
+
 def test_an_evaluation_setting_reruns_evaluation_alone(finished):
     jobs = planned(finished, TABLE, config=("evaluate={resize: 36}",))
-    assert jobs == {"evaluate_config": 1, "evaluate_run": 6, "results": 1, "table": 1}
+    assert jobs == {"evaluate_config": 1, "evaluate_run": 6, "results": 1, "plan": 1, "table": 1}
 
 
 def test_stages_can_be_asked_for_and_forced_by_name(finished):
@@ -186,7 +220,7 @@ def test_a_deleted_evaluation_reruns_with_the_table_alone(finished):
     results = finished / "results/tiny"
     before = (results / "results.csv").read_text()
     (results / "evaluate/mfm/seed1.csv").unlink()
-    assert planned(finished, TABLE) == {"evaluate_run": 1, "results": 1, "table": 1}
+    assert planned(finished, TABLE) == {"evaluate_run": 1, "results": 1, "plan": 1, "table": 1}
     snakemake(finished, TABLE)
     assert (results / "results.csv").read_text() == before
 

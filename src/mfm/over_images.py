@@ -130,8 +130,9 @@ def bootstrap(
     sampled = np.einsum("bs,bs->b", shares, draws @ kinds.T.astype(np.float64))
     of_seeds = [_variances(group) for group in groups]
     seeds = np.array([between for between, _ in of_seeds])
-    whole = float(sampled.var(ddof=1)) - 2 * sum(own for _, own in of_seeds)
-    of_images = max(whole - float(seeds.sum()), 0.0)
+    # The drawn seeds on the images as they are: that variance is known, and not left to chance.
+    beyond = sampled - shares @ stacked.mean(axis=1)
+    of_images = max(float(beyond.var(ddof=1)) - 2 * sum(own for _, own in of_seeds), 0.0)
     if seeds.sum() + of_images == 0:
         return None
     half = float(stats.norm.ppf(0.5 + level / 2)) * np.sqrt(of_images)

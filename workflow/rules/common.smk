@@ -125,6 +125,24 @@ def get_result_rows(wildcards):
     return rows
 
 
+def get_plan_rows(wildcards):
+    """Every evaluation's row; none where the plan alone is asked for: then nothing is run for it."""
+    if set(workflow.dag_settings.targets) in ({"plan"}, {f"{RESULTS}/plan.md"}):
+        workflow.dag.forcerules.add(workflow.get_rule("plan"))
+        return []
+    return get_evaluations(rules.evaluate_run.output.row)
+
+
+def get_finished_rows(wildcards, input):
+    """The rows that a plan is made from: its inputs, or those that are there.
+
+    `input` is here because Snakemake does not compare a parameter that is derived from it with the
+    last run's: the rows themselves are compared.
+    """
+    rows = get_evaluations(rules.evaluate_run.output.row)
+    return list(input.rows) or [row for row in rows if Path(row).exists()]
+
+
 def get_pretrain_targets():
     """The backbones that arms start from, and the figures of what the models predict."""
     return expand(
@@ -189,7 +207,12 @@ def get_more_pages(wildcards):
 
     As a parameter: they belong to targets of their own, which the report shall not start.
     """
-    return [f"{path.name} {path.stat().st_mtime_ns}" for path in experiments.more_pages(EXPERIMENT)]
+    plan = Path(rules.plan.output.plan)  # an input
+    return [
+        f"{path.name} {path.stat().st_mtime_ns}"
+        for path in experiments.more_pages(EXPERIMENT)
+        if path != plan
+    ]
 
 
 EXPERIMENT = get_experiment(config)

@@ -64,6 +64,7 @@ rule figures:
 rule report_page:
     input:
         table=rules.table.output.table,
+        plan=rules.plan.output.plan,
         results=rules.results.output.csv,
         dataset=rules.dataset_report.output.table,
         figures=rules.figures.output,

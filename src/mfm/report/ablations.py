@@ -7,8 +7,10 @@ from pathlib import Path
 import pandas as pd
 
 from mfm import ablations, config
-from mfm.report.table import by_seed, interval, markdown_row, version_warning
+from mfm.report.markdown import interval, markdown_row
 from mfm.report.table import collect as collect_rows
+from mfm.report.table import version_warning
+from mfm.report.verdict import by_seed
 from mfm.statistics import difference, estimate
 from mfm.variance import Component, split
 

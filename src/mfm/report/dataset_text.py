@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mfm.report.table import markdown_row
+from mfm.report.markdown import markdown_row
 
 _SHOWN = 20
 _TITLES = {

@@ -9,9 +9,11 @@ from matplotlib.figure import Figure
 
 from mfm import config, workflow
 from mfm.report.figures import style
-from mfm.report.table import by_seed, interval, markdown_row, version_warning
+from mfm.report.markdown import interval, markdown_row
 from mfm.report.table import collect as collect_rows
-from mfm.statistics import difference, estimate
+from mfm.report.table import version_warning
+from mfm.report.verdict import by_arm
+from mfm.statistics import Difference, compare, corrected, difference, estimate
 
 
 def collect(experiment: config.Experiment) -> pd.DataFrame:
@@ -34,7 +36,8 @@ def render(experiment: config.Experiment, results: pd.DataFrame) -> str:
         "",
         f"Top-1 accuracy of the last epoch on the {int(results['images'].iloc[0]):,} evaluated "
         "images, by the labelled images of the finetuning. A seed draws them alike for every arm, "
-        "and more of them include the fewer. Intervals and verdicts are computed as in table.md.",
+        "and more of them include the fewer. Intervals and verdicts are computed as in table.md; "
+        "Holm's correction is for the arms at one amount.",
         "",
         "![top-1 by labelled images](label_efficiency.png)",
         "",
@@ -43,11 +46,12 @@ def render(experiment: config.Experiment, results: pd.DataFrame) -> str:
     ]
     for labels in order:
         arms = _arms(results, labels)
+        found = compare(by_arm(experiment, results[results["labels"] == labels]), base)
         for name in (name for name in experiment.initialisations if name in arms):
             top1 = estimate(list(arms[name]["top1"]))
             compared = ["-", "-", "baseline"]
             if name != base:
-                compared = _compared(arms[name], arms[base])
+                compared = _cells(found[name])
             lines.append(
                 markdown_row(
                     [
@@ -84,14 +88,14 @@ def _against_others(experiment: config.Experiment, results: pd.DataFrame, arm: s
     lines = [f"## {arm} against the other arms", "", markdown_row(header)]
     lines.append(markdown_row(["---"] * len(header)))
     for labels in _order(results):
-        arms = _arms(results, labels)
-        for other in (name for name in experiment.initialisations if name in arms and name != arm):
-            lines.append(markdown_row([labels, other, *_compared(arms[arm], arms[other])]))
+        arms = by_arm(experiment, results[results["labels"] == labels])
+        others = [name for name in experiment.initialisations if name in arms and name != arm]
+        found = corrected({other: difference(arms[arm], arms[other]) for other in others})
+        lines += [markdown_row([labels, other, *_cells(found[other])]) for other in others]
     return lines
 
 
-def _compared(ours: pd.DataFrame, theirs: pd.DataFrame) -> list[str]:
-    found = difference(by_seed(ours), by_seed(theirs))
+def _cells(found: Difference) -> list[str]:
     return [f"{found.mean:+.2f}", interval(found, sign="+"), found.verdict]
 
 

@@ -8,9 +8,11 @@ from pathlib import Path
 import pandas as pd
 
 from mfm import config, workflow
-from mfm.report import comparability
+from mfm.evaluate import COLUMNS
+from mfm.report import comparability, cost, plan, verdict
+from mfm.report.markdown import duration, epochs, interval, markdown_row
 from mfm.report.starts import starting_weights
-from mfm.statistics import Difference, Estimate, difference, estimate
+from mfm.statistics import Difference, estimate
 
 _HEADER = (
     "initialisation",
@@ -30,7 +32,9 @@ _HEADER = (
 
 
 def collect(rows: list[Path]) -> pd.DataFrame:
-    """results.csv from the single rows that evaluations left."""
+    """results.csv from the single rows that evaluations left; its columns alone from none."""
+    if not rows:
+        return pd.DataFrame(columns=list(COLUMNS))
     return pd.concat([pd.read_csv(path, dtype={"config_hash": str}) for path in rows])
 
 
@@ -45,7 +49,9 @@ def render(
     """The whole table as Markdown; links are relative to `folder`."""
     arms = {str(name): part for name, part in results.groupby("init", sort=False)}
     ordered = [name for name in experiment.initialisations if name in arms]
-    baseline = by_seed(arms[experiment.baseline])
+    right = verdict.load_right(results)
+    compared = verdict.against_baseline(experiment, results, right)
+    differences = {each.arm: each.difference for each in compared}
     lines = [
         f"# {experiment.model.backbone} on {experiment.dataset.name}: which initialisation?",
         "",
@@ -57,20 +63,18 @@ def render(
         markdown_row(["---"] * len(_HEADER)),
     ]
     for name in ordered:
-        compared = (
-            difference(by_seed(arms[name]), baseline) if name != experiment.baseline else None
-        )
         lines.append(
-            markdown_row(_cells(experiment, name, arms[name], compared, pretrain_seconds, folder))
+            markdown_row(
+                _cells(
+                    experiment, name, arms[name], differences.get(name), pretrain_seconds, folder
+                )
+            )
         )
-    lines += ["", *_notes(experiment, arms, ordered, results), ""]
+    lines += ["", *_notes(experiment, compared, results), ""]
+    lines += _verdict(compared, verdict.among_others(experiment, results, right), results)
+    lines += ["## Cost", "", *cost.render(experiment, arms, pretrain_seconds, summary), ""]
     lines += _published(experiment)
     return "\n".join(lines) + "\n"
-
-
-def by_seed(part: pd.DataFrame) -> dict[int, float]:
-    """Top-1 of one arm's rows by seed."""
-    return {int(seed): float(top1) for seed, top1 in zip(part["seed"], part["top1"], strict=True)}
 
 
 def version_warning(results: pd.DataFrame) -> list[str]:
@@ -88,12 +92,14 @@ def _setting(
     experiment: config.Experiment, results: pd.DataFrame, summary: dict[str, object]
 ) -> str:
     split = "holdout" if experiment.dataset.holdout_per_class else "val"
+    longer = workflow.longer_arms(experiment)
+    but = f" but {', '.join(longer)}, which is trained longer" if longer else ""
     return (
         f"Top-1 accuracy of the last epoch on the {int(results['images'].iloc[0]):,} images of "
         f"split '{split}' ({len(summary['classes'])} classes)"  # type: ignore[arg-type]
         f", after finetuning on {int(results['train_images'].iloc[0]):,} labelled images for "
-        f"{_epochs(experiment.finetune.epochs)}, the same for every arm. One run per arm and seed; "
-        "a seed draws the labelled images and their augmentation alike for every arm."
+        f"{epochs(experiment.finetune.epochs)}, the same for every arm{but}. One run per arm and "
+        "seed; a seed draws the labelled images and their augmentation alike for every arm."
     )
 
 
@@ -118,13 +124,13 @@ def _cells(
     finetune_links = ", ".join(
         f"[seed {seed}]({_relative(checkpoint, folder)})" for seed, checkpoint in checkpoints
     )
-    epochs = f"{experiment.finetune.epochs}"
+    trained = f"{part['epochs'].max()}"
     if pretrain != "-":
-        epochs = f"{experiment.pretrain[pretrain].epochs} + {epochs}"
+        trained = f"{experiment.pretrain[pretrain].epochs} + {trained}"
     finetuning = float(part["seconds"].mean())
-    time = _duration(finetuning)
+    time = duration(finetuning)
     if pretrain in pretrain_seconds:
-        time = f"{_duration(pretrain_seconds[pretrain])} + {time}"
+        time = f"{duration(pretrain_seconds[pretrain])} + {time}"
     return [
         name,
         f"**{top1.mean:.2f}**",
@@ -136,24 +142,48 @@ def _cells(
         "-" if compared is None else f"{compared.mean:+.2f}",
         "-" if compared is None else interval(compared, sign="+"),
         "baseline" if compared is None else compared.verdict,
-        epochs,
+        trained,
         f"{part['images_per_second'].median():.0f}",
         time,
     ]
 
 
+def _verdict(
+    compared: list[verdict.Comparison], others: list[verdict.Comparison], results: pd.DataFrame
+) -> list[str]:
+    if not compared:
+        return []
+    seconds = plan.run_seconds(results)
+    lines = ["## Verdict", ""]
+    for each in (*compared, *others):
+        more = plan.sentence(each, seconds) if each in compared else ""
+        lines.append(f"- {verdict.sentence(each)}{' ' * bool(more)}{more}")
+    return [
+        *lines,
+        "",
+        *verdict.details([*compared, *others]),
+        "",
+        "- Verdicts are over seeds, on these images: by the p of the t test"
+        + (
+            ", after Holm's correction for the comparisons with the baseline; the comparisons "
+            "among the other arms are beside the question, and have a correction of their own"
+            if others
+            else ""
+        )
+        + ". The interval over seeds and images is by bootstrap, for another draw of both.",
+        "- McNemar's test is of these trained models, over images, exact, and pooled over seed "
+        "pairs with the image as the unit; mid-p counts half of the observed outcome. Images: mean "
+        "over seed pairs.",
+        "- How many seeds would resolve which difference, and their cost: [plan.md](plan.md).",
+        "",
+    ]
+
+
 def _notes(
-    experiment: config.Experiment,
-    arms: dict[str, pd.DataFrame],
-    ordered: list[str],
-    results: pd.DataFrame,
+    experiment: config.Experiment, compared: list[verdict.Comparison], results: pd.DataFrame
 ) -> list[str]:
     base = experiment.baseline
-    methods = {
-        difference(by_seed(arms[name]), by_seed(arms[base])).method
-        for name in ordered
-        if name != base
-    }
+    methods = {each.difference.method for each in compared}
     how = {
         "paired": "paired over the arms' common seeds, t interval of the seeds' differences",
         "welch": "Welch's t interval, since the arms have different seeds",
@@ -181,13 +211,15 @@ def _notes(
             equal = f", as many as '{same[0]}'" if same else ""
             notes.append(
                 f"- '{name}' is trained by this pipeline on all labelled training images, "
-                f"{_epochs(training.epochs)}{equal}: it sees labels that the other arms don't, and "
+                f"{epochs(training.epochs)}{equal}: it sees labels that the other arms don't, and "
                 "is not torchvision's ImageNet model."
             )
     versions = sorted(set(results["code_version"]))
     if len(versions) == 1:
         notes.append(f"- Code version {versions[0]}.")
-    return notes + starting_weights(experiment, results) + comparability.warnings(results)
+    longer = list(workflow.longer_arms(experiment))
+    notes += starting_weights(experiment, results)
+    return notes + comparability.warnings(results, longer=longer)
 
 
 def _published(experiment: config.Experiment) -> list[str]:
@@ -222,7 +254,7 @@ def _published(experiment: config.Experiment) -> list[str]:
             )
             lines += [markdown_row(head), markdown_row(["---"] * len(head))]
             for row in rows.to_dict("records"):
-                epochs = f"{row['pretrain_epochs']} + {row['finetune_epochs']}"
+                both = f"{row['pretrain_epochs']} + {row['finetune_epochs']}"
                 lines.append(
                     markdown_row(
                         [
@@ -230,7 +262,7 @@ def _published(experiment: config.Experiment) -> list[str]:
                             str(row["top1"]),
                             str(row["dataset"]),
                             str(row["backbone"]),
-                            epochs if row["pretrain_epochs"] else str(row["finetune_epochs"]),
+                            both if row["pretrain_epochs"] else str(row["finetune_epochs"]),
                             str(row["source"]),
                             str(row["note"]),
                         ]
@@ -248,25 +280,3 @@ def load_published() -> pd.DataFrame:
 
 def _relative(path: str, folder: Path) -> str:
     return Path(path).relative_to(folder).as_posix() if Path(path).is_relative_to(folder) else path
-
-
-def interval(value: Estimate | Difference, *, sign: str = "") -> str:
-    """An interval in words; '-' where there is none."""
-    if value.low is None or value.high is None:
-        return "-"
-    return f"{value.low:{sign}.2f} to {value.high:{sign}.2f}"
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
-
-
-def _epochs(count: int) -> str:
-    return f"{count} epoch{'s' * (count > 1)}"
-
-
-def markdown_row(cells: list[str] | tuple[str, ...]) -> str:
-    """One row of a Markdown table."""
-    return f"| {' | '.join(cells)} |"

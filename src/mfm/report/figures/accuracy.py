@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from mfm import config
 from mfm.report.figures import style
-from mfm.report.table import by_seed
+from mfm.report.verdict import by_seed
 from mfm.statistics import difference, estimate
 
 

@@ -1,0 +1,17 @@
+"""plan.md, from the finished runs' rows, or from assumptions where there are none."""
+
+import json
+import sys
+from pathlib import Path
+
+from mfm import config
+from mfm.atomic import write_text
+from mfm.report import plan, table
+
+with open(snakemake.log[0], "w") as log:
+    sys.stderr = log
+    experiment = config.parse(
+        config.Experiment, json.loads(snakemake.params.experiment), where="configuration"
+    )
+    rows = table.collect([Path(path) for path in snakemake.params.finished])
+    write_text(Path(snakemake.output.plan), plan.render(experiment, rows))
