@@ -22,3 +22,13 @@ def child_environment():
     dropped = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
     kept = {key: value for key, value in os.environ.items() if key not in dropped}
     return {**kept, "OMP_NUM_THREADS": "1"}
+
+
+@pytest.fixture(scope="session")
+def finished_results(tmp_path_factory):
+    """Results folder of a small finished experiment, with its figures; not to be changed."""
+    import finished
+
+    folder = tmp_path_factory.mktemp("results")
+    finished.finish(folder)
+    return folder

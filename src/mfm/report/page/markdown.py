@@ -12,7 +12,7 @@ from markdown_it.token import Token
 from markupsafe import Markup
 
 _TYPES = {".svg": "image/svg+xml", ".png": "image/png"}
-_PLAIN_LINK = re.compile(r"(?<![(<\[\"])\bhttps?://[^\s|)>]+")
+_PLAIN_LINK = re.compile(r"(?<![(<\[\"])\bhttps?://[^\s|)>]*[^\s|)>.,;:]")
 
 
 def to_html(text: str, *, folder: Path, deeper: int = 1) -> Markup:

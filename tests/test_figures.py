@@ -1,0 +1,129 @@
+import xml.etree.ElementTree
+
+import finished
+import matplotlib
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from scipy import stats
+
+from mfm import config
+from mfm.report.figures import FIGURES
+from mfm.report.figures.accuracy import draw_accuracy, draw_difference
+from mfm.report.figures.classes import confusion, draw_classes, recall
+from mfm.report.figures.curves import draw_finetuning, draw_pretraining
+from mfm.report.figures.draw import draw_all
+from mfm.report.figures.style import looks
+
+
+@pytest.fixture(scope="module")
+def done(finished_results):
+    results = pd.read_csv(finished_results / "results.csv")
+    return finished.experiment(finished_results), results, finished_results
+
+
+def runs(done):
+    ours, _, folder = done
+    return {
+        name: {s: pd.read_parquet(folder / f"evaluate/{name}/seed{s}.parquet") for s in ours.seeds}
+        for name in ours.initialisations
+    }
+
+
+def lines(axis):
+    """The x values of what is drawn in each horizontal or vertical line of an axis."""
+    return [tuple(line.get_xdata()) for line in axis.lines]
+
+
+def test_every_figure_is_there_and_repeats(done, tmp_path):
+    ours, results, folder = done
+    draw_all(ours, results, tmp_path)
+    for name in FIGURES:
+        root = xml.etree.ElementTree.parse(folder / f"figures/{name}.svg").getroot()
+        assert root.tag.endswith("svg")
+        with Image.open(folder / f"figures/{name}.png") as image:
+            assert min(image.size) > 90
+        for kind in ("svg", "png"):
+            again = (tmp_path / f"{name}.{kind}").read_bytes()
+            assert again == (folder / f"figures/{name}.{kind}").read_bytes()
+
+
+def test_accuracy_shows_each_seed_mean_and_interval(done):
+    ours, results, _ = done
+    (axis,) = draw_accuracy(ours, results).axes
+    for number, name in enumerate(ours.initialisations):
+        top1 = results[results["init"] == name]["top1"]
+        assert axis.collections[number].get_offsets()[:, 0].tolist() == top1.tolist()
+        half = stats.t.ppf(0.975, 2) * top1.std() / np.sqrt(3)
+        assert lines(axis)[2 * number] == pytest.approx((top1.mean() - half, top1.mean() + half))
+        assert lines(axis)[2 * number + 1] == pytest.approx((top1.mean(),))
+
+
+def test_difference_is_paired_over_seeds(done):
+    ours, results, _ = done
+    (axis,) = draw_difference(ours, results).axes
+    wide = results.pivot_table(index="seed", columns="init", values="top1")
+    pairs = wide["mfm"] - wide["scratch"]
+    interval = stats.ttest_rel(wide["mfm"], wide["scratch"]).confidence_interval()
+    assert axis.collections[0].get_offsets()[:, 0].tolist() == pytest.approx(pairs.tolist())
+    assert lines(axis)[1] == pytest.approx(tuple(interval))
+    assert f"{pairs.mean():+.2f}" in axis.get_yticklabels()[0].get_text()
+
+
+def test_one_arm_has_no_difference(done):
+    _, results, folder = done
+    alone = config.parse(
+        config.Experiment,
+        {**finished.EXPERIMENT, "results": str(folder), "initialisations": {"scratch": "scratch"}},
+        where="test",
+    )
+    few = results[results["init"] == "scratch"]
+    for figure in (draw_difference(alone, few), draw_classes(alone, {"scratch": {}})):
+        assert "only arm" in figure.texts[0].get_text()
+    assert "No arm" in draw_pretraining(alone, {}, {}).texts[0].get_text()
+
+
+def test_classes_are_ordered_by_their_difference(done):
+    ours, *_ = done
+    (axis,) = draw_classes(ours, runs(done)).axes
+    table = recall(runs(done)).pivot_table(index=["label", "seed"], columns="init", values="top1")
+    means = (table["mfm"] - table["scratch"]).groupby("label").mean()
+    shown = [label.get_text() for label in axis.get_yticklabels()]
+    assert sorted(shown) == sorted(finished.CLASSES)
+    assert means[shown].is_monotonic_decreasing
+    interval = stats.ttest_rel(
+        table["mfm"][shown[0]], table["scratch"][shown[0]]
+    ).confidence_interval()
+    assert any(line == pytest.approx(tuple(interval)) for line in lines(axis) if len(line) == 2)
+
+
+def test_confusion_counts_images():
+    labels = ["a", "a", "a", "a", "b", "b", "c", "d"]
+    predictions = ["a", "b", "c", "d", "b", "a", "a", "d"]
+    images = pd.DataFrame({"label": labels, "prediction": predictions})
+    assert confusion(images, ["a", "b"], others=True).tolist() == [[25, 25, 50], [50, 50, 0]]
+    assert confusion(images, ["d"], others=False).tolist() == [[100]]
+
+
+def test_curves_show_the_epochs(done):
+    ours, *_ = done
+    epochs = pd.DataFrame({"epoch": [1, 2], "loss": [3.0, 1.0]})
+    higher = epochs.assign(loss=[5.0, 3.0])
+    (axis,) = draw_finetuning(ours, {"mfm": [epochs, higher]}).axes
+    assert axis.lines[0].get_ydata().tolist() == [4.0, 2.0]
+    kept = pd.DataFrame({"epoch": [0.0, 2.0], "low": [4.0, 2.0], "high": [1.0, 0.5]})
+    (axis,) = draw_pretraining(ours, {"p": epochs}, {"p": kept}).axes
+    assert [line.get_ydata().tolist() for line in axis.lines] == [[3, 1], [4, 2], [1, 0.5]]
+    (axis,) = draw_pretraining(ours, {"p": epochs[:1]}, {}).axes
+    assert "3.0000" in axis.texts[0].get_text()
+
+
+def test_colours_tell_arms_apart_without_colour():
+    found = looks([str(number) for number in range(7)])
+    assert len(set(found.values())) == 7
+    assert len({marker for _, marker in found.values()}) == 7
+    rgb = matplotlib.colors.to_rgba_array([colour for colour, _ in found.values()])[:, :3]
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    luminance = linear @ [0.2126, 0.7152, 0.0722]
+    assert ((1.05 / (luminance + 0.05)) > 1.9).all()  # visible on white
