@@ -1,0 +1,55 @@
+"""configs/imagenet-resnet50.yaml from end to end, laid over with configs/imagenet-tiny.yaml."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+import torchvision
+from conftest import ROOT
+from tiny_imagenet import WNIDS, write_tree
+
+from mfm import models
+
+pytestmark = pytest.mark.processes
+
+
+def test_resnet50_runs_by_upstreams_recipe(tmp_path):
+    write_tree(tmp_path / "tiny-imagenet")
+    # What torchvision's download is, for want of a network: its names and shapes.
+    torch.save(torchvision.models.resnet50(weights=None).state_dict(), tmp_path / "stand-in.pth")
+    command = [str(Path(sys.executable).parent / "snakemake"), "--cores", "all"]
+    command += ["results/imagenet-tiny/table.md", "--directory", str(tmp_path), "--configfile"]
+    command += [
+        str(ROOT / f"configs/{name}.yaml") for name in ("imagenet-resnet50", "imagenet-tiny")
+    ]
+    command += [
+        "--config",
+        "initialisations={supervised: {weights: stand-in.pth, classifier: keep}}",
+    ]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+    results = tmp_path / "results/imagenet-tiny"
+    rows = pd.read_csv(results / "results.csv")
+    assert list(rows["init"]) == ["scratch", "supervised", "mfm"]
+    assert set(rows["images"]) == {len(WNIDS)}
+    log = (results / "logs/pretrain/mfm.log").read_text()
+    assert "recipe upstream, radius 16, low-pass share 0.5" in log
+    # 1.2e-3 and 1.2e-2 at batch 2048, here at batch 4
+    assert "batch 4 = 1 ranks x 1 micro-batches x 4" in log
+    assert "to 2.344e-06, then to 0" in log
+    finetuned = (results / "logs/finetune/supervised/seed0.log").read_text()
+    assert "to 2.344e-05, then to 0" in finetuned
+    checksum = models.weights_checksum(str(tmp_path / "stand-in.pth"))
+    assert checksum in finetuned
+    table = (results / "table.md").read_text()
+    [line] = re.findall(r"^- 'supervised' starts from .*$", table, re.M)
+    # It has 1000 classes, and the images have 10.
+    assert checksum in line
+    assert "though the configuration asks to keep it" in line
+    weights = models.read_weights(str(results / "finetune/mfm/seed0/model.safetensors"))
+    torchvision.models.resnet50(num_classes=10).load_state_dict(weights, strict=True)
