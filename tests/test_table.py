@@ -28,7 +28,7 @@ TOP1 = {
 SUMMARY = {
     "classes": ["a", "b", "c"],
     "name": "fashion-mnist",
-    "splits": {"train": {"images": 60010}},
+    "splits": {"train": {"images": 60010}, "pretrain": {"images": 9000}},
 }
 
 
