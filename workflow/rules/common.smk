@@ -202,17 +202,13 @@ def get_ablation_rows(wildcards):
     return sorted({row for part in rows.values() for row in part})
 
 
-def get_more_pages(wildcards):
-    """Other pages that lie beside the table, and their times: the report takes them in.
+def get_ablation_pages(wildcards):
+    """The ablations that have been run, and when: the report takes them in.
 
-    As a parameter: they belong to targets of their own, which the report shall not start.
+    As a parameter: they are targets of their own, which the report shall not start.
     """
-    plan = Path(rules.plan.output.plan)  # an input
-    return [
-        f"{path.name} {path.stat().st_mtime_ns}"
-        for path in experiments.more_pages(EXPERIMENT)
-        if path != plan
-    ]
+    pages = experiments.ablation_pages(EXPERIMENT)
+    return [f"{page.name} {page.stat().st_mtime_ns}" for page in pages]
 
 
 EXPERIMENT = get_experiment(config)

@@ -92,6 +92,6 @@ rule report_page:
         "../envs/mfm.yaml"
     params:
         experiment=schema.dumps_ordered(EXPERIMENT),
-        more=get_more_pages,
+        ablations=get_ablation_pages,
     script:
         "../scripts/report_page.py"
