@@ -47,8 +47,7 @@ def process_group(*, timeout_minutes: float = 10.0) -> Iterator[Process]:
         torch.cuda.set_device(device)
     launched = "RANK" in os.environ
     if launched:
-        # Ranks that have started together meet soon or never: gloo was seen to miss a connection on
-        # a busy machine, both sides waiting. Then torchrun can start them again.
+        # Ranks that have started together meet soon or never; then torchrun can start them again.
         dist.init_process_group(
             "nccl" if device.type == "cuda" else "gloo",
             timeout=timedelta(minutes=min(timeout_minutes, _MEET_MINUTES)),

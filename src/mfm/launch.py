@@ -73,6 +73,9 @@ def _worker_of_one(arguments: list[str]) -> list[str] | None:
 
 
 def _run_group(arguments: list[str]) -> None:
+    # A store of their own for every start of the ranks. The launcher's, which torchrun would share,
+    # still holds the addresses of ranks that died: those started again then wait for the dead.
+    os.environ.setdefault("TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "1")
     from torch.distributed import run
     from torch.distributed.elastic.agent.server import local_elastic_agent
     from torch.distributed.elastic.agent.server.api import RunResult, WorkerGroup, WorkerState
