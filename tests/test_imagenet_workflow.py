@@ -18,18 +18,15 @@ pytestmark = pytest.mark.processes
 
 
 def test_resnet50_runs_by_upstreams_recipe(tmp_path):
-    write_tree(tmp_path / "tiny-imagenet")
+    write_tree(tmp_path / "tiny-imagenet", train=1)
     # What torchvision's download is, for want of a network: its names and shapes.
     torch.save(torchvision.models.resnet50(weights=None).state_dict(), tmp_path / "stand-in.pth")
     command = [str(Path(sys.executable).parent / "snakemake"), "--cores", "all"]
     command += ["results/imagenet-tiny/table.md", "--directory", str(tmp_path), "--configfile"]
-    command += [
-        str(ROOT / f"configs/{name}.yaml") for name in ("imagenet-resnet50", "imagenet-tiny")
-    ]
-    command += [
-        "--config",
-        "initialisations={supervised: {weights: stand-in.pth, classifier: keep}}",
-    ]
+    files = ("imagenet-resnet50", "imagenet-tiny")
+    command += [str(ROOT / f"configs/{name}.yaml") for name in files]
+    arm = "{weights: stand-in.pth, classifier: keep}"
+    command += ["--config", f"initialisations={{supervised: {arm}}}"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
 
