@@ -48,5 +48,7 @@ def test_resnet50_runs_by_upstreams_recipe(tmp_path):
     # It has 1000 classes, and the images have 10.
     assert checksum in line
     assert "though the configuration asks to keep it" in line
+    saved = models.read_metadata(results / "finetune/mfm/seed0/model.safetensors")
+    assert saved["peak_learning_rate"] == "2.34375e-05"
     weights = models.read_weights(str(results / "finetune/mfm/seed0/model.safetensors"))
     torchvision.models.resnet50(num_classes=10).load_state_dict(weights, strict=True)

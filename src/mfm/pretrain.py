@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from mfm import checkpoint, config, engine, stage
+from mfm import checkpoint, config, engine, optim, stage
 from mfm.check import check_size
 from mfm.data import manifest
 from mfm.data.loader import Batch, TrainBatches, create_loader, to_float
@@ -222,6 +222,7 @@ def pretrain(
                     process.device,
                     epochs=str(training.epochs),
                     seed=str(training.seed),
+                    **optim.absolute(training),
                 ),
             )
 
