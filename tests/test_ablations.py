@@ -193,3 +193,12 @@ def test_variance_is_split(tmp_path, monkeypatch):
     p = stats.f.sf(3 * table.mean(1).var(ddof=1) / square, 3, 6)
     assert f"p = {p:.2g}" in text
     assert "not distinguishable from zero with 4 pretrainings" in text
+
+
+def test_the_loss_ablation_leaves_bces_threshold_out():
+    ours = experiment(finetune={"loss": "bce", "bce_threshold": 0.2}, ablations={"loss": ["ce"]})
+    recipes = workflow.amounts(ours)
+    assert recipes[""].bce_threshold == 0.2
+    other = recipes["ablation_loss/ce/"]
+    assert (other.loss, other.bce_threshold) == ("ce", None)
+    config.parse(config.Finetuning, other.model_dump(), where="test")

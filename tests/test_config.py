@@ -464,7 +464,7 @@ def test_initial_weights_of_each_kind_of_arm():
     assert found == {
         "scratch": ("scratch", []),
         "mfm": (backbone, [backbone]),
-        "named": ("ResNet18_Weights.IMAGENET1K_V1", []),
+        "named": ("ResNet18_Weights.IMAGENET1K_V1", ["results/weights/named.json"]),
         "file": ("some/where.safetensors", ["some/where.safetensors"]),
     }
 
@@ -589,6 +589,7 @@ def test_weights_are_told_as_file_or_name(weights, path):
         ("finetune.smoothing_over", "most", "finetune.smoothing_over"),
         ("finetune.schedule.cosine_from", "end", "cosine_from"),
         ("model.pooling", "max", "model.pooling"),
+        ("pretrain.mfm.weights", "ResNet50_Weights.IMAGENET1K_V1", "give a .pth or .safetensors"),
         ("initialisations.mfm.classifier", "old", "classifier"),
     ],
 )

@@ -352,3 +352,15 @@ def test_the_generated_datasets_validation_images_are_all_counted(tmp_path, mode
     images = manifest.load(tmp_path / "manifest.parquet", "val")
     found = predict(model, images)
     assert np.bincount(found.labels).tolist() == [12] * len(generated.CLASSES)
+
+
+def test_a_converted_file_is_evaluated_without_a_training(arguments, model, by_7):
+    # What mfm.convert --to safetensors writes: of another code, without metrics.
+    metadata = {"stage": "convert", "init": "saved_model_bce_15", "seed": "0", "train_images": "0"}
+    metadata |= {"code_version": "1.0+a", "config_hash": "-"}
+    models.save_weights(model, arguments["--weights"], metadata)
+    (arguments["--weights"].parent / "metrics.csv").unlink()
+    evaluate.main()
+    [row] = list(csv.DictReader(open(arguments["--csv"])))  # noqa: SIM115
+    assert float(row["top1"]) == pytest.approx(by_7.top1)
+    assert (row["init"], row["epochs"], row["seconds"]) == ("saved_model_bce_15", "0", "0")

@@ -54,6 +54,7 @@ def test_batch_and_rates_are_the_designs_and_are_printed(name, stage):
     assert optim.peak_rate(run) == pytest.approx(peak, rel=1e-12)
     printed = [float(n) for n in re.findall(r"(?:from|to) ([\d.e-]+)", optim.describe_rates(run))]
     assert printed == pytest.approx([first, peak, last], rel=1e-3)
+    assert optim.absolute(run) == {"batch": "2048", "peak_learning_rate": f"{peak:g}"}
     # With fewer devices gradients are accumulated, and batch and rate stay.
     alone = run.model_copy(update={"ranks": 1})
     assert optim.describe_rates(alone) == optim.describe_rates(run)

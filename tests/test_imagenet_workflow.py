@@ -18,18 +18,15 @@ pytestmark = pytest.mark.processes
 
 
 def test_resnet50_runs_by_upstreams_recipe(tmp_path):
-    write_tree(tmp_path / "tiny-imagenet")
+    write_tree(tmp_path / "tiny-imagenet", train=1)
     # What torchvision's download is, for want of a network: its names and shapes.
     torch.save(torchvision.models.resnet50(weights=None).state_dict(), tmp_path / "stand-in.pth")
     command = [str(Path(sys.executable).parent / "snakemake"), "--cores", "all"]
     command += ["results/imagenet-tiny/table.md", "--directory", str(tmp_path), "--configfile"]
-    command += [
-        str(ROOT / f"configs/{name}.yaml") for name in ("imagenet-resnet50", "imagenet-tiny")
-    ]
-    command += [
-        "--config",
-        "initialisations={supervised: {weights: stand-in.pth, classifier: keep}}",
-    ]
+    files = ("imagenet-resnet50", "imagenet-tiny")
+    command += [str(ROOT / f"configs/{name}.yaml") for name in files]
+    arm = "{weights: stand-in.pth, classifier: keep}"
+    command += ["--config", f"initialisations={{supervised: {arm}}}"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -51,5 +48,7 @@ def test_resnet50_runs_by_upstreams_recipe(tmp_path):
     # It has 1000 classes, and the images have 10.
     assert checksum in line
     assert "though the configuration asks to keep it" in line
+    saved = models.read_metadata(results / "finetune/mfm/seed0/model.safetensors")
+    assert saved["peak_learning_rate"] == "2.34375e-05"
     weights = models.read_weights(str(results / "finetune/mfm/seed0/model.safetensors"))
     torchvision.models.resnet50(num_classes=10).load_state_dict(weights, strict=True)

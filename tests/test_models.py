@@ -3,6 +3,7 @@ import contextlib
 import errno
 import functools
 import hashlib
+import json
 import os
 import pickle
 import stat
@@ -19,7 +20,7 @@ import torchvision
 from torch import nn
 from torch.nn import functional as F
 
-from mfm import checkpoint, config, models
+from mfm import checkpoint, config, models, pretrain, weights
 from mfm.errors import UserError
 
 TINY = "test_resnet"  # timm's own for tests: 0.4 million parameters
@@ -674,3 +675,37 @@ def test_zero_init_is_timms_and_for_resnets():
         models.create_backbone, config.Model(backbone="test_vit", zero_init_last=True), classes=2
     )
     assert "zero_init_last" in message
+
+
+def test_fetched_weights_are_described(hub, tmp_path, monkeypatch, capsys):
+    torch.save(STATE, hub / "x.pth")
+    digest = hashlib.sha256((hub / "x.pth").read_bytes()).hexdigest()
+    (hub / "x.pth").rename(hub / f"resnet18-{digest[:8]}.pth")
+    enum = types.SimpleNamespace(url=f"https://download.pytorch.org/resnet18-{digest[:8]}.pth")
+    monkeypatch.setattr(models, "_torchvision_enum", lambda source: enum)
+    weights.fetch(WEIGHTS, tmp_path / "out.json")
+    found = json.loads((tmp_path / "out.json").read_text())
+    assert found == {"weights": WEIGHTS, "sha256": digest, "tensors": len(STATE)}
+    assert digest in capsys.readouterr().out
+
+
+def test_weights_that_cannot_be_fetched_leave_nothing(hub, tmp_path):
+    message = refusal(weights.fetch, WEIGHTS, tmp_path / "out.json")
+    assert WEIGHTS_URL in message
+    assert str(hub) in message
+    assert not (tmp_path / "out.json").exists()
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_pretraining_goes_on_from_a_published_one(tmp_path, channels):
+    # upstream's decoder predicts one channel
+    torch.manual_seed(6)
+    source = models.ReconstructionModel(create(TINY, classes=0), out_channels=1)
+    tensors = dict(source.backbone.state_dict())
+    tensors |= {f"decoder.{name}": tensor for name, tensor in source.head.state_dict().items()}
+    upstream_file(tmp_path / "saved_model_15.pth", tensors)
+    model = models.ReconstructionModel(create(TINY, classes=0), out_channels=channels)
+    said = pretrain.go_on_from(model, str(tmp_path / "saved_model_15.pth"))
+    assert equal(model.backbone.state_dict(), source.backbone.state_dict())
+    assert equal(model.head.state_dict(), source.head.state_dict()) == (channels == 1)
+    assert ("head is loaded too" in said) == (channels == 1)

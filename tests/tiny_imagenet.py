@@ -14,10 +14,10 @@ WNIDS = [f"n{number:08d}" for number in range(1440764, 1440774)]
 SIZES = [(500, 375), (375, 500), (500, 333), (320, 240)]
 
 
-def write_tree(root: Path) -> Path:
-    """FOLDER/{train,val}/<wnid>/*.JPEG; returns FOLDER."""
+def write_tree(root: Path, *, train: int = 2, val: int = 1) -> Path:
+    """FOLDER/{train,val}/<wnid>/*.JPEG, so many of each class; returns FOLDER."""
     draw = np.random.default_rng(0)
-    for split, count in (("train", 2), ("val", 1)):
+    for split, count in (("train", train), ("val", val)):
         for wnid in WNIDS:
             folder = root / split / wnid
             folder.mkdir(parents=True)

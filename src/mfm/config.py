@@ -349,6 +349,19 @@ class MfmPretraining(Training):
         description="Share of images that keep low frequencies; null is 0.5 "
         "(0.3 for ResNets in the paper recipe).",
     )
+
+    @field_validator("weights")
+    @classmethod
+    def _file(cls, value: str | None) -> str | None:
+        if value is not None and not is_path(value):
+            raise ValueError("give a .pth or .safetensors file")
+        return value
+
+    weights: str | None = Field(
+        None,
+        description="A local .pth or .safetensors file of a backbone to go on from, with its head "
+        "where the file has one that fits; null: new weights.",
+    )
     reconstructions: int = Field(
         8, ge=0, le=64, description="Validation images drawn as a grid after pretraining."
     )

@@ -19,7 +19,7 @@ from typing import Literal
 import torch
 from torch import nn
 
-from mfm import atomic, config, engine, stage
+from mfm import atomic, config, engine, optim, stage
 from mfm.data import manifest
 from mfm.data.loader import TrainBatches, create_loader
 from mfm.data.plan import Plan
@@ -160,7 +160,9 @@ def finetune(
                     train_images=str(len(images)),
                     initialised=start.text,
                     classifier=start.classifier,
-                    **{"initial_sha256": start.checksum, **_initial(weights)},
+                    initial_sha256=start.checksum,
+                    **_initial(weights),
+                    **optim.absolute(training),
                 ),
             )
 

@@ -69,6 +69,11 @@ def describe_rates(training: config.Training) -> str:
     return f"learning rate {first}to {peak:.4g}, then to {peak * schedule.end:.4g}{layers}"
 
 
+def absolute(training: config.Training) -> dict[str, str]:
+    """What follows from a learning rate that is written for another batch, to be stored."""
+    return {"batch": str(training.batch), "peak_learning_rate": f"{peak_rate(training):.6g}"}
+
+
 def parameter_groups(model: nn.Module, settings: config.Optimizer) -> list[dict[str, Any]]:
     """Parameters by weight decay (section 3 of the design, last row) and by layer.
 

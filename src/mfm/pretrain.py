@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from mfm import checkpoint, config, engine, stage
+from mfm import checkpoint, config, engine, optim, stage
 from mfm.check import check_size
 from mfm.data import manifest
 from mfm.data.loader import Batch, TrainBatches, create_loader, to_float
@@ -25,7 +25,15 @@ from mfm.distributed import Process, process_group
 from mfm.draws import Ints, Stream, uniforms
 from mfm.errors import exits_on_user_error
 from mfm.lifetime import only_writer
-from mfm.models import ReconstructionModel, create_backbone, save_weights, stride
+from mfm.models import (
+    ReconstructionModel,
+    create_backbone,
+    load_backbone,
+    read_weights,
+    save_weights,
+    stride,
+    weights_checksum,
+)
 from mfm.objectives import MaskedFrequencyModeling
 from mfm.snapshots import FOLDER, Snapshots, fixed_images
 from mfm.supervision import SupervisedObjective
@@ -112,6 +120,24 @@ def create_model_and_objective(
     return model, SupervisedObjective(training, classes=classes, seed=training.seed, rows=rows)
 
 
+def go_on_from(model: ReconstructionModel, weights: str) -> str:
+    """Load a backbone, and the head that the public codes call decoder where it fits; in words.
+
+    Raises UserError for weights of another backbone.
+    """
+    tensors = read_weights(weights)
+    report = load_backbone(model.backbone, tensors, source=weights)
+    head = {
+        name: tensors[f"decoder.{name}"]
+        for name, tensor in model.head.state_dict().items()
+        if f"decoder.{name}" in tensors and tensors[f"decoder.{name}"].shape == tensor.shape
+    }
+    fits = head.keys() == model.head.state_dict().keys()
+    if fits:
+        model.head.load_state_dict(head)
+    return f"going on from {weights}: {report}; the head is {'loaded too' if fits else 'new'}"
+
+
 def pretrain(
     run: config.PretrainRun,
     *,
@@ -129,6 +155,13 @@ def pretrain(
         run, classes=len(images.classes), rows=images.rows
     )
     mixes, randaugment = False, None
+    initial = {}
+    if isinstance(training, config.MfmPretraining) and training.weights is not None:
+        assert isinstance(model, ReconstructionModel)
+        initial["weights"] = weights_checksum(training.weights)
+        said = go_on_from(model, training.weights)
+        if process.is_main:
+            print(said, flush=True)
     if isinstance(training, config.SupervisedPretraining):
         mixes, randaugment = bool(training.mixup or training.cutmix), training.randaugment
     elif process.is_main:
@@ -167,7 +200,9 @@ def pretrain(
         ),
         plan=plan,
         training=training,
-        identity=stage.identity(run, seed=training.seed, manifest=manifest.digest(manifest_path)),
+        identity=stage.identity(
+            run, seed=training.seed, manifest=manifest.digest(manifest_path), **initial
+        ),
         operation=operation,
         process=process,
         observe=_snapshots(run, manifest_path, operation.run, plan) if process.is_main else None,
@@ -187,6 +222,7 @@ def pretrain(
                     process.device,
                     epochs=str(training.epochs),
                     seed=str(training.seed),
+                    **optim.absolute(training),
                 ),
             )
 

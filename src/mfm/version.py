@@ -28,6 +28,7 @@ _WITHOUT_INFLUENCE = (
     "status.py",
     "tensorboard.py",
     "watch.py",
+    "weights.py",
 )
 
 

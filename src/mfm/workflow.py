@@ -28,6 +28,10 @@ def check(experiment: config.Experiment, *, links_again: bool = False) -> None:
     if not links_again:
         _check_linked(experiment, folder)
     _check_results(experiment)
+    for name in used_pretrainings(experiment):
+        for file in pretrain_files(experiment, name):
+            if not Path(file).expanduser().is_file():
+                raise UserError(f"pretrain.{name}.weights: there is no file {file}")
     for name, init in experiment.initialisations.items():
         if isinstance(init, config.Initialisation) and init.weights is not None:
             path = Path(init.weights).expanduser()
@@ -240,7 +244,8 @@ def amounts(experiment: config.Experiment) -> dict[str, config.Finetuning]:
         found[folder] = amount.applied(experiment.finetune)
     for loss in experiment.ablations.loss:
         if loss != experiment.finetune.loss:
-            recipe = experiment.finetune.model_copy(update={"loss": loss})
+            # The threshold is of BCE's targets.
+            recipe = experiment.finetune.model_copy(update={"loss": loss, "bce_threshold": None})
             found[f"ablation_loss/{loss}/"] = recipe
     return found
 
@@ -302,9 +307,22 @@ def weights_argument(experiment: config.Experiment, init: str) -> str:
 
 
 def initial_files(experiment: config.Experiment, init: str) -> list[str]:
-    """The files among an arm's initial weights: a change in them reruns its finetunings."""
+    """Files that an arm's finetunings wait for; a change in them reruns its finetunings.
+
+    A pretraining's or the user's file, or, for torchvision's weights, what says that they are here.
+    """
     argument = weights_argument(experiment, init)
-    return [argument] if config.is_path(argument) else []
+    if argument == "scratch":
+        return []
+    if config.is_path(argument):
+        return [argument]
+    return [f"{experiment.results.rstrip('/')}/weights/{init}.json"]
+
+
+def pretrain_files(experiment: config.Experiment, name: str) -> list[str]:
+    """Files that a pretraining waits for: the user's, of weights it goes on from."""
+    weights = getattr(experiment.pretrain[name], "weights", None)
+    return [] if weights is None else [weights]
 
 
 def ablation_pages(experiment: config.Experiment) -> list[Path]:

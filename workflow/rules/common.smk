@@ -72,6 +72,11 @@ def get_initial_weights(wildcards):
     return experiments.initial_files(RUNS, wildcards.init)
 
 
+def get_pretrain_weights(wildcards):
+    """The file that a pretraining goes on from, or none."""
+    return experiments.pretrain_files(RUNS, wildcards.pretrain)
+
+
 def get_weights_argument(wildcards):
     """What finetuning is told to load; empty for an arm from scratch."""
     return experiments.weights_argument(RUNS, wildcards.init)

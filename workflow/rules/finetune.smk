@@ -45,6 +45,25 @@ if LONGER:
             "--config {output.config:q} > {log:q} 2>&1"
 
 
+# torchvision's weights, first of all: without a network they are missed before anything is trained.
+# A local rule, because a cluster's login node has a network where its compute nodes may have none.
+rule fetch_weights:
+    output:
+        description=f"{RESULTS}/weights/{{init}}.json",
+    log:
+        f"{RESULTS}/logs/weights/{{init}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/weights/{{init}}.tsv"
+    priority: 20
+    localrule: True
+    conda:
+        "../envs/mfm.yaml"
+    params:
+        weights=get_weights_argument,
+    shell:
+        "python -m mfm.weights {params.weights:q} {output.description:q} > {log:q} 2>&1"
+
+
 rule finetune_run:
     input:
         # A plain string: either of the two rules above makes it.

@@ -22,6 +22,7 @@ rule pretrain_run:
     input:
         config=rules.pretrain_config.output.config,
         manifest=rules.link_dataset.output.manifest,
+        weights=get_pretrain_weights,
     output:
         backbone=f"{RESULTS}/pretrain/{{pretrain}}/backbone.safetensors",
         checkpoint=f"{RESULTS}/pretrain/{{pretrain}}/checkpoint.pt",
