@@ -22,7 +22,8 @@ test-fast: environment ## Without the tests that start training processes
 test-slurm: environment ## A real two-node SLURM cluster on this Debian machine; as root
 	$(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt --editable '.[slurm]'
 	tests/slurm/cluster.sh install
-	python -m pytest tests/slurm/two_nodes.py
+	@export SLURMLAB=$$(mktemp -d); trap 'tests/slurm/cluster.sh down; rm -rf "$$SLURMLAB"' EXIT; \
+	  python -m pytest tests/slurm/two_nodes.py
 
 lint: environment ## Style of Python and Snakemake files
 	ruff check .

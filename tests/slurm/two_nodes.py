@@ -71,9 +71,8 @@ def slurm(*words: str) -> str:
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory):
-    lab = tmp_path_factory.mktemp("cluster")
-    lab.chmod(0o755)
-    environment = os.environ | {"SLURMLAB": str(lab)}
+    lab = os.environ.get("SLURMLAB") or str(tmp_path_factory.mktemp("cluster"))
+    environment = os.environ | {"SLURMLAB": lab}
     before = slurm_processes()
     signal.signal(signal.SIGTERM, lambda *_: pytest.exit("stopped by SIGTERM"))
     try:
