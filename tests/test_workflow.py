@@ -77,10 +77,17 @@ def test_the_whole_workflow_leaves_every_artifact(finished):
         assert (results / link).is_file(), link
     assert "## From the runs here" in (results / "plan.md").read_text()
     assert "| train | 128 |" in (results / "dataset.md").read_text()
-    for name in ("backbone.safetensors", "checkpoint.pt", "metrics.csv", "reconstructions.png"):
+    for name in ("backbone.safetensors", "checkpoint.pt", "metrics.csv"):
         assert (results / "pretrain/mfm" / name).is_file()
-    with Image.open(results / "pretrain/mfm/reconstructions.png") as figure:
-        assert min(figure.size) > 200
+    for name in ("reconstructions", "spectra", "epochs"):
+        with Image.open(results / f"pretrain/mfm/{name}.png") as figure:
+            assert min(figure.size) > 200
+    losses = pd.read_csv(results / "pretrain/mfm/fixed_images.csv")
+    assert (losses["epoch"].min(), losses["epoch"].max()) == (0, 1)
+    assert losses.notna().all(axis=None)
+    page = (results / "report.html").read_text()
+    for part in (*rows["config_hash"], "78.826", "threads a process", "images_per_class"):
+        assert part in page
     predictions = pd.read_parquet(results / "evaluate/mfm/seed0.parquet")
     assert predictions["path"].nunique() == 48
     top1 = rows[(rows["init"] == "mfm") & (rows["seed"] == 0)]["top1"].item()
@@ -129,6 +136,7 @@ def test_other_amounts_of_labels_share_what_the_table_has(finished):
         "finetune_run": 6,
         "evaluate_run": 6,
         "label_efficiency": 1,
+        "report_page": 1,
         "all": 1,
     }
     assert planned(finished, TABLE, config=(amounts,)) == {}
@@ -240,7 +248,8 @@ def test_forced_pretraining_trains_again_to_the_same_bits(finished):
 def test_report_is_written_with_the_table(finished):
     snakemake(finished, "--report", "report.html")
     text = (finished / "report.html").read_text()
-    assert "Comparison" in text
+    for part in ("Comparison", "Pretraining", "Training", "difference from the baseline"):
+        assert part in text
 
 
 def test_killed_and_started_again_it_completes_without_repeating(tmp_path):

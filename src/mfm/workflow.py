@@ -307,10 +307,14 @@ def initial_files(experiment: config.Experiment, init: str) -> list[str]:
     return [argument] if config.is_path(argument) else []
 
 
+def ablation_pages(experiment: config.Experiment) -> list[Path]:
+    """Pages of ablations that have been run."""
+    return sorted(Path(experiment.results).glob("ablation_*.md"))
+
+
 def more_pages(experiment: config.Experiment) -> list[Path]:
-    """Markdown pages that other targets have left beside the table, for the report."""
-    patterns = ["ablation_*.md", "plan.md"]
-    if experiment.label_efficiency:
-        patterns.insert(0, "label_efficiency.md")
+    """Markdown pages beside the table that the report takes in."""
     folder = Path(experiment.results)
-    return [path for pattern in patterns for path in sorted(folder.glob(pattern))]
+    efficiency = [folder / "label_efficiency.md"] if experiment.label_efficiency else []
+    plan = [path for path in (folder / "plan.md",) if path.exists()]
+    return [*efficiency, *ablation_pages(experiment), *plan]

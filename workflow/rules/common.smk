@@ -202,19 +202,6 @@ def get_ablation_rows(wildcards):
     return sorted({row for part in rows.values() for row in part})
 
 
-def get_more_pages(wildcards):
-    """Other pages that lie beside the table, and their times: the report takes them in.
-
-    As a parameter: they belong to targets of their own, which the report shall not start.
-    """
-    plan = Path(rules.plan.output.plan)  # an input
-    return [
-        f"{path.name} {path.stat().st_mtime_ns}"
-        for path in experiments.more_pages(EXPERIMENT)
-        if path != plan
-    ]
-
-
 EXPERIMENT = get_experiment(config)
 # With the ablations' further pretrainings and arms: what there may be a job for.
 RUNS = ablations.with_variants(EXPERIMENT)

@@ -77,6 +77,7 @@ rule report_page:
             pretrain=experiments.drawn_pretrainings(EXPERIMENT),
         ),
         label_efficiency=get_efficiency_targets(),
+        ablations=get_ablation_targets(),
     output:
         page=report(
             f"{RESULTS}/report.html",
@@ -92,6 +93,5 @@ rule report_page:
         "../envs/mfm.yaml"
     params:
         experiment=schema.dumps_ordered(EXPERIMENT),
-        more=get_more_pages,
     script:
         "../scripts/report_page.py"
