@@ -73,6 +73,7 @@ def finish(folder: Path) -> config.Experiment:
         style.save(style.nothing(name), folder / f"pretrain/p/{name}.png")
     draw_all(ours, results, folder / "figures")
     (folder / "table.md").write_text(TABLE)
+    (folder / "plan.md").write_text("# How many seeds?\n\nTwelve.\n")
     (folder / "dataset.md").write_text("# The images\n\nThere are 30.\n")
     return ours
 

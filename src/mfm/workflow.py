@@ -305,16 +305,3 @@ def initial_files(experiment: config.Experiment, init: str) -> list[str]:
     """The files among an arm's initial weights: a change in them reruns its finetunings."""
     argument = weights_argument(experiment, init)
     return [argument] if config.is_path(argument) else []
-
-
-def ablation_pages(experiment: config.Experiment) -> list[Path]:
-    """Pages of ablations that have been run."""
-    return sorted(Path(experiment.results).glob("ablation_*.md"))
-
-
-def more_pages(experiment: config.Experiment) -> list[Path]:
-    """Markdown pages beside the table that the report takes in."""
-    folder = Path(experiment.results)
-    efficiency = [folder / "label_efficiency.md"] if experiment.label_efficiency else []
-    plan = [path for path in (folder / "plan.md",) if path.exists()]
-    return [*efficiency, *ablation_pages(experiment), *plan]

@@ -14,3 +14,8 @@ FIGURES = {
     "pretraining": "Loss of each pretraining. The dashed lines, where there are some, are "
     "measured on a few fixed validation images at some steps.",
 }
+
+RESIZE = (
+    "Accuracy of the same models by the size that images are evaluated at. The dashed line is the "
+    "size of the table; it was fixed in advance and none is chosen here."
+)
