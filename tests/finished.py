@@ -31,6 +31,10 @@ TABLE = """# resnet18 on own: which initialisation?
 
 - A note with a link, https://example.org/page, and <script>no script</script>.
 
+## Verdict
+
+- **mfm is better.**
+
 ## Published by upstream (not comparable)
 
 | initialisation | source |

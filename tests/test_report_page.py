@@ -53,7 +53,12 @@ def test_the_page_has_everything(page):
     text = page.read_text()
     for part in ("60.25", "There are 30.", finished.HASH, "images_per_class:", "1 min 30 s"):
         assert part in text
-    assert text.index("60.25") < text.index("<summary>Published") < text.index("example.org<")
+    assert (
+        text.index("mfm is better")
+        < text.index("60.25")
+        < text.index("<summary>Published")
+        < text.index("example.org<")
+    )
     assert "<script>no" not in text
     assert "&lt;script&gt;no" in text
     assert text.count("<figure") == 6 + 3

@@ -102,10 +102,12 @@ def _further_pages(experiment: config.Experiment, folder: Path) -> list[Path]:
 
 
 def _split(table: str) -> tuple[str, str]:
-    """The measured part of table.md without its title, and the published figures."""
-    table = re.sub(r"\A# .*\n", "", table)
-    found = re.search(r"^## Published", table, re.M)
-    return (table, "") if found is None else (table[: found.start()], table[found.start() :])
+    """The measured part of table.md, its verdict first, and the published figures."""
+    intro, *sections = re.split(r"^(?=## )", re.sub(r"\A# .*\n", "", table), flags=re.M)
+    published = [part for part in sections if part.startswith("## Published")]
+    measured = [part for part in sections if part not in published]
+    measured.sort(key=lambda part: not part.startswith("## Verdict"))
+    return "".join([intro, *measured]), "".join(published)
 
 
 def _picture(path: Path, caption: str) -> Picture:
