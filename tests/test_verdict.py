@@ -123,6 +123,13 @@ def test_no_spread_is_no_verdict(top1, expected):
     assert expected in text
 
 
+def test_a_difference_of_more_than_100_points_is_not_promised():
+    text = verdict.sentence(
+        comparisons({"scratch": {0: 80.0, 1: 20.0}, "mfm": {0: 50.0, 1: 60.0}})[0]
+    )
+    assert "so few seeds cannot find any difference" in text
+
+
 def test_other_seeds_are_told_as_such():
     top1 = {"scratch": {0: 80.0, 1: 81.0}, "mfm": {2: 81.0, 3: 83.0, 5: 82.0}}
     assert "; 3 and 2 seeds; p" in verdict.sentence(comparisons(top1)[0])

@@ -161,10 +161,16 @@ def sentence(found: Comparison) -> str:
             f"({how})."
         )
     least = smallest_difference(each.n, each.deviation, level=found.level) if each.deviation else 0
+    # Accuracies are percent: no difference is larger.
+    power = (
+        f"a true difference has to be {least:.1f} points for so many seeds to find it with a "
+        "probability of 80%."
+        if least <= 100
+        else "so few seeds cannot find any difference with a probability of 80%."
+    )
     return (
         f"**{arms} are {each.verdict}**: {points(each.mean)} ({how}). That does not make them "
-        f"equal: a true difference has to be {least:.1f} points for so many seeds to find it with "
-        "a probability of 80%."
+        f"equal: {power}"
     )
 
 
