@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, StrMethodFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
 
 from mfm import config
 from mfm.report.figures import style
@@ -63,14 +63,14 @@ def draw_pretraining(
                     label=f"fixed validation images, {text}",
                 )
             axis.set_yscale("log")  # the two bands' losses are of different sizes
+            axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             axis.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-            axis.yaxis.set_minor_formatter(StrMethodFormatter("{x:g}"))
-            axis.tick_params(axis="y", which="minor", labelsize=7)
+            axis.yaxis.set_minor_locator(NullLocator())
         axis.set_xlim(left=-0.02 * epochs["epoch"].max())
         axis.set_title(f"{name}: {_kind(experiment.pretrain[name])}")
         axis.set_xlabel("epoch")
         axis.set_ylabel("loss")
-        axis.grid(axis="y", which="both")
+        axis.grid(axis="y")
         axis.set_axisbelow(True)
         axis.legend(fontsize=8)
     return figure
