@@ -31,6 +31,10 @@ TABLE = """# resnet18 on own: which initialisation?
 
 - A note with a link, https://example.org/page, and <script>no script</script>.
 
+## Verdict
+
+- **mfm is better.**
+
 ## Published by upstream (not comparable)
 
 | initialisation | source |
@@ -73,6 +77,7 @@ def finish(folder: Path) -> config.Experiment:
         style.save(style.nothing(name), folder / f"pretrain/p/{name}.png")
     draw_all(ours, results, folder / "figures")
     (folder / "table.md").write_text(TABLE)
+    (folder / "plan.md").write_text("# How many seeds?\n\nTwelve.\n")
     (folder / "dataset.md").write_text("# The images\n\nThere are 30.\n")
     return ours
 

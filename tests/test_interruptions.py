@@ -13,7 +13,7 @@ import pytest
 import torch
 from test_training import assert_same_bits, command, dataset, final, losses, write_config
 
-from mfm import bad_step, checkpoint
+from mfm import bad_step, checkpoint, snapshots
 
 __all__ = ["dataset"]  # a fixture
 pytestmark = pytest.mark.processes
@@ -43,6 +43,15 @@ def ranks_of(process):
         if "RANK" in environment and "mfm.pretrain" in child.cmdline():
             found[int(environment["RANK"])] = child
     return [found[rank] for rank in sorted(found)]
+
+
+def assert_same_snapshots(ours, theirs):
+    """The predictions kept on the way, with the first and the last step among them."""
+    kept, others = (snapshots.load(run / snapshots.FOLDER) for run in (ours, theirs))
+    assert (min(kept), max(kept)) == (0, SETTINGS["epochs"])
+    assert list(kept) == list(others)
+    for epoch, values in kept.items():
+        assert_same_bits(values, others[epoch])
 
 
 def wait_for_checkpoint(run, process, *, after=0):
@@ -102,6 +111,7 @@ def test_signals_stop_all_ranks_at_one_step_and_the_run_goes_on(
     assert "resumed" in output
     assert_same_bits(final(whole), final(run))
     assert losses(whole) == losses(run)
+    assert_same_snapshots(whole, run)
 
 
 def test_a_rank_that_dies_is_replaced(tmp_path, dataset, whole, child_environment):
@@ -115,6 +125,7 @@ def test_a_rank_that_dies_is_replaced(tmp_path, dataset, whole, child_environmen
     assert "starting all ranks again" in output
     assert_same_bits(final(whole), final(run))
     assert losses(whole) == losses(run)
+    assert_same_snapshots(whole, run)
 
 
 def test_a_rank_that_hangs_ends_the_run(tmp_path, dataset, child_environment):

@@ -10,6 +10,9 @@ import safetensors.numpy
 from conftest import ROOT
 from PIL import Image
 
+from mfm import config
+from mfm.report.figures import style
+from mfm.report.figures.resize import draw_resize
 from mfm.report.page import provenance
 from mfm.report.page.build import build
 from mfm.report.page.markdown import to_html
@@ -50,7 +53,12 @@ def test_the_page_has_everything(page):
     text = page.read_text()
     for part in ("60.25", "There are 30.", finished.HASH, "images_per_class:", "1 min 30 s"):
         assert part in text
-    assert text.index("60.25") < text.index("<summary>Published") < text.index("example.org<")
+    assert (
+        text.index("mfm is better")
+        < text.index("60.25")
+        < text.index("<summary>Published")
+        < text.index("example.org<")
+    )
     assert "<script>no" not in text
     assert "&lt;script&gt;no" in text
     assert text.count("<figure") == 6 + 3
@@ -60,13 +68,26 @@ def test_the_page_has_everything(page):
 def test_further_pages_are_taken_in(page, tmp_path):
     folder = tmp_path / "results"
     shutil.copytree(page.parent, folder)
+    values = {**finished.EXPERIMENT, "results": str(folder), "ablations": {"val_resize": [36]}}
+    ours = config.parse(config.Experiment, values, where="test")
     Image.new("L", (9, 9)).save(folder / "strip.png")
-    (folder / "ablation_x.md").write_text("# Resize\n\n![strip](strip.png) ![gone](gone.png)\n")
-    text = build(finished.experiment(folder), folder)
-    assert "<h3>Resize</h3>" in text
+    text = "# Resize\n\n![strip](strip.png) ![gone](gone.png)\n"
+    (folder / "ablation_val_resize.md").write_text(text)
+    (folder / "ablation_loss.md").write_text("# Of another configuration\n")
+    rows = pd.read_csv(folder / "results.csv")
+    sizes = pd.concat([rows.assign(value=32), rows.assign(value=36, top1=rows["top1"] - 1)])
+    figure = draw_resize(ours, sizes)
+    means = rows.groupby("init")["top1"].mean()
+    drawn = [line.get_ydata() for line in figure.axes[0].lines if len(line.get_ydata()) == 2]
+    assert any(list(y) == pytest.approx([means["mfm"], means["mfm"] - 1]) for y in drawn)
+    style.save(figure, folder / "figures/val_resize.svg")
+    text = build(ours, folder)
+    for part in ("<h3>Resize</h3>", "<h3>How many seeds?</h3>", "it was fixed in advance"):
+        assert part in text
     assert text.count('src="data:image/png') == 4
+    assert text.count('src="data:image/svg') == 7
     assert "gone.png" not in text
-    assert "More comparisons" not in page.read_text()
+    assert "Of another" not in text
 
 
 def test_markdown_shows_html_as_text(tmp_path):

@@ -138,13 +138,13 @@ def render(results: Path, *, width: int) -> str:
     """The present state as plain text, lines of at most `width` characters."""
     runs = find(results)
     counts = Counter(run.state for run in runs)
-    folders = ("evaluate", "*/*/evaluate")
-    evaluated = sum(len(list(results.glob(f"{folder}/*/seed*.csv"))) for folder in folders)
-    finetunings = sum(run.stage == "finetune" for run in runs)
+    finetunings = [run.name for run in runs if run.stage == "finetune"]
+    rows = [f"{'/'.join(_evaluation(name))}.csv" for name in finetunings]
+    evaluated = sum((results / row).exists() for row in rows)
     left = seconds_left(runs)
     lines = [
         f"{results}: {counts['done']} of {len(runs)} trainings done, {counts['running']} running, "
-        f"{evaluated} of {finetunings} evaluated",
+        f"{evaluated} of {len(finetunings)} evaluated",
         "all trainings done"
         if left == 0
         else "time left: not known yet"
@@ -168,6 +168,13 @@ def render(results: Path, *, width: int) -> str:
         listed = ", ".join(f"{what} ({n})" if n > 1 else what for what, n in waiting.items())
         lines.append(f"waiting: {listed}")
     return "\n".join(line[:width] for line in lines)
+
+
+def _evaluation(run: str) -> list[str]:
+    """A finetuning's folder with the evaluation's name: a/finetune/b to a/evaluate/b."""
+    parts = run.split("/")
+    parts[-3] = "evaluate"
+    return parts
 
 
 def _line(run: Run, name: int) -> str:

@@ -323,16 +323,3 @@ def pretrain_files(experiment: config.Experiment, name: str) -> list[str]:
     """Files that a pretraining waits for: the user's, of weights it goes on from."""
     weights = getattr(experiment.pretrain[name], "weights", None)
     return [] if weights is None else [weights]
-
-
-def ablation_pages(experiment: config.Experiment) -> list[Path]:
-    """Pages of ablations that have been run."""
-    return sorted(Path(experiment.results).glob("ablation_*.md"))
-
-
-def more_pages(experiment: config.Experiment) -> list[Path]:
-    """Markdown pages beside the table that the report takes in."""
-    folder = Path(experiment.results)
-    efficiency = [folder / "label_efficiency.md"] if experiment.label_efficiency else []
-    plan = [path for path in (folder / "plan.md",) if path.exists()]
-    return [*efficiency, *ablation_pages(experiment), *plan]

@@ -207,15 +207,6 @@ def get_ablation_rows(wildcards):
     return sorted({row for part in rows.values() for row in part})
 
 
-def get_ablation_pages(wildcards):
-    """The ablations that have been run, and when: the report takes them in.
-
-    As a parameter: they are targets of their own, which the report shall not start.
-    """
-    pages = experiments.ablation_pages(EXPERIMENT)
-    return [f"{page.name} {page.stat().st_mtime_ns}" for page in pages]
-
-
 EXPERIMENT = get_experiment(config)
 # With the ablations' further pretrainings and arms: what there may be a job for.
 RUNS = ablations.with_variants(EXPERIMENT)

@@ -61,6 +61,31 @@ rule figures:
         "../scripts/figures.py"
 
 
+if "val_resize" in ABLATIONS:
+
+    rule resize_figure:
+        input:
+            rows=f"{RESULTS}/ablation_val_resize.csv",
+        output:
+            svg=report(
+                f"{RESULTS}/figures/val_resize.svg",
+                caption="../report/val_resize.rst",
+                category="Ablations",
+                labels={"ablation": "val_resize, as a figure"},
+            ),
+            png=f"{RESULTS}/figures/val_resize.png",
+        log:
+            f"{RESULTS}/logs/resize_figure.log",
+        benchmark:
+            f"{RESULTS}/benchmarks/resize_figure.tsv"
+        conda:
+            "../envs/mfm.yaml"
+        params:
+            experiment=schema.dumps_ordered(EXPERIMENT),
+        script:
+            "../scripts/resize_figure.py"
+
+
 rule report_page:
     input:
         table=rules.table.output.table,
@@ -77,6 +102,8 @@ rule report_page:
             pretrain=experiments.drawn_pretrainings(EXPERIMENT),
         ),
         label_efficiency=get_efficiency_targets(),
+        ablations=get_ablation_targets(),
+        resize=rules.resize_figure.output if "val_resize" in ABLATIONS else [],
     output:
         page=report(
             f"{RESULTS}/report.html",
@@ -92,6 +119,5 @@ rule report_page:
         "../envs/mfm.yaml"
     params:
         experiment=schema.dumps_ordered(EXPERIMENT),
-        ablations=get_ablation_pages,
     script:
         "../scripts/report_page.py"

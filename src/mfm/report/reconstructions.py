@@ -209,7 +209,11 @@ def _over_epochs(
                 whole = completed(task, images, values[f"prediction_{name}"].float(), low=low)
                 _show(axis, as_pixels(task, whole)[image], target[image])
             _show(row[-1], target[image], target[image])
-    heads = ["input", *(f"epoch {epoch:.3g}" for epoch in kept), "target"]
+    heads = [
+        "input",
+        *(f"epoch {epoch:.2g}" if epoch < 10 else f"epoch {epoch:.0f}" for epoch in kept),
+        "target",
+    ]
     for axis, head in zip(panels[0], heads, strict=True):
         axis.set_title(head, fontsize=8, loc="center")
     return figure

@@ -6,11 +6,16 @@ FIGURES = {
     "with the 95% interval. Small dots are single seeds. An interval that holds zero leaves open "
     "which of the two is better.",
     "accuracy": "Top-1 accuracy of each arm: every seed, the mean, and its 95% interval.",
-    "classes": "Which classes gain. Intervals are for one class at a time and not corrected for "
-    "the number of classes: of twenty, about one misses zero by chance.",
-    "confusion": "What images of the worst classes are taken for, over all seeds.",
     "finetuning": "Training loss while finetuning. Accuracy is measured once, after the last "
     "epoch, so that no epoch can be chosen by it.",
+    "classes": "Which classes gain. Intervals are for one class at a time and not corrected for "
+    "the number of classes: of twenty, about one misses zero by chance.",
     "pretraining": "Loss of each pretraining. The dashed lines, where there are some, are "
     "measured on a few fixed validation images at some steps.",
+    "confusion": "What images of the worst classes are taken for, over all seeds.",
 }
+
+RESIZE = (
+    "Accuracy of the same models by the size that images are evaluated at. The dashed line is the "
+    "size of the table; it was fixed in advance and none is chosen here."
+)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
 
 from mfm import config
 from mfm.report.figures import style
@@ -62,11 +62,16 @@ def draw_pretraining(
                     ls="--",
                     label=f"fixed validation images, {text}",
                 )
-        axis.set_xlim(left=0)
+            axis.set_yscale("log")  # the two bands' losses are of different sizes
+            axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axis.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+            axis.yaxis.set_minor_locator(NullLocator())
+        axis.set_xlim(left=-0.02 * epochs["epoch"].max())
         axis.set_title(f"{name}: {_kind(experiment.pretrain[name])}")
         axis.set_xlabel("epoch")
         axis.set_ylabel("loss")
         axis.grid(axis="y")
+        axis.set_axisbelow(True)
         axis.legend(fontsize=8)
     return figure
 
@@ -74,7 +79,7 @@ def draw_pretraining(
 def _kind(training: config.Pretraining) -> str:
     if isinstance(training, config.MfmPretraining):
         return f"masked frequency modeling, recipe {training.recipe}"
-    return f"supervised, {training.loss} loss"
+    return f"on labels, {training.loss} loss"
 
 
 def draw_finetuning(

@@ -12,8 +12,8 @@ import pandas as pd
 import yaml
 from markupsafe import Markup
 
-from mfm import config, workflow
-from mfm.report.figures import FIGURES
+from mfm import ablations, config, workflow
+from mfm.report.figures import FIGURES, RESIZE
 from mfm.report.page import provenance
 from mfm.report.page.markdown import data_uri, to_html
 from mfm.watch import duration
@@ -67,10 +67,15 @@ def build(experiment: config.Experiment, folder: Path) -> str:
         published=to_html(published, folder=folder, deeper=2) if published else None,
         figures=[
             _picture(folder / f"figures/{name}.svg", caption) for name, caption in FIGURES.items()
+        ]
+        + [
+            _picture(folder / "figures/val_resize.svg", RESIZE)
+            for name in ablations.asked(experiment)
+            if name == "val_resize"
         ],
         pages=[
             to_html(path.read_text(), folder=folder, deeper=2)
-            for path in workflow.more_pages(experiment)
+            for path in _further_pages(experiment, folder)
         ],
         pretrainings={
             name: [
@@ -89,11 +94,20 @@ def build(experiment: config.Experiment, folder: Path) -> str:
     )
 
 
+def _further_pages(experiment: config.Experiment, folder: Path) -> list[Path]:
+    """The Markdown pages beside the table."""
+    names = ["label_efficiency"] if experiment.label_efficiency else []
+    names += [f"ablation_{name}" for name in ablations.asked(experiment)]
+    return [folder / f"{name}.md" for name in (*names, "plan")]
+
+
 def _split(table: str) -> tuple[str, str]:
-    """The measured part of table.md without its title, and the published figures."""
-    table = re.sub(r"\A# .*\n", "", table)
-    found = re.search(r"^## Published", table, re.M)
-    return (table, "") if found is None else (table[: found.start()], table[found.start() :])
+    """The measured part of table.md, its verdict first, and the published figures."""
+    intro, *sections = re.split(r"^(?=## )", re.sub(r"\A# .*\n", "", table), flags=re.M)
+    published = [part for part in sections if part.startswith("## Published")]
+    measured = [part for part in sections if part not in published]
+    measured.sort(key=lambda part: not part.startswith("## Verdict"))
+    return "".join([intro, *measured]), "".join(published)
 
 
 def _picture(path: Path, caption: str) -> Picture:
