@@ -56,7 +56,7 @@ rule figures:
     conda:
         "../envs/mfm.yaml"
     params:
-        experiment=schema.dumps_ordered(EXPERIMENT),
+        experiment=get_table_experiment(),
     script:
         "../scripts/figures.py"
 
