@@ -159,6 +159,7 @@ def test_ablations_share_what_the_table_has(finished):
     assert jobs("val_resize: [32, 36]") == {
         "ablation_resize_config": 1,
         "ablation_resize_run": 6,
+        "resize_figure": 1,
         **tables,
     }
     six = {"finetune_config": 6, "finetune_run": 6, "evaluate_run": 6}
