@@ -30,23 +30,7 @@ from mfm.draws import Floats, Ints
 from mfm.errors import UserError, exits_on_user_error
 from mfm.models import create_backbone, load_weights
 from mfm.pixels import normalise
-
-COLUMNS = (
-    "init",
-    "pretrain",
-    "seed",
-    "top1",
-    "top5",
-    "loss",
-    "images",
-    "epochs",
-    "train_images",
-    "images_per_second",
-    "seconds",
-    "code_version",
-    "config_hash",
-    "checkpoint",
-)
+from mfm.result_columns import COLUMNS
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,10 +8,10 @@ from pathlib import Path
 import pandas as pd
 
 from mfm import config, workflow
-from mfm.evaluate import COLUMNS
 from mfm.report import comparability, cost, plan, verdict
 from mfm.report.markdown import duration, epochs, interval, markdown_row
 from mfm.report.starts import starting_weights
+from mfm.result_columns import COLUMNS
 from mfm.statistics import Difference, estimate
 
 _HEADER = (
