@@ -19,19 +19,18 @@ import torch
 from reference import PlainMasking
 from sides import (
     Answer,
-    Side,
     add_clock,
+    against,
     machine,
     peak_mb,
     resident_mb,
     seconds,
     serve,
     table,
-    take_turns,
 )
 from torch import Tensor
 
-from mfm import config, launch
+from mfm import config
 from mfm.objectives import MaskedFrequencyModeling
 
 
@@ -121,12 +120,7 @@ def main() -> None:
         "repeats": options.repeats,
         "clock": options.clock,
     }
-    sides = [
-        Side("plain", __file__, settings),
-        Side("ours, plain allocator", __file__, settings),
-        Side("ours", __file__, settings, launch.KEEP_MEMORY),
-    ]
-    take_turns(sides, rounds=options.rounds)
+    sides = against("plain", __file__, settings, rounds=options.rounds)
     rows = []
     for one in sides:
         one.ask("errors")

@@ -21,6 +21,8 @@ from typing import Any
 
 import torch
 
+from mfm import launch
+
 Answer = dict[str, Any]
 
 
@@ -80,6 +82,17 @@ def take_turns(sides: Sequence[Side], *, rounds: int) -> None:
     for _ in range(rounds):
         for side in sides:
             side.measure()
+
+
+def against(reference: str, program: str, settings: Answer, *, rounds: int) -> list[Side]:
+    """The reference, ours with glibc's own allocator settings, and ours; measured in turns."""
+    sides = [
+        Side(reference, program, settings),
+        Side("ours, plain allocator", program, settings),
+        Side("ours", program, settings, launch.KEEP_MEMORY),
+    ]
+    take_turns(sides, rounds=rounds)
+    return sides
 
 
 def serve(answers: dict[str, Callable[[], Answer]]) -> None:

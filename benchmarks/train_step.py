@@ -26,20 +26,19 @@ import torch
 from reference import PlainStep
 from sides import (
     Answer,
-    Side,
     add_clock,
+    against,
     machine,
     matrix_rate,
     peak_mb,
     seconds,
     serve,
     table,
-    take_turns,
 )
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from mfm import config, convolution, launch, optim, precision
+from mfm import config, convolution, optim, precision
 from mfm.data.loader import Batch, to_float
 from mfm.data.plan import Plan, Step
 from mfm.errors import UserError
@@ -218,12 +217,7 @@ def compare(case: Answer, options: argparse.Namespace) -> list[list[str]]:
         "precision": options.precision,
         "clock": options.clock,
     }
-    sides = [
-        Side("reference", __file__, settings),
-        Side("ours, plain allocator", __file__, settings),
-        Side("ours", __file__, settings, launch.KEEP_MEMORY),
-    ]
-    take_turns(sides, rounds=options.rounds)
+    sides = against("reference", __file__, settings, rounds=options.rounds)
     sides[0].ask("flops")  # of the plain model; ours leaves out what meets padding only
     flops = sides[0].answer()["flops"]
     rows = []

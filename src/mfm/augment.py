@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -121,6 +122,28 @@ def _posterize(
     return posterize(image, bits, **more) if bits else Image.new(image.mode, image.size)
 
 
+@contextmanager
+def _key_torch(key: int) -> Iterator[None]:
+    """torch's global generator, from which torchvision draws, keyed for a while."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(key)
+        yield
+
+
+@contextmanager
+def _key_timm(key: int) -> Iterator[None]:
+    """Python's and numpy's global generators, from which timm draws, keyed for a while."""
+    # timm draws from numpy's old global generator and takes no other, hence NPY002.
+    states = random.getstate(), np.random.get_state()  # noqa: NPY002
+    random.seed(key)
+    np.random.seed([key & 0xFFFFFFFF, key >> 32])  # noqa: NPY002
+    try:
+        yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])  # noqa: NPY002
+
+
 class RandAugment:
     """RandAugment, with its random numbers keyed by (seed, epoch, image).
 
@@ -154,6 +177,7 @@ class RandAugment:
                 num_magnitude_bins=settings.bins,
                 interpolation=InterpolationMode(interpolation),
             )
+        self._keyed = _key_timm if settings.kind == "timm" else _key_torch
 
     def keys(self, *, epoch: int, indices: Ints) -> list[int]:
         """One key for each image: in [0, 2**63)."""
@@ -162,16 +186,8 @@ class RandAugment:
 
     def __call__(self, image: Image.Image, key: int) -> Image.Image:
         """Augment an RGB image; the same key, the same result."""
-        # torchvision draws from torch's global generator, timm from Python's and numpy's, so these
-        # are keyed for the call and put back after it.
-        states = random.getstate(), np.random.get_state()  # noqa: NPY002
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(key)
-            random.seed(key)
-            np.random.seed([key & 0xFFFFFFFF, key >> 32])  # noqa: NPY002
+        with self._keyed(key):
             augmented: Image.Image = self._transform(image)
-        random.setstate(states[0])
-        np.random.set_state(states[1])  # noqa: NPY002
         return augmented
 
 

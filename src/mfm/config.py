@@ -695,37 +695,36 @@ class Experiment(Section):
         return self
 
 
-class PretrainRun(Section):
+class Job(Section):
+    """What every job that sees images through the network depends on."""
+
+    dataset: Dataset = Field(description="Images.")
+    loader: Loader = "torchvision"
+    model: Model = Field(description="Network.")
+
+
+class PretrainRun(Job):
     """Everything that determines one pretraining."""
 
     stage: Literal["pretrain"] = Field("pretrain", description="Stage of the job.")
     name: Name = Field(description="Name of the pretraining.")
-    dataset: Dataset = Field(description="Images.")
-    loader: Loader = "torchvision"
-    model: Model = Field(description="Network.")
     training: Pretraining = Field(description="Recipe.")
 
 
-class FinetuneRun(Section):
+class FinetuneRun(Job):
     """Everything that determines one finetuning, besides the files it reads."""
 
     stage: Literal["finetune"] = Field("finetune", description="Stage of the job.")
     init: Name = Field(description="Name of the arm.")
     source: Arm = Field(description="Where its weights come from.")
     seed: int = Field(ge=0, description="Seed of subset, order, augmentation and new layers.")
-    dataset: Dataset = Field(description="Images.")
-    loader: Loader = "torchvision"
-    model: Model = Field(description="Network.")
     training: Finetuning = Field(description="Recipe.")
 
 
-class EvaluateRun(Section):
+class EvaluateRun(Job):
     """Everything that determines one evaluation, besides the weights it reads."""
 
     stage: Literal["evaluate"] = Field("evaluate", description="Stage of the job.")
-    dataset: Dataset = Field(description="Images.")
-    loader: Loader = "torchvision"
-    model: Model = Field(description="Network.")
     mean: Triple = Field(description="Normalisation of the finetuning.")
     std: PositiveTriple = Field(description="Normalisation of the finetuning.")
     evaluation: Evaluation = Field(description="Evaluation.")

@@ -18,7 +18,14 @@ from torch import Tensor
 
 from mfm import models
 from mfm.errors import UserError, exits_on_user_error
-from mfm.plain import TARGETS, Network, describe_network, with_new_classifier, write_plain
+from mfm.plain import (
+    TARGETS,
+    Network,
+    add_new_classifier,
+    describe_network,
+    with_new_classifier,
+    write_plain,
+)
 from mfm.version import code_version
 
 _DECODER = "decoder."
@@ -102,13 +109,7 @@ def main() -> None:
         "--to", dest="target", choices=(*TARGETS, "safetensors"), required=True, help="for whom"
     )
     parser.add_argument("--backbone", default="resnet50", help="timm name (default: resnet50)")
-    parser.add_argument(
-        "--new-classifier",
-        type=int,
-        default=0,
-        metavar="CLASSES",
-        help="add a classifier of zeros to a backbone, so that the whole plain model takes it",
-    )
+    add_new_classifier(parser)
     options = parser.parse_args()
     network = convert(
         options.input,

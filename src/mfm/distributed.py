@@ -15,7 +15,6 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 T = TypeVar("T")
-_MEET_MINUTES = 3.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,12 +46,9 @@ def process_group(*, timeout_minutes: float = 10.0) -> Iterator[Process]:
         torch.cuda.set_device(device)
     launched = "RANK" in os.environ
     if launched:
-        # Ranks that have started together meet soon or never; then torchrun can start them again.
         dist.init_process_group(
-            "nccl" if device.type == "cuda" else "gloo",
-            timeout=timedelta(minutes=min(timeout_minutes, _MEET_MINUTES)),
+            "nccl" if device.type == "cuda" else "gloo", timeout=timedelta(minutes=timeout_minutes)
         )
-        dist.set_timeout(timedelta(minutes=timeout_minutes))
     yield Process(rank=rank, world=world, device=device)
     # Not after an error: waiting for a rank that is gone could take forever.
     if launched:

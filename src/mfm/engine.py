@@ -346,6 +346,12 @@ def _position(
             f"{operation.run} was interrupted at step {here.step} of an epoch, whose images "
             "another batch would take in other steps: change config.training.batch back"
         )
+    if state["code_version"] != code_version():
+        _log(
+            process,
+            f"warning: the checkpoint was written by version {state['code_version']}, this is "
+            f"{code_version()}",
+        )
     if keys:
         _log(process, f"continuing with another configuration: {', '.join(keys)}")
     if len(here.losses) != process.world:  # told to continue on another number of ranks

@@ -49,6 +49,7 @@ def exits_on_user_error(main: Callable[..., None]) -> Callable[..., None]:
             print(f"mfm: error: {one_line(error)}", file=sys.stderr, flush=True)
             _exit(USER_ERROR_EXIT)
         except Exception:
+            # As Python itself would; but it would then take the connections down, see _exit.
             traceback.print_exc()
             _exit(1)
 

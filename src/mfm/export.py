@@ -17,7 +17,13 @@ import safetensors.torch
 from mfm import config, models
 from mfm.atomic import write_text
 from mfm.errors import UserError, exits_on_user_error
-from mfm.plain import TARGETS, describe_network, with_new_classifier, write_plain
+from mfm.plain import (
+    TARGETS,
+    add_new_classifier,
+    describe_network,
+    with_new_classifier,
+    write_plain,
+)
 from mfm.report.model_card import Run, render_card
 from mfm.weights_metadata import read_metadata
 
@@ -105,13 +111,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="where to write")
     parser.add_argument("--to", choices=TARGETS, default="timm", help="whose model takes it")
     parser.add_argument("--results", type=Path, help="results.csv (default: the one above)")
-    parser.add_argument(
-        "--new-classifier",
-        type=int,
-        default=0,
-        metavar="CLASSES",
-        help="add a classifier of zeros to a backbone, so that the whole plain model takes it",
-    )
+    add_new_classifier(parser)
     options = parser.parse_args()
     export(
         options.weights,

@@ -21,8 +21,6 @@ from torch import nn
 
 from mfm import atomic, config, engine, optim, stage
 from mfm.data import manifest
-from mfm.data.loader import TrainBatches, create_loader
-from mfm.data.plan import Plan
 from mfm.data.selection import labelled_positions
 from mfm.distributed import Process, process_group
 from mfm.errors import exits_on_user_error
@@ -34,7 +32,6 @@ from mfm.models import (
     save_weights,
     weights_checksum,
 )
-from mfm.pretrain import crop_size
 from mfm.supervision import SupervisedObjective
 from mfm.weights_metadata import read_metadata
 
@@ -53,7 +50,7 @@ def create_classifier(run: config.FinetuneRun, *, classes: int) -> nn.Module:
     model = run.model
     if run.training.drop_path is not None:
         model = model.model_copy(update={"drop_path": run.training.drop_path})
-    return create_backbone(model, classes=classes, image_size=crop_size(run))
+    return create_backbone(model, classes=classes, image_size=stage.crop_size(run))
 
 
 def create_model(run: config.FinetuneRun, *, classes: int, weights: str) -> tuple[nn.Module, Start]:
@@ -108,27 +105,20 @@ def finetune(
             training, classes=len(images.classes), seed=run.seed, rows=images.rows
         ),
         images=images,
-        size=crop_size(run),
-        loader=create_loader(
-            run.loader,
-            TrainBatches(
-                images,
-                crop=training.crop,
-                size=crop_size(run),
-                seed=run.seed,
-                randaugment=training.randaugment,
-            ),
-            workers=operation.workers,
-            device=process.device,
-            timeout_minutes=operation.timeout_minutes,
-        ),
-        plan=Plan(
-            images=len(images),
-            batch=training.batch,
-            micro_batch=training.micro_batch,
+        size=stage.crop_size(run),
+        loader=stage.train_loader(
+            run,
+            images,
             seed=run.seed,
-            rank=process.rank,
-            world=process.world,
+            randaugment=training.randaugment,
+            operation=operation,
+            process=process,
+        ),
+        plan=stage.plan_of(
+            training,
+            images=len(images),
+            seed=run.seed,
+            process=process,
             pairs=bool(training.mixup or training.cutmix),
         ),
         training=training,

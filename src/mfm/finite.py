@@ -117,6 +117,7 @@ class StepCheck:
             for value in self._scaler._found_inf_per_device(self._optimizer).values():
                 value.copy_(torch.maximum(value, self._bad))  # the kernels ask for exactly 1
         else:
+            # What a GradScaler sets too: the fused kernels read it, torch's types don't know it.
             self._optimizer.found_inf = self._bad  # type: ignore[attr-defined]
 
     def _to_host(self, numbers: Tensor, step: Step, batches: Sequence[Batch]) -> _Pending:

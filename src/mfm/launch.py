@@ -100,7 +100,7 @@ def _run_group(arguments: list[str]) -> None:
                 )
             return result
 
-    # torchrun offers no other way to give it an agent.
+    # torchrun offers no other way to give it an agent; the name is imported there, not exported.
     api.LocalElasticAgent = Agent  # type: ignore[attr-defined]
     # Its report of a failed worker repeats, over dozens of lines, what the worker has printed.
     for name in ("", ".agent.server.api", ".multiprocessing.api"):

@@ -6,6 +6,8 @@ import math
 from typing import Any
 
 import torch
+
+# timm re-exports it without saying so to type checkers.
 from timm.optim import param_groups_layer_decay  # type: ignore[attr-defined]
 from timm.optim.lamb import Lamb
 from torch import Tensor, nn

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,17 @@ class Network:
     def create(self) -> nn.Module:
         """The network in this package."""
         return models.create_backbone(self.model, classes=self.classes, image_size=self.image_size)
+
+
+def add_new_classifier(parser: argparse.ArgumentParser) -> None:
+    """The option of both command lines that write for plain models."""
+    parser.add_argument(
+        "--new-classifier",
+        type=int,
+        default=0,
+        metavar="CLASSES",
+        help="add a classifier of zeros to a backbone, so that the whole plain model takes it",
+    )
 
 
 def describe_network(tensors: dict[str, Tensor], *, backbone: str) -> Network:

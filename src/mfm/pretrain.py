@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from mfm import checkpoint, config, engine, optim, stage
 from mfm.check import check_size
 from mfm.data import manifest
-from mfm.data.loader import Batch, TrainBatches, create_loader, to_float
+from mfm.data.loader import Batch, to_float
 from mfm.data.plan import Plan, Step
 from mfm.distributed import Process, process_group
 from mfm.draws import Ints, Stream, uniforms
@@ -81,15 +81,10 @@ def create_task(run: config.PretrainRun) -> MaskedFrequencyModeling:
     assert isinstance(training, config.MfmPretraining)
     radius, share = training.radius, training.low_pass
     if radius is None:
-        radius = config.default_radius(crop_size(run))
+        radius = config.default_radius(stage.crop_size(run))
     if share is None:
         share = config.default_low_pass(recipe=training.recipe, backbone=run.model.backbone)
     return MaskedFrequencyModeling(recipe=training.recipe, radius=radius, low_pass_share=share)
-
-
-def crop_size(run: config.PretrainRun | config.FinetuneRun) -> int:
-    """Side of a training image in pixels."""
-    return run.training.crop.size or run.dataset.image_size
 
 
 def create_reconstruction_model(run: config.PretrainRun) -> ReconstructionModel:
@@ -98,7 +93,7 @@ def create_reconstruction_model(run: config.PretrainRun) -> ReconstructionModel:
     Raises UserError where the image size is not a multiple of the backbone's stride.
     """
     task = create_task(run)
-    backbone = create_backbone(run.model, classes=0, image_size=crop_size(run))
+    backbone = create_backbone(run.model, classes=0, image_size=stage.crop_size(run))
     check_size(pretrain_demand(run.name, run.training, run.dataset), run.model, stride(backbone))
     return ReconstructionModel(backbone, out_channels=task.out_channels)
 
@@ -114,9 +109,9 @@ def create_model_and_objective(
     torch.manual_seed(training.seed)
     if isinstance(training, config.MfmPretraining):
         return create_reconstruction_model(run), MfmObjective(
-            create_task(run), rows=rows, seed=training.seed, size=crop_size(run)
+            create_task(run), rows=rows, seed=training.seed, size=stage.crop_size(run)
         )
-    model = create_backbone(run.model, classes=classes, image_size=crop_size(run))
+    model = create_backbone(run.model, classes=classes, image_size=stage.crop_size(run))
     return model, SupervisedObjective(training, classes=classes, seed=training.seed, rows=rows)
 
 
@@ -171,32 +166,21 @@ def pretrain(
             flush=True,
         )
 
-    plan = Plan(
-        images=len(images),
-        batch=training.batch,
-        micro_batch=training.micro_batch,
-        seed=training.seed,
-        rank=process.rank,
-        world=process.world,
-        pairs=mixes,
+    plan = stage.plan_of(
+        training, images=len(images), seed=training.seed, process=process, pairs=mixes
     )
     rows = engine.train(
         model=model,
         objective=objective,
         images=images,
-        size=crop_size(run),
-        loader=create_loader(
-            run.loader,
-            TrainBatches(
-                images,
-                crop=training.crop,
-                size=crop_size(run),
-                seed=training.seed,
-                randaugment=randaugment,
-            ),
-            workers=operation.workers,
-            device=process.device,
-            timeout_minutes=operation.timeout_minutes,
+        size=stage.crop_size(run),
+        loader=stage.train_loader(
+            run,
+            images,
+            seed=training.seed,
+            randaugment=randaugment,
+            operation=operation,
+            process=process,
         ),
         plan=plan,
         training=training,
@@ -235,7 +219,7 @@ def _snapshots(
     """What keeps predictions of the training for the report, where it is asked to draw some."""
     if not isinstance(run.training, config.MfmPretraining):
         return None
-    images = fixed_images(run.training, manifest_path=manifest_path, size=crop_size(run))
+    images = fixed_images(run.training, manifest_path=manifest_path, size=stage.crop_size(run))
     if images is None:
         return None
     return Snapshots(

@@ -11,6 +11,10 @@ from typing import Any
 import torch
 
 from mfm import config, environment, precision
+from mfm.data.loader import Loader, TrainBatches, create_loader
+from mfm.data.manifest import Images
+from mfm.data.plan import Plan
+from mfm.distributed import Process
 from mfm.engine import Operation
 from mfm.lifetime import StopRequest, end_with_launcher, end_with_parent
 from mfm.version import code_version
@@ -84,6 +88,51 @@ def operation(options: argparse.Namespace, stop: StopRequest) -> Operation:
 def identity(run: config.PretrainRun | config.FinetuneRun, *, seed: int, **files: str) -> Any:
     """What a checkpoint of this run belongs to: configuration, seed, and checksums of its files."""
     return {"config": json.loads(config.dumps(run)), "seed": seed, "files": files}
+
+
+def train_loader(
+    run: config.PretrainRun | config.FinetuneRun,
+    images: Images,
+    *,
+    seed: int,
+    randaugment: config.RandAugment | None,
+    operation: Operation,
+    process: Process,
+) -> Loader:
+    """The loader of a run's training images."""
+    return create_loader(
+        run.loader,
+        TrainBatches(
+            images,
+            crop=run.training.crop,
+            size=crop_size(run),
+            seed=seed,
+            randaugment=randaugment,
+        ),
+        workers=operation.workers,
+        device=process.device,
+        timeout_minutes=operation.timeout_minutes,
+    )
+
+
+def plan_of(
+    training: config.Training, *, images: int, seed: int, process: Process, pairs: bool
+) -> Plan:
+    """This rank's part of a run's steps; `pairs` where images are mixed."""
+    return Plan(
+        images=images,
+        batch=training.batch,
+        micro_batch=training.micro_batch,
+        seed=seed,
+        rank=process.rank,
+        world=process.world,
+        pairs=pairs,
+    )
+
+
+def crop_size(run: config.PretrainRun | config.FinetuneRun) -> int:
+    """Side of a training image in pixels."""
+    return run.training.crop.size or run.dataset.image_size
 
 
 def metadata(

@@ -115,7 +115,7 @@ class DaliBatches(ByRequest[Batch]):
         encoded = self._encoded.batch(request)
         geometry, size = encoded.geometry, encoded.geometry.size
         if self._pipeline is None or len(encoded) > self._pipeline.capacity:
-            self._pipeline = _Pipeline(len(encoded), threads=1)
+            self._pipeline = _Pipeline(len(encoded), threads=1, device=torch.device("cpu"))
         try:
             self._pipeline.feed(encoded)
             decoded = self._pipeline.outputs()
@@ -224,7 +224,7 @@ class _Pipeline:
         capacity: int,
         *,
         threads: int,
-        device: torch.device = torch.device("cpu"),  # noqa: B008
+        device: torch.device,
         interpolation: str | None = None,
     ) -> None:
         self.capacity = capacity
@@ -299,7 +299,7 @@ def _unreadable(images: Images, encoded: Encoded, error: RuntimeError) -> UserEr
             encoded.geometry,
             encoded.positions[i : i + 1],
         )
-        alone = _Pipeline(1, threads=1)
+        alone = _Pipeline(1, threads=1, device=torch.device("cpu"))
         try:
             alone.feed(one)
             alone.outputs()

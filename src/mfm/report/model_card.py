@@ -5,7 +5,8 @@ from __future__ import annotations
 from mfm import config, models, optim
 from mfm.objectives import normalisation
 from mfm.plain import Network
-from mfm.pretrain import create_task, crop_size
+from mfm.pretrain import create_task
+from mfm.stage import crop_size
 from mfm.statistics import estimate
 
 Run = config.PretrainRun | config.FinetuneRun

@@ -21,8 +21,9 @@ from mfm.checkpoint import load_pickle
 from mfm.errors import UserError
 from mfm.frequency import keep_band
 from mfm.objectives import MaskedFrequencyModeling
-from mfm.pretrain import create_reconstruction_model, create_task, crop_size
+from mfm.pretrain import create_reconstruction_model, create_task
 from mfm.report.figures import style
+from mfm.stage import crop_size
 
 _FEW = 4  # images of the spectra and of the figure over epochs
 _DECADES = 4.0  # of a spectrum, below its largest value

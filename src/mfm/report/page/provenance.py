@@ -8,10 +8,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pandas as pd
-from safetensors import SafetensorError
 
 from mfm import config, workflow
-from mfm.weights_metadata import read_metadata
+from mfm.report.comparability import metadata_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +67,7 @@ def pretrainings(experiment: config.Experiment, folder: Path) -> list[Origin]:
 def _origin(
     weights: Path, folder: Path, *, seed: str, number: str, seconds: float, **known: str
 ) -> Origin:
-    said = _said(weights)
+    said = metadata_of(weights)
     inside = weights.is_relative_to(folder)
     run = weights.parent.relative_to(folder) if inside else weights.parent
     finished = "-"
@@ -91,14 +90,6 @@ def _origin(
 
 def _link(folder: Path, path: str) -> str | None:
     return path if (folder / path).is_file() else None
-
-
-def _said(weights: Path) -> dict[str, str]:
-    """The weights' own account; a file that was moved away or damaged has none."""
-    try:
-        return read_metadata(weights) or {}
-    except (OSError, SafetensorError):
-        return {}
 
 
 def shared(origins: Sequence[Origin], field: str) -> str | None:
