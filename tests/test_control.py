@@ -41,7 +41,7 @@ def test_a_signal_is_a_wish_to_stop(handlers, number):
     assert not decide(subject).stop
     os.kill(os.getpid(), number)
     decision = decide(subject)
-    assert decision.stop
+    assert decision.stop == number
     assert not decision.save
     assert stop.received == number
 

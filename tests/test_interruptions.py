@@ -100,7 +100,7 @@ def test_signals_stop_all_ranks_at_one_step_and_the_run_goes_on(
             ranks_of(process)[1].send_signal(signal.SIGUSR1)
         output, _ = process.communicate(timeout=60)
         assert process.returncode == 75, output
-        assert "stopped by " in output
+        assert f"stopped by {name} " in output
         assert "start again to continue" in output
         assert "Traceback" not in output
         before = {path.name for path in checkpoint.rolling(run)}
@@ -111,6 +111,7 @@ def test_signals_stop_all_ranks_at_one_step_and_the_run_goes_on(
     assert "resumed" in output
     assert_same_bits(final(whole), final(run))
     assert losses(whole) == losses(run)
+    assert not (run / "rolling").exists(), "a finished run leaves its declared files only"
     assert_same_snapshots(whole, run)
 
 

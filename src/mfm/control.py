@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from dataclasses import dataclass
 from datetime import timedelta
@@ -19,7 +20,7 @@ class Decision:
     """What every rank has to do now; the same on all of them."""
 
     save: bool
-    stop: bool
+    stop: signal.Signals | None  # what somebody asked any rank by
 
 
 class Control:
@@ -58,7 +59,7 @@ class Control:
             and self._seconds is not None
             and time.monotonic() - self._saved >= self._seconds
         )
-        self._wishes = torch.tensor([overdue, self._stop.received is not None], dtype=torch.int32)
+        self._wishes = torch.tensor([overdue, self._stop.received or 0], dtype=torch.int32)
         if self._asks:
             self._answer = dist.all_reduce(
                 self._wishes, op=dist.ReduceOp.MAX, group=self._group, async_op=True
@@ -70,7 +71,7 @@ class Control:
             self._answer.wait()
             self._answer = None
         save, stop = self._wishes.tolist()
-        return Decision(save=bool(save), stop=bool(stop))
+        return Decision(save=bool(save), stop=signal.Signals(stop) if stop else None)
 
     def saved(self) -> None:
         """A checkpoint has been written: the clock starts anew."""

@@ -202,7 +202,7 @@ def train(
             ranks=process.world,
             status=live,
         )
-        due = stop = False
+        due, stop = False, None
         for step, batches in loader.train(plan, here.epoch, here.step):
             control.begin()
             rate = optim.set_rates(
@@ -237,13 +237,13 @@ def train(
             decision = control.end()
             stop = decision.stop
             every = operation.checkpoint_steps
-            due = decision.save or stop or (every is not None and done % every == 0)
+            due = decision.save or stop is not None or (every is not None and done % every == 0)
             if due and here.step < plan.steps_per_epoch:
                 check.flush()
                 here.seconds = time.perf_counter() - started
                 here.skipped = check.skipped
                 save(here, total)
-            if stop:
+            if stop is not None:
                 break
         progress.close()
         check.flush()
@@ -259,10 +259,9 @@ def train(
             finished = here.epoch == training.epochs
             if due or finished or here.epoch % operation.checkpoint_epochs == 0:
                 save(here, torch.zeros(()))
-        if stop and here.epoch < training.epochs:
+        if stop is not None and here.epoch < training.epochs:
             barrier(process)
-            name = operation.stop.received.name if operation.stop.received else "a signal"
-            raise StoppedError(f"stopped by {name} {_after(here)}; start again to continue")
+            raise StoppedError(f"stopped by {stop.name} {_after(here)}; start again to continue")
     if board is not None:
         board.close()
     barrier(process)
