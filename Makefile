@@ -14,7 +14,7 @@ table: environment ## The comparison table of the default experiment, results/ta
 	snakemake --cores all results/table.md
 
 test: environment ## The whole test suite
-	python -m pytest
+	python -m pytest -n logical --maxprocesses 4 --dist loadgroup
 
 test-fast: environment ## Without the tests that start training processes
 	python -m pytest -m "not processes"

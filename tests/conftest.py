@@ -11,6 +11,15 @@ def pytest_configure(config):
     config.addinivalue_line("markers", "processes: starts training or workflow processes")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Tests that read one costly run stay together where pytest-xdist shares them out."""
+    for item in items:
+        for name in ("finished", "whole", "finetuned", "finished_results"):
+            if name in item.fixturenames:
+                item.add_marker(pytest.mark.xdist_group(name))
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread():
     torch.set_num_threads(1)

@@ -36,8 +36,3 @@ def test_training_step():
     words = "--cases resnet10t:32:2 --tasks pretrain --rounds 1 --steps 1 --threads 1"
     _, *found = rows("train_step.py", *words.split())
     assert [row[1] for row in found] == ["reference", "ours, plain allocator", "ours"]
-
-
-def test_scaling():
-    _, *found = rows("scaling.py", *["--case", "resnet10t:32:4", "--rounds", "1", "--steps", "1"])
-    assert [row[0] for row in found] == ["one, 2 threads", "two, 1 thread", "two, no exchange"]

@@ -13,7 +13,7 @@ import pytest
 import torch
 from test_training import assert_same_bits, command, dataset, final, losses, write_config
 
-from mfm import bad_step, checkpoint, snapshots
+from mfm import bad_step, checkpoint, replay, snapshots
 
 __all__ = ["dataset"]  # a fixture
 pytestmark = pytest.mark.processes
@@ -205,14 +205,11 @@ def test_the_number_of_processes_is_the_configured_one(tmp_path, dataset, child_
     assert "1 processes were started, and ranks is 2" in done.stderr
 
 
-def test_replay_refuses_other_files(tmp_path, child_environment):
+def test_replay_refuses_other_files(tmp_path, capsys, monkeypatch):
     torch.save({"a": 1}, tmp_path / "other.pt")
     for name, expected in (("other.pt", "is no saved step"), ("none.pt", "there is no file")):
-        done = subprocess.run(
-            [sys.executable, "-m", "mfm.replay", str(tmp_path / name)],
-            env=child_environment,
-            capture_output=True,
-            text=True,
-        )
-        assert done.returncode == 2
-        assert expected in done.stderr
+        monkeypatch.setattr(sys, "argv", ["replay", str(tmp_path / name)])
+        with pytest.raises(SystemExit) as ended:
+            replay.main()
+        assert ended.value.code == 2
+        assert expected in capsys.readouterr().err

@@ -1,9 +1,8 @@
-"""Real training processes: the same bits twice, on two ranks, and after a kill."""
+"""Real training processes: any number of ranks, bad input, and what a run leaves."""
 
 import csv
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -29,7 +28,7 @@ def dataset(tmp_path_factory):
     return folder / "manifest.parquet"
 
 
-def write_config(folder: Path, *, stage="pretrain", backbone="resnet18", **training) -> Path:
+def write_config(folder: Path, *, stage="pretrain", backbone="resnet10t", **training) -> Path:
     dataset = {"name": "tiny", "source": "generated", "image_size": 32}
     common = {"dataset": dataset, "model": {"backbone": backbone}}
     if stage == "pretrain":
@@ -73,15 +72,6 @@ def assert_same_bits(ours, theirs):
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_two_ranks_twice_give_the_same_bits(tmp_path, dataset, child_environment, precision):
-    for name in ("once", "again"):
-        write_config(tmp_path / name, epochs=1, ranks=2, precision=precision)
-        train(tmp_path / name, dataset, child_environment, ranks=2, workers=int(name == "again"))
-    assert_same_bits(final(tmp_path / "once"), final(tmp_path / "again"))
-    assert losses(tmp_path / "once") == losses(tmp_path / "again")
-
-
 def test_ranks_and_accumulation_do_not_change_the_result(tmp_path, dataset, child_environment):
     # A backbone without batch norm, whose statistics would differ by rank.
     settings = {
@@ -105,27 +95,6 @@ def test_ranks_and_accumulation_do_not_change_the_result(tmp_path, dataset, chil
             torch.testing.assert_close(other[key], one[key], rtol=1e-3, atol=1e-5)
         ours, theirs = losses(tmp_path / name)[0], losses(tmp_path / "one")[0]
         assert float(ours[1]) == pytest.approx(float(theirs[1]), rel=1e-5)
-
-
-def test_an_interrupted_run_of_another_configuration_is_refused(
-    tmp_path, dataset, child_environment
-):
-    run = tmp_path / "run"
-    write_config(run, epochs=50)
-    process = subprocess.Popen(command(run, dataset), env=child_environment, start_new_session=True)
-    while not list(run.glob("rolling/epoch*")):
-        assert process.poll() is None
-        time.sleep(0.01)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    write_config(run, epochs=51)
-    done = subprocess.run(
-        command(run, dataset), env=child_environment, capture_output=True, text=True
-    )
-    assert done.returncode == 2
-    assert "config.training.epochs" in done.stderr
-    assert done.stderr.count("\n") == 1, done.stderr
-    assert list(run.glob("rolling/epoch*"))
 
 
 def test_workers_end_with_their_launcher(tmp_path, dataset, child_environment):
@@ -195,14 +164,13 @@ def test_a_second_writer_is_refused_with_the_holder_named(tmp_path, dataset):
     [
         ("other", "are of another model"),
         ("pickle", "could run code"),
-        ("missing.pth", "there is no file"),
     ],
 )
 def test_wrong_weights_end_in_one_line(tmp_path, dataset, child_environment, weights, expected):
-    path = tmp_path / f"{weights.removesuffix('.pth')}.pth"
+    path = tmp_path / f"{weights}.pth"
     if weights == "other":
         torch.save({"conv1.weight": torch.zeros(3)}, path)
-    elif weights == "pickle":
+    else:
         torch.save({"model": Dangerous(str(tmp_path / "ran"))}, path)
     run = tmp_path / "run"
     write_config(run, stage="finetune")
@@ -231,7 +199,7 @@ def test_a_checkpoint_that_does_not_fit_ends_in_one_line(tmp_path, dataset, chil
     # a full disk does: in the middle.
     run = tmp_path / "run"
     write_config(run, epochs=3)
-    limit = 60_000_000  # bytes: below the checkpoint's 140 MB
+    limit = 30_000_000  # bytes: below the checkpoint's 65 MB
     words = ["bash", "-c", f'ulimit -f {limit // 1024}; exec "$@"', "limited"]
     done = subprocess.run(
         words + command(run, dataset), env=child_environment, capture_output=True, text=True
@@ -244,27 +212,19 @@ def test_a_checkpoint_that_does_not_fit_ends_in_one_line(tmp_path, dataset, chil
     train(run, dataset, child_environment)
 
 
-def test_a_loss_that_is_not_finite_ends_the_run(tmp_path, dataset, child_environment):
-    run = tmp_path / "run"
-    write_config(
-        run, stage="finetune", epochs=30, optimizer={"name": "sgd", "lr": 1e30, "lr_batch": 32}
-    )
-    done = subprocess.run(
-        command(run, dataset, stage="finetune"),
-        env=child_environment,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 2
-    assert "step" in done.stderr
-    assert ".png" in done.stderr
+@pytest.fixture(scope="module")
+def finetuned(tmp_path_factory, dataset):
+    """A finished finetuning, and its configuration."""
+    run = tmp_path_factory.mktemp("finetuned")
+    path = write_config(run, stage="finetune", epochs=1, images_per_class=8)
+    train(run, dataset, {**os.environ, "OMP_NUM_THREADS": "1"}, stage="finetune")
+    return run, config.parse(config.FinetuneRun, json.loads(path.read_text()), where="test")
 
 
-def test_evaluation_on_two_ranks_counts_every_image_once(tmp_path, dataset, child_environment):
-    run = tmp_path / "run"
-    path = write_config(run, stage="finetune", epochs=1)
-    train(run, dataset, child_environment, stage="finetune")
-    resolved = config.parse(config.FinetuneRun, json.loads(path.read_text()), where="test")
+def test_evaluation_on_two_ranks_counts_every_image_once(
+    tmp_path, dataset, finetuned, child_environment
+):
+    run, resolved = finetuned
     stage = config.EvaluateRun(
         dataset=resolved.dataset,
         model=resolved.model,
@@ -288,13 +248,10 @@ def test_evaluation_on_two_ranks_counts_every_image_once(tmp_path, dataset, chil
     assert (tmp_path / "alone.csv").read_text() == (tmp_path / "two.csv").read_text()
 
 
-def test_metadata_says_what_made_the_weights(tmp_path, dataset, child_environment):
-    run = tmp_path / "run"
-    path = write_config(run, stage="finetune", epochs=1, images_per_class=8)
-    train(run, dataset, child_environment, stage="finetune")
+def test_metadata_says_what_made_the_weights(finetuned):
+    run, resolved = finetuned
     with safetensors.safe_open(run / "model.safetensors", framework="pt") as file:
         metadata = json.loads(file.metadata()["mfm"])
-    resolved = config.parse(config.FinetuneRun, json.loads(path.read_text()), where="test")
     assert metadata["config_hash"] == config.config_hash(resolved)
     assert metadata["train_images"] == "32"
     assert metadata["pillow"] == PIL.__version__

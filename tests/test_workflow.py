@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 from conftest import ROOT
 from PIL import Image
 
@@ -254,34 +255,6 @@ def test_report_is_written_with_the_table(finished):
         assert part in text
 
 
-def test_killed_and_started_again_it_completes_without_repeating(tmp_path):
-    words = [str(SNAKEMAKE), "--cores", "all", "--directory", str(tmp_path)]
-    words += ["--configfile", str(ROOT / "configs/tiny.yaml"), "--config", "seeds=[0]"]
-    process = subprocess.Popen(
-        words, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    results = tmp_path / "results/tiny"
-    while not (results / "pretrain/mfm/backbone.safetensors").exists():
-        assert process.poll() is None
-        time.sleep(0.02)
-    while not list(results.glob("finetune/*/*/.lock")):
-        assert process.poll() is None
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    pretrained = (results / "pretrain/mfm/backbone.safetensors").stat().st_mtime_ns
-    unlock = subprocess.run(
-        [sys.executable, str(ROOT / "workflow/scripts/unlock.py")],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-    )
-    assert "killed" in unlock.stdout, unlock.stdout + unlock.stderr
-    snakemake(tmp_path, config=("seeds=[0]",))
-    assert (results / "table.md").is_file()
-    assert (results / "pretrain/mfm/backbone.safetensors").stat().st_mtime_ns == pretrained
-
-
 @pytest.mark.parametrize(
     ("setting", "expected"),
     [
@@ -339,25 +312,68 @@ def photographs(root: Path) -> Path:
     return root
 
 
-def own_images(root: Path) -> tuple[str, ...]:
-    return (
-        f"dataset={{name: mine, source: {root}}}",
-        "finetune={batch: 4, images_per_class: 4, epochs: 1}",
-        "initialisations={supervised: scratch, mfm: scratch}",
-        "label_efficiency=[{fraction: 0.34, batch: 4}]",
-        "seeds=[0]",
-    )
+def own_images(folder: Path, root: Path, *targets: str, **settings) -> list[str]:
+    """Command of the workflow on an image folder, with a configuration that stands alone."""
+    values = {
+        "results": "results/own",
+        "seeds": [0],
+        "dataset": {"name": "own", "source": str(root), "image_size": 32},
+        "model": {"backbone": "resnet10t"},
+        "pretrain": {"mfm": {"task": "mfm", "epochs": 1, "batch": 4}},
+        "initialisations": {"scratch": "scratch", "mfm": {"pretrain": "mfm"}},
+        "finetune": {"batch": 4, "epochs": 1},
+        "evaluate": {"resize": 36, "crop": 32},
+    }
+    file = folder / "own.yaml"
+    file.write_text(yaml.safe_dump(values | settings))
+    words = [str(SNAKEMAKE), *targets, "--cores", "all", "--directory", str(folder)]
+    return [*words, "--configfile", str(file)]
+
+
+def run(words: list[str]):
+    return subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
 
 
 def test_own_images_run_to_the_table(tmp_path):
     root = photographs(tmp_path / "own")
-    snakemake(tmp_path, config=own_images(root))
-    assert (tmp_path / "data/mine/train").is_symlink()
-    subset = tmp_path / "results/tiny/label_efficiency/34-percent/finetune/scratch/seed0/subset.txt"
+    amounts = [{"fraction": 0.34, "batch": 4}]
+    done = run(own_images(tmp_path, root, label_efficiency=amounts))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (tmp_path / "data/own/train").is_symlink()
+    results = tmp_path / "results/own"
+    subset = results / "label_efficiency/34-percent/finetune/scratch/seed0/subset.txt"
     assert len(subset.read_text().splitlines()) == 4
-    text = (tmp_path / "results/tiny/label_efficiency.md").read_text()
-    assert "| 34-percent | 4 | scratch |" in text
-    assert "| scratch |" in (tmp_path / "results/tiny/table.md").read_text()
+    assert "| 34-percent | 4 | scratch |" in (results / "label_efficiency.md").read_text()
+    assert "| mfm |" in (results / "table.md").read_text()
+
+
+def test_killed_and_started_again_it_completes_without_repeating(tmp_path):
+    root = photographs(tmp_path / "own")
+    words = own_images(tmp_path, root, "results/own/table.md")
+    process = subprocess.Popen(
+        words, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    results = tmp_path / "results/own"
+    while not (results / "pretrain/mfm/backbone.safetensors").exists():
+        assert process.poll() is None
+        time.sleep(0.02)
+    while not list(results.glob("finetune/*/*/.lock")):
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    pretrained = (results / "pretrain/mfm/backbone.safetensors").stat().st_mtime_ns
+    unlock = subprocess.run(
+        [sys.executable, str(ROOT / "workflow/scripts/unlock.py")],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert "killed" in unlock.stdout, unlock.stdout + unlock.stderr
+    done = run(words)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (results / "table.md").is_file()
+    assert (results / "pretrain/mfm/backbone.safetensors").stat().st_mtime_ns == pretrained
 
 
 @pytest.mark.parametrize(
@@ -370,7 +386,7 @@ def test_own_images_run_to_the_table(tmp_path):
 def test_a_wrong_dataset_ends_in_one_line_before_training(tmp_path, damage, expected):
     root = photographs(tmp_path / "own")
     damage(root)
-    done = snakemake(tmp_path, config=own_images(root), check=False)
+    done = run(own_images(tmp_path, root))
     assert done.returncode != 0
     lines = [line for line in done.stderr.splitlines() if "mfm: error:" in line]
     assert len(lines) == 1

@@ -68,8 +68,16 @@ def _worker_of_one(arguments: list[str]) -> list[str] | None:
     # Another process can't wait for this one, so it is left to its caller to start it again.
     alone = ["--standalone", "--nproc-per-node", "1"]
     if options == alone or (options[:3] == alone and options[3:4] == ["--max-restarts"]):
-        return arguments[len(options) :]
+        return _started_soon(arguments)[len(options) :]
     return None
+
+
+def _started_soon(arguments: list[str]) -> list[str]:
+    """The same arguments, with the workers' module started by `mfm.start`."""
+    if "-m" not in arguments:
+        return arguments
+    after = arguments.index("-m") + 1
+    return [*arguments[:after], "mfm.start", *arguments[after:]]
 
 
 def _run_group(arguments: list[str]) -> None:
@@ -106,7 +114,7 @@ def _run_group(arguments: list[str]) -> None:
     for name in ("", ".agent.server.api", ".multiprocessing.api"):
         logging.getLogger(f"torch.distributed.elastic{name}").setLevel(logging.CRITICAL)
     try:
-        run.main([*_GROUP_OPTIONS, *arguments])
+        run.main([*_GROUP_OPTIONS, *_started_soon(arguments)])
     except SignalException as error:
         if error.sigval not in STOP_SIGNALS:
             print(f"mfm: stopped by {error.sigval.name}", file=sys.stderr)

@@ -24,6 +24,7 @@ _WITHOUT_INFLUENCE = (
     "report",
     "schema.py",
     "snapshots.py",
+    "start.py",
     "statistics.py",
     "status.py",
     "tensorboard.py",

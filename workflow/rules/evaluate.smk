@@ -41,7 +41,7 @@ rule evaluate_run:
         pretrain=get_pretrain_name,
     shell:
         "export OMP_NUM_THREADS={threads}; "
-        "exec python -m mfm.evaluate --config {input.config:q} --manifest {input.manifest:q} "
+        "exec python -m mfm.start mfm.evaluate --config {input.config:q} --manifest {input.manifest:q} "
         "--weights {input.weights:q} --pretrain {params.pretrain:q} --csv {output.row:q} "
         "--predictions {output.predictions:q} --workers {resources.workers} > {log:q} 2>&1"
 
