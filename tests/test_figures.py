@@ -71,6 +71,16 @@ def test_difference_is_paired_over_seeds(done):
     assert f"{pairs.mean():+.2f}" in axis.get_yticklabels()[0].get_text()
 
 
+def test_accuracy_on_the_way_is_drawn_where_it_was_measured(done):
+    ours, _, _ = done
+    metrics = {"a": [pd.DataFrame({"epoch": [1, 2], "loss": [2.0, 1.0]})] * 2}
+    measured = [pd.DataFrame({"epoch": [0, 2], "top1": [10.0, top1]}) for top1 in (40.0, 60.0)]
+    _, axis = draw_finetuning(ours, metrics, {"a": measured}).axes
+    assert axis.lines[0].get_ydata().tolist() == [10.0, 50.0]
+    nothing = {"a": [pd.DataFrame(columns=["epoch", "top1"])] * 2}
+    assert len(draw_finetuning(ours, metrics, nothing).axes) == 1
+
+
 def test_one_arm_has_no_difference(done):
     _, results, folder = done
     alone = config.parse(
@@ -110,7 +120,7 @@ def test_curves_show_the_epochs(done):
     ours, *_ = done
     epochs = pd.DataFrame({"epoch": [1, 2], "loss": [3.0, 1.0]})
     higher = epochs.assign(loss=[5.0, 3.0])
-    (axis,) = draw_finetuning(ours, {"mfm": [epochs, higher]}).axes
+    (axis,) = draw_finetuning(ours, {"mfm": [epochs, higher]}, {}).axes
     assert axis.lines[0].get_ydata().tolist() == [4.0, 2.0]
     kept = pd.DataFrame({"epoch": [0.0, 2.0], "low": [4.0, 2.0], "high": [1.0, 0.5]})
     (axis,) = draw_pretraining(ours, {"p": epochs}, {"p": kept}).axes

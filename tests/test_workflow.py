@@ -86,6 +86,8 @@ def test_the_whole_workflow_leaves_every_artifact(finished):
     losses = pd.read_csv(results / "pretrain/mfm/fixed_images.csv")
     assert (losses["epoch"].min(), losses["epoch"].max()) == (0, 1)
     assert losses.notna().all(axis=None)
+    curve = pd.read_csv(results / "finetune/mfm/seed0/accuracy.csv")
+    assert curve["epoch"].tolist() == [0, 1, 2]
     page = (results / "report.html").read_text()
     for part in (*rows["config_hash"], "78.826", "images_per_class"):
         assert part in page

@@ -411,6 +411,13 @@ class Finetuning(Supervision):
         description="Instead of images_per_class: share of each class's labelled images, drawn by "
         "seed, rounded, at least one; null is all of them.",
     )
+    curve_images: int = Field(
+        0,
+        ge=0,
+        description="Evaluation images, evenly spread and the same for every run, whose top-1 is "
+        "measured at up to ten epochs for the report's curve. They change no result and choose "
+        "nothing; their time is in the finetuning's.",
+    )
 
     @field_validator("fraction")
     @classmethod

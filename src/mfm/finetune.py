@@ -1,7 +1,7 @@
 """`python -m mfm.launch ... -m mfm.finetune`: one finetuning run of one arm.
 
-Leaves in the run folder: model.safetensors (the last epoch), metrics.csv, and subset.txt (the
-training images that were used, one path a line).
+Leaves in the run folder: model.safetensors (the last epoch), metrics.csv, subset.txt (the training
+images that were used, one path a line), and accuracy.csv where `curve_images` asks for it.
 
     python -m mfm.launch --standalone --nproc-per-node 1 -m mfm.finetune \\
         --config results/finetune/mfm/seed0/config.json \\
@@ -19,8 +19,9 @@ from typing import Literal
 import torch
 from torch import nn
 
-from mfm import atomic, config, engine, optim, stage
+from mfm import accuracy_curve, atomic, config, engine, optim, stage
 from mfm.data import manifest
+from mfm.data.plan import Plan
 from mfm.data.selection import labelled_positions
 from mfm.distributed import Process, process_group
 from mfm.errors import exits_on_user_error
@@ -99,6 +100,13 @@ def finetune(
     model, start = create_model(run, classes=len(images.classes), weights=weights)
     if process.is_main:
         print(start.text, flush=True)
+    plan = stage.plan_of(
+        training,
+        images=len(images),
+        seed=run.seed,
+        process=process,
+        pairs=bool(training.mixup or training.cutmix),
+    )
     rows = engine.train(
         model=model,
         objective=SupervisedObjective(
@@ -114,13 +122,7 @@ def finetune(
             operation=operation,
             process=process,
         ),
-        plan=stage.plan_of(
-            training,
-            images=len(images),
-            seed=run.seed,
-            process=process,
-            pairs=bool(training.mixup or training.cutmix),
-        ),
+        plan=plan,
         training=training,
         identity=stage.identity(
             run,
@@ -130,6 +132,7 @@ def finetune(
         ),
         operation=operation,
         process=process,
+        observe=_curve(run, manifest_path, operation.run, plan) if process.is_main else None,
     )
     if process.is_main:
 
@@ -157,6 +160,22 @@ def finetune(
             )
 
         engine.finish(operation, write)
+
+
+def _curve(
+    run: config.FinetuneRun, manifest_path: Path, folder: Path, plan: Plan
+) -> accuracy_curve.AccuracyCurve | None:
+    """What measures accuracy on the way for the report, where it is asked for."""
+    file = folder / accuracy_curve.NAME
+    if run.training.curve_images == 0:
+        file.unlink(missing_ok=True)  # of a finished run that was asked
+        return None
+    return accuracy_curve.AccuracyCurve(
+        file,
+        training=run.training,
+        images=accuracy_curve.fixed_images(run, manifest_path=manifest_path),
+        steps_per_epoch=plan.steps_per_epoch,
+    )
 
 
 def _initial(weights: str) -> dict[str, str]:

@@ -11,6 +11,7 @@ from mfm import __version__
 # These read finished results, or show and guard runs: they cannot change a measured number.
 _WITHOUT_INFLUENCE = (
     "__main__.py",
+    "accuracy_curve.py",
     "check.py",
     "config_errors.py",
     "convert.py",

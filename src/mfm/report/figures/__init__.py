@@ -6,8 +6,9 @@ FIGURES = {
     "with the 95% interval. Small dots are single seeds. An interval that holds zero leaves open "
     "which of the two is better.",
     "accuracy": "Top-1 accuracy of each arm: every seed, the mean, and its 95% interval.",
-    "finetuning": "Training loss while finetuning. Accuracy is measured once, after the last "
-    "epoch, so that no epoch can be chosen by it.",
+    "finetuning": "Training loss while finetuning and, where finetune.curve_images asks for it, "
+    "accuracy on a few of the evaluated images. To be looked at: every number of the table is of "
+    "the last epoch, on all images.",
     "classes": "Which classes gain. Intervals are for one class at a time and not corrected for "
     "the number of classes: of twenty, about one misses zero by chance.",
     "pretraining": "Loss of each pretraining. The dashed lines, where there are some, are "

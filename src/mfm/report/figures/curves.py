@@ -1,4 +1,4 @@
-"""Losses over the epochs of pretrainings and finetunings."""
+"""Losses and accuracies over the epochs of pretrainings and finetunings."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
 
@@ -83,27 +84,41 @@ def _kind(training: config.Pretraining) -> str:
 
 
 def draw_finetuning(
-    experiment: config.Experiment, metrics: Mapping[str, list[pd.DataFrame]]
+    experiment: config.Experiment,
+    metrics: Mapping[str, list[pd.DataFrame]],
+    curves: Mapping[str, list[pd.DataFrame]],
 ) -> Figure:
-    """Training loss of each arm: the mean over its seeds, and their range.
+    """Training loss of each arm, and accuracy where it was measured on the way.
 
-    `metrics` are the epochs of each seed, by arm. Accuracy is measured after the last epoch only.
+    `metrics` are the epochs of each seed, by arm; `curves` have the columns epoch and top1, and no
+    rows where nothing was measured. Drawn are means over the seeds, and their range.
     """
-    figure = Figure(figsize=(7.0, 3.4), layout="constrained")
-    axis = figure.subplots()
-    for name, (colour, marker) in style.looks(list(metrics)).items():
-        losses = np.stack([epochs["loss"].to_numpy(float) for epochs in metrics[name]])
-        epochs = metrics[name][0]["epoch"].to_numpy()
+    measured = any(len(curve) for of_arm in curves.values() for curve in of_arm)
+    figure = Figure(figsize=(7.0, 6.0 if measured else 3.4), layout="constrained")
+    panels = figure.subplots(1 + measured, sharex=True, squeeze=False)[:, 0]
+    _band(panels[0], metrics, "loss")
+    panels[0].set_ylabel(f"training loss ({experiment.finetune.loss})")
+    panels[0].set_title("Mean over seeds; the bands reach from the lowest to the highest seed")
+    panels[0].legend()
+    if measured:
+        _band(panels[1], curves, "top1")
+        panels[1].set_ylabel(f"top-1 of {experiment.finetune.curve_images} images (%)")
+    panels[-1].set_xlabel("epoch of finetuning")
+    panels[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
+    return figure
+
+
+def _band(axis: Axes, values: Mapping[str, list[pd.DataFrame]], column: str) -> None:
+    for name, (colour, marker) in style.looks(list(values)).items():
+        runs = [run for run in values[name] if len(run)]
+        if not runs:
+            continue
+        heights = np.stack([run[column].to_numpy(float) for run in runs])
+        epochs = runs[0]["epoch"].to_numpy()
         every = max(1, len(epochs) // 10)
-        axis.fill_between(epochs, losses.min(0), losses.max(0), color=colour, alpha=0.15, lw=0)
+        axis.fill_between(epochs, heights.min(0), heights.max(0), color=colour, alpha=0.15, lw=0)
         axis.plot(
-            epochs, losses.mean(0), color=colour, marker=marker, ms=5, markevery=every, label=name
+            epochs, heights.mean(0), color=colour, marker=marker, ms=5, markevery=every, label=name
         )
-    axis.set_xlabel("epoch of finetuning")
-    axis.set_ylabel(f"training loss ({experiment.finetune.loss})")
-    axis.set_title("Mean over seeds; the bands reach from the lowest to the highest seed")
-    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.grid(axis="y")
     axis.set_axisbelow(True)
-    axis.legend()
-    return figure

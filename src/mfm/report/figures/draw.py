@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from mfm import config, workflow
+from mfm import accuracy_curve, config, workflow
 from mfm.report.figures import FIGURES, style
 from mfm.report.figures.accuracy import draw_accuracy, draw_difference
 from mfm.report.figures.classes import draw_classes, draw_confusion
@@ -34,6 +34,13 @@ def draw_all(experiment: config.Experiment, results: pd.DataFrame, folder: Path)
         ]
         for name in arms
     }
+    curves = {
+        name: [
+            accuracy_curve.read(root / f"finetune/{name}/seed{seed}/{accuracy_curve.NAME}")
+            for seed in seeds[name]
+        ]
+        for name in arms
+    }
     pretrainings = {
         name: pd.read_csv(root / f"pretrain/{name}/metrics.csv")
         for name in workflow.used_pretrainings(experiment)
@@ -48,7 +55,7 @@ def draw_all(experiment: config.Experiment, results: pd.DataFrame, folder: Path)
         "accuracy": draw_accuracy(experiment, results),
         "classes": draw_classes(experiment, images),
         "confusion": draw_confusion(images),
-        "finetuning": draw_finetuning(experiment, finetunings),
+        "finetuning": draw_finetuning(experiment, finetunings, curves),
         "pretraining": draw_pretraining(experiment, pretrainings, losses),
     }
     assert drawn.keys() == FIGURES.keys()
