@@ -25,6 +25,15 @@ def _one_thread():
     torch.set_num_threads(1)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _elsewhere(tmp_path_factory):
+    """Relative paths, `results` above all, must not lead to what was run in the checkout."""
+    before = Path.cwd()
+    os.chdir(tmp_path_factory.mktemp("elsewhere"))
+    yield
+    os.chdir(before)
+
+
 @pytest.fixture
 def child_environment():
     """Environment of a stage that a test starts: one thread, no ties to an outer launcher."""
