@@ -323,3 +323,16 @@ def test_content_is_on_the_disk_before_its_name(tmp_path, monkeypatch):
 @settings(deadline=None)
 def test_one_line_is_one_line(text):
     assert len(one_line(ValueError(text)).splitlines()) <= 1
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        ("PytorchStreamWriter failed writing file", UserError),
+        ("DataLoader worker (pid 7) is killed by signal: Killed.", RuntimeError),
+    ],
+)
+def test_a_killed_loader_process_is_no_full_disk(tmp_path, message, expected):
+    with pytest.raises(expected) as raised, checkpoint.explaining_full_disk(tmp_path / "x.pt"):
+        raise RuntimeError(message)
+    assert ("free some space" in str(raised.value)) == (expected is UserError)

@@ -86,7 +86,11 @@ def explaining_full_disk(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, RuntimeError, safetensors.SafetensorError) as error:
-        # torch reports a full disk as a RuntimeError of its zip writer.
+        # torch reports a full disk as a RuntimeError of its zip writer; and, from a signal handler
+        # and so in the middle of anything, a loader process that was killed. That is no user's
+        # error: the ranks are started again.
+        if "DataLoader worker" in str(error):
+            raise
         free = shutil.disk_usage(path.parent).free / 1e6
         raise UserError(
             f"writing {path} failed ({one_line(error)[:160]}; {free:.0f} MB free on that disk); "
