@@ -10,7 +10,7 @@ from timm.data.mixup import mixup_target
 from timm.loss import BinaryCrossEntropy
 from torch import nn
 
-from mfm import config
+from mfm import config, finetune, pretrain
 from mfm.augment import erase, plan_mix
 from mfm.data.loader import Batch
 from mfm.data.plan import Step
@@ -238,3 +238,17 @@ def test_images_are_erased_after_normalisation_and_before_mixing():
     erase(images, probability=0.8, seed=9, epoch=2, rows=keyed)
     plan = plan_mix(mixup=0.5, cutmix=0, seed=9, epoch=2, step=step().number)
     torch.testing.assert_close(seen[0], plan.images(images))
+
+
+def test_a_pretrained_backbone_does_not_know_the_finetunings_classifier():
+    common = {
+        "dataset": {"name": "x", "source": "generated", "image_size": 32},
+        "model": {"backbone": "resnet10t"},
+    }
+    task = {"task": "supervised", "epochs": 1, "batch": 4, "seed": 0}
+    run = config.parse(config.PretrainRun, {"name": "p", "training": task, **common}, where="test")
+    trained, _ = pretrain.create_model_and_objective(run, classes=4, rows=np.arange(4))
+    tuned = {"init": "a", "source": "scratch", "seed": 0, "training": {"epochs": 1, "batch": 4}}
+    finetuning = config.parse(config.FinetuneRun, tuned | common, where="test")
+    begun, _ = finetune.create_model(finetuning, classes=4, weights="scratch")
+    assert not torch.equal(trained.fc.weight, begun.fc.weight)

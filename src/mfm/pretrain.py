@@ -39,6 +39,8 @@ from mfm.snapshots import FOLDER, Snapshots, fixed_images
 from mfm.supervision import SupervisedObjective
 from mfm.workflow import pretrain_demand
 
+_CLASSIFIER_SEEDS = 2**31  # beyond any seed of a finetuning; torch takes 32 bits of a seed
+
 
 class MfmObjective:
     """One step's masked frequency modeling loss (see mfm.engine.Objective)."""
@@ -111,6 +113,10 @@ def create_model_and_objective(
         return create_reconstruction_model(run), MfmObjective(
             create_task(run), rows=rows, seed=training.seed, size=stage.crop_size(run)
         )
+    # Not the weights that a finetuning of this seed begins with: its new classifier would be the
+    # one that these features were trained for (85% correct before the first step, on
+    # Fashion-MNIST).
+    torch.manual_seed(training.seed + _CLASSIFIER_SEEDS)
     model = create_backbone(run.model, classes=classes, image_size=stage.crop_size(run))
     return model, SupervisedObjective(training, classes=classes, seed=training.seed, rows=rows)
 
