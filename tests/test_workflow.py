@@ -120,6 +120,12 @@ def test_the_finetuning_rate_reruns_finetuning_but_no_pretraining(finished):
     }
 
 
+def test_another_image_size_does_not_link_again(finished):
+    jobs = planned(finished, TABLE, config=("dataset={image_size: 64}",))
+    assert jobs["finetune_run"] == 6
+    assert not {"dataset_config", "link_dataset"} & jobs.keys()
+
+
 def test_a_new_seed_runs_only_that_seed(finished):
     jobs = planned(finished, TABLE, config=("seeds=[0, 1, 2]",))
     assert jobs == {

@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 from torch import nn
 
-from mfm import config, precision
+from mfm import config, precision, stage
 from mfm.atomic import replacing
 from mfm.checkpoint import explaining_full_disk
 from mfm.data import manifest
@@ -17,16 +17,17 @@ from mfm.data.loader import Batch, EvalBatches, to_float
 from mfm.pixels import normalise
 
 NAME = "accuracy.csv"
+_BATCH = 50  # images at a time: they need less memory than a training step
 _POINTS = 10  # measured epochs, at most, besides the start
 
 
 def fixed_images(run: config.FinetuneRun, *, manifest_path: Path) -> list[Batch]:
     """The images that are measured on, in batches: evenly spread over the evaluated split.
 
-    Short side at dataset.image_size and centre cropped, whatever `evaluate` says: a finetuning
-    doesn't depend on that section.
+    Short side at the training's crop size and centre cropped, whatever `evaluate` says: a
+    finetuning doesn't depend on that section, and its network may take one size only.
     """
-    size, batch = run.dataset.image_size, run.training.batch
+    size = stage.crop_size(run)
     split = "holdout" if run.dataset.holdout_per_class else "val"
     images = manifest.load(manifest_path, split)
     count = min(run.training.curve_images, len(images))
@@ -35,7 +36,8 @@ def fixed_images(run: config.FinetuneRun, *, manifest_path: Path) -> list[Batch]
         images, resize=size, crop=size, interpolation=run.training.crop.interpolation
     )
     return [
-        batches.batch((0, chosen[start : start + batch])) for start in range(0, len(chosen), batch)
+        batches.batch((0, chosen[start : start + _BATCH]))
+        for start in range(0, len(chosen), _BATCH)
     ]
 
 

@@ -77,7 +77,9 @@ def resolve(experiment: config.Experiment, stage: str, **wildcards: str) -> conf
     """
     dataset, loader, model = experiment.dataset, experiment.loader, experiment.model
     if stage == "dataset":
-        return dataset
+        # The images are linked as they are: experiments at several sizes share them.
+        unsized = config.Dataset.model_fields["image_size"].default
+        return dataset.model_copy(update={"image_size": unsized})
     if stage == "pretrain":
         name = wildcards["pretrain"]
         return config.PretrainRun(
