@@ -28,8 +28,7 @@ def fixed_images(run: config.FinetuneRun, *, manifest_path: Path) -> list[Batch]
     finetuning doesn't depend on that section, and its network may take one size only.
     """
     size = stage.crop_size(run)
-    split = "holdout" if run.dataset.holdout_per_class else "val"
-    images = manifest.load(manifest_path, split)
+    images = manifest.load(manifest_path, config.evaluated_split(run.dataset))
     count = min(run.training.curve_images, len(images))
     chosen = np.unique(np.linspace(0, len(images) - 1, count).astype(np.int64))
     batches = EvalBatches(

@@ -856,6 +856,11 @@ def pretrain_split(training: Pretraining, dataset: Dataset) -> Literal["train", 
     return "train" if labelled else "pretrain"
 
 
+def evaluated_split(dataset: Dataset) -> Literal["holdout", "val"]:
+    """The split that accuracies are measured on: images set aside of training, where there are."""
+    return "holdout" if dataset.holdout_per_class else "val"
+
+
 def is_path(weights: str) -> bool:
     """Whether initial weights name a file, and not torchvision weights or 'scratch'."""
     name = weights.removeprefix("torchvision/")

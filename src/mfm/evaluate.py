@@ -188,7 +188,7 @@ def main() -> None:
     options = parser.parse_args()
     run = config.load_json(config.EvaluateRun, options.config)
     stage.begin()
-    split = "holdout" if run.dataset.holdout_per_class else "val"
+    split = config.evaluated_split(run.dataset)
     images = manifest.load(options.manifest, split)
     model = create_backbone(run.model, classes=len(images.classes), image_size=run.evaluation.crop)
     metadata = load_weights(model, options.weights)

@@ -123,7 +123,7 @@ def main() -> None:
     stage.begin()
 
     train = manifest.load(path, "train")
-    val = manifest.load(path, "holdout" if experiment.dataset.holdout_per_class else "val")
+    val = manifest.load(path, config.evaluated_split(experiment.dataset))
     chosen = {
         "train": sample(train, options.images, seed=options.seed),
         "val": sample(val, options.images, seed=options.seed),

@@ -91,7 +91,7 @@ def version_warning(results: pd.DataFrame) -> list[str]:
 def _setting(
     experiment: config.Experiment, results: pd.DataFrame, summary: dict[str, object]
 ) -> str:
-    split = "holdout" if experiment.dataset.holdout_per_class else "val"
+    split = config.evaluated_split(experiment.dataset)
     longer = workflow.longer_arms(experiment)
     but = f" but {', '.join(longer)}, which is trained longer" if longer else ""
     return (
