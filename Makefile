@@ -23,7 +23,7 @@ test-slurm: environment ## A real two-node SLURM cluster on this Debian machine;
 	$(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt --editable '.[slurm]'
 	tests/slurm/cluster.sh install
 	@export SLURMLAB=$$(mktemp -d); trap 'tests/slurm/cluster.sh down; rm -rf "$$SLURMLAB"' EXIT; \
-	  python -m pytest tests/slurm/two_nodes.py
+	  python -m pytest -o faulthandler_timeout=1800 tests/slurm/two_nodes.py
 
 lint: environment ## Style of Python and Snakemake files
 	ruff check .

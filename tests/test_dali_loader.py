@@ -1,5 +1,7 @@
 import dataclasses
+import gc
 import io
+import multiprocessing
 import sys
 
 import numpy as np
@@ -404,6 +406,36 @@ def test_an_error_ends_one_pass_of_a_loader_and_not_the_next(tmp_path):
             list(loader.read(lambda: [(0, np.array([0])), (0, np.array([1]))]))
         good = [(0, np.array([0]))]
         assert_same(list(loader.read(lambda: good)), by_pillow(batches, good))  # noqa: B023
+
+
+class Ended:
+    """Garbage by a cycle, as a pipeline that is no longer used; `times` counts its ends."""
+
+    times = 0
+
+    def __init__(self):
+        self.cycle = self
+
+    def __del__(self):
+        Ended.times += 1
+
+
+def _collect(answers):
+    gc.collect()
+    answers.send(Ended.times)
+
+
+def test_a_forked_worker_leaves_its_parents_garbage_alone():
+    there, here = multiprocessing.get_context("fork").Pipe()
+    gc.collect()
+    before = Ended.times
+    Ended()
+    worker = multiprocessing.get_context("fork").Process(target=_collect, args=(here,))
+    worker.start()
+    worker.join()
+    assert there.recv() == before
+    gc.collect()
+    assert Ended.times == before + 1
 
 
 @pytest.mark.parametrize("reader", READERS)

@@ -12,6 +12,8 @@ decodes and resizes on the GPU; with RandAugment, which works on the host, image
 
 from __future__ import annotations
 
+import gc
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -38,6 +40,11 @@ except ImportError as missing:
         f"loader: dali needs NVIDIA DALI ({one_line(missing)}); run 'pip install "
         "nvidia-dali-cuda130', or set loader: torchvision"
     ) from None
+
+# A pipeline is part of a cycle of references, so the garbage collector ends it, whenever that runs.
+# In a forked loader worker it would wait for ever for threads that live in the parent alone: what
+# was inherited is the parent's to collect.
+os.register_at_fork(after_in_child=gc.freeze)
 
 _AHEAD = 2  # batches that a GPU works on while one is trained on
 
