@@ -168,14 +168,14 @@ def test_the_text_names_what_to_look_at(report):
     text = dataset_text.render(report)
     look = text.split("## To look at")[1].split("##")[0]
     for part in (
-        "1 images of val are also in train",
-        "2 training images also lie in another class",
-        "1 images of train have more than 8 bits",
-        "1 images of train have transparency",
-        "1 images of train have a side below 16 pixels",
-        "1 of 23 sampled images of train ask by EXIF",
+        "Images of val that are also in train: 1",
+        "Training images that also lie in another class of train: 2",
+        "Images of train with more than 8 bits a pixel: 1",
+        "Images of train with transparency: 1",
+        "Images of train with a side below 16 pixels, to be enlarged: 1",
+        "Sampled images of train that ask by EXIF to be turned: 1 of 23",
         "train/bee/really_a_png.JPEG",
-        "1 unreadable images are left out",
+        "Unreadable images, left out (see below): 1",
     ):
         assert part in look
     assert "train/bee/2.png = val/bee/leak.png" in text
@@ -196,7 +196,7 @@ def test_the_command_line_leaves_both_files(tmp_path, monkeypatch):
     dataset.main()
     assert json.loads((tmp_path / "d.json").read_text())["splits"]["train"]["images"] == 2
     text = (tmp_path / "d.md").read_text()
-    assert "## To look at\n\nNothing.\n" in text
+    assert "## To look at\n\n- val has only 2 images: each is 50 points of top-1" in text
     assert "None: every file" in text
 
 
