@@ -215,5 +215,5 @@ def test_unlabelled_images_are_described_beside_the_others(tmp_path):
     }
     assert found["sample"]["pretrain"]["images"] == 2
     text = dataset_text.render(found)
-    assert "1 images of val are also among the unlabelled images" in text
+    assert "Images of val that are also among the unlabelled images: 1" in text
     assert "| pretrain (unlabelled) | 2 |" in text
