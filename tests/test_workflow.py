@@ -354,6 +354,20 @@ def test_own_images_run_to_the_table(tmp_path):
     assert "| 34-percent | 4 | scratch |" in (results / "label_efficiency.md").read_text()
     assert "| mfm |" in (results / "table.md").read_text()
 
+    # Linked again with an image that has gone bad, and once more when it is mended.
+    manifest = tmp_path / "data/own/manifest.parquet"
+    before = manifest.read_bytes()
+    relink = [*own_images(tmp_path, root, "link_dataset", label_efficiency=amounts)]
+    relink += ["--forcerun", "link_dataset"]
+    bad = root / "train/cats/bad.jpg"
+    bad.touch()
+    assert "cats/bad.jpg (zero bytes)" in run(relink).stderr
+    assert manifest.read_bytes() == before
+    bad.unlink()
+    assert run(relink).returncode == 0
+    done = run([*own_images(tmp_path, root, label_efficiency=amounts), "--dry-run"])
+    assert "Nothing to be done" in done.stdout + done.stderr
+
 
 def test_killed_and_started_again_it_completes_without_repeating(tmp_path):
     root = photographs(tmp_path / "own")

@@ -24,8 +24,9 @@ rule link_dataset:
     input:
         config=rules.dataset_config.output.config,
     output:
-        manifest=f"{DATA}/manifest.parquet",
-        summary=f"{DATA}/summary.json",
+        # Where linking again fails, on an image that has gone bad, the old ones are still there.
+        manifest=update(f"{DATA}/manifest.parquet"),
+        summary=update(f"{DATA}/summary.json"),
     log:
         f"{RESULTS}/logs/link_dataset.log",
     benchmark:
