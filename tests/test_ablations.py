@@ -179,6 +179,20 @@ def test_the_strip_has_every_size_and_chooses_none(tmp_path, monkeypatch):
     assert differences[2][2] == f"{gap:+.2f}"
 
 
+def test_a_verdict_among_several_is_corrected_for_their_number(tmp_path, monkeypatch):
+    ours = experiment()
+    rows = results("val_resize", ours, tmp_path, monkeypatch).reset_index(drop=True)
+    gaps = {"32": (1.0, 1.5, 2.0), "34": (-1.0, 0.0, 1.1), "36": (0.5, -1.0, 0.4)}
+    rows["top1"] = 80.0
+    for (value, init), part in rows.groupby(["value", "init"]):
+        if init == "mfm":
+            rows.loc[part.sort_values("seed").index, "top1"] += list(gaps[value])
+    assert stats.ttest_1samp(gaps["32"], 0).pvalue == pytest.approx(0.035, abs=0.001)
+    text = report.render(ours, "val_resize", rows)
+    (found,) = cells(text, "mfm", "32")
+    assert found[2:] == ["+1.50", "+0.26 to +2.74", "not distinguishable with 3 seeds"]
+
+
 def test_variance_is_split(tmp_path, monkeypatch):
     ours = experiment(ablations={"pretrain_seeds": [6, 7, 11]})
     rows = results("variance", ours, tmp_path, monkeypatch)

@@ -11,7 +11,7 @@ from mfm.report.markdown import interval, markdown_row
 from mfm.report.table import collect as collect_rows
 from mfm.report.table import version_warning
 from mfm.report.verdict import by_seed
-from mfm.statistics import difference, estimate
+from mfm.statistics import corrected, difference, estimate
 from mfm.variance import Component, split
 
 _TITLES = {
@@ -20,6 +20,10 @@ _TITLES = {
     "crop": "how small may a crop of the pretraining be?",
     "variance": "how much does the pretraining's seed matter?",
 }
+_HOLM = (
+    "- Verdicts have Holm's correction for the number of differences in their column; an interval "
+    "is each difference's own."
+)
 
 
 def collect(experiment: config.Experiment, ablation: str) -> pd.DataFrame:
@@ -70,9 +74,16 @@ def _names(experiment: config.Experiment, ablation: str) -> list[str]:
     return [ablations.name_of(value) for value in ablations.values(experiment, ablation)]
 
 
-def _compared(ours: pd.DataFrame, theirs: pd.DataFrame) -> list[str]:
-    found = difference(by_seed(ours), by_seed(theirs))
-    return [f"{found.mean:+.2f}", interval(found, sign="+"), found.verdict]
+Pair = tuple[pd.DataFrame, pd.DataFrame]  # rows of an arm, and of what it is compared with
+
+
+def _compared(pairs: dict[str, Pair]) -> dict[str, list[str]]:
+    """Cells of each difference; verdicts with Holm's correction for their number."""
+    found = corrected({key: difference(by_seed(a), by_seed(b)) for key, (a, b) in pairs.items()})
+    return {
+        key: [f"{one.mean:+.2f}", interval(one, sign="+"), one.verdict]
+        for key, one in found.items()
+    }
 
 
 def _sizes(experiment: config.Experiment, ablation: str, results: pd.DataFrame) -> list[str]:
@@ -94,11 +105,14 @@ def _sizes(experiment: config.Experiment, ablation: str, results: pd.DataFrame) 
     if others:
         head = ["initialisation", "short side", f"difference from {base}"]
         lines += ["", *_head([*head, "95% interval of the difference", "verdict"])]
-    for arm in others:
-        for size in sizes:
-            cells = _compared(groups[size][arm], groups[size][base])
-            lines.append(markdown_row([arm, f"**{size}**" if size == own else size, *cells]))
-    return [*lines, "", "- spread: the largest mean less the smallest."]
+    rows = [(arm, size) for arm in others for size in sizes]
+    cells_of = _compared(
+        {f"{arm} {size}": (groups[size][arm], groups[size][base]) for arm, size in rows}
+    )
+    for arm, size in rows:
+        shown = f"**{size}**" if size == own else size
+        lines.append(markdown_row([arm, shown, *cells_of[f"{arm} {size}"]]))
+    return [*lines, "", "- spread: the largest mean less the smallest.", _HOLM]
 
 
 def _variants(experiment: config.Experiment, ablation: str, results: pd.DataFrame) -> list[str]:
@@ -121,15 +135,21 @@ def _variants(experiment: config.Experiment, ablation: str, results: pd.DataFram
         "",
         *_head(head),
     ]
-    for name in names:
-        for arm in shown:
-            ours = groups[name][arm]
-            top1 = estimate(list(ours["top1"]))
-            changed = ["-"] * 3 if name == own else _compared(ours, groups[own][arm])
-            against = ["-"] * 3 if arm == base else _compared(ours, groups[name][base])
-            cells = [f"**{name}**" if name == own else name, arm, f"{top1.mean:.2f}", str(top1.n)]
-            lines.append(markdown_row([*cells, interval(top1), *changed, *against]))
-    return lines
+    rows = [(name, arm) for name in names for arm in shown]
+    changed = _compared(
+        {f"{n} {arm}": (groups[n][arm], groups[own][arm]) for n, arm in rows if n != own}
+    )
+    against = _compared(
+        {f"{n} {arm}": (groups[n][arm], groups[n][base]) for n, arm in rows if arm != base}
+    )
+    none = ["-"] * 3
+    for name, arm in rows:
+        top1 = estimate(list(groups[name][arm]["top1"]))
+        cells = [f"**{name}**" if name == own else name, arm, f"{top1.mean:.2f}", str(top1.n)]
+        key = f"{name} {arm}"
+        cells += [interval(top1), *changed.get(key, none), *against.get(key, none)]
+        lines.append(markdown_row(cells))
+    return [*lines, "", _HOLM]
 
 
 def _pretraining(experiment: config.Experiment) -> str:
