@@ -182,7 +182,7 @@ def test_the_strip_has_every_size_and_chooses_none(tmp_path, monkeypatch):
 def test_a_verdict_among_several_is_corrected_for_their_number(tmp_path, monkeypatch):
     ours = experiment()
     rows = results("val_resize", ours, tmp_path, monkeypatch).reset_index(drop=True)
-    gaps = {"32": (1.0, 1.5, 2.0), "34": (-1.0, 0.0, 1.1), "36": (0.5, -1.0, 0.4)}
+    gaps = {"32": (1.0, 1.5, 2.0), "34": (0.9, 1.0, 1.1), "36": (0.5, -1.0, 0.4)}
     rows["top1"] = 80.0
     for (value, init), part in rows.groupby(["value", "init"]):
         if init == "mfm":
@@ -191,6 +191,7 @@ def test_a_verdict_among_several_is_corrected_for_their_number(tmp_path, monkeyp
     text = report.render(ours, "val_resize", rows)
     (found,) = cells(text, "mfm", "32")
     assert found[2:] == ["+1.50", "+0.26 to +2.74", "not distinguishable with 3 seeds"]
+    assert cells(text, "mfm", "**34**")[0][4] == "see table.md"
 
 
 def test_variance_is_split(tmp_path, monkeypatch):

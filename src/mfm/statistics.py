@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,7 @@ from scipy import special
 # Accuracies come with four decimals: values closer than this are equal but for rounding.
 _EQUAL = 1e-9
 LEVEL = 0.95
+Key = TypeVar("Key")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,7 +144,7 @@ def compare(
     return corrected(found)
 
 
-def corrected(found: Mapping[str, Difference]) -> dict[str, Difference]:
+def corrected(found: Mapping[Key, Difference]) -> dict[Key, Difference]:
     """Differences with Holm's correction, over those that have a p value.
 
     Holm's correction bounds the probability of any wrong verdict among them by 1 - level, however

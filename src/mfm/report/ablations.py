@@ -21,8 +21,8 @@ _TITLES = {
     "variance": "how much does the pretraining's seed matter?",
 }
 _HOLM = (
-    "- Verdicts have Holm's correction for the number of differences in their column; an interval "
-    "is each difference's own."
+    "- Verdicts have Holm's correction for the number of them in their column; an interval is each "
+    "difference's own. The rows in bold are the experiment's, whose verdict is table.md's."
 )
 
 
@@ -77,11 +77,19 @@ def _names(experiment: config.Experiment, ablation: str) -> list[str]:
 Pair = tuple[pd.DataFrame, pd.DataFrame]  # rows of an arm, and of what it is compared with
 
 
-def _compared(pairs: dict[str, Pair]) -> dict[str, list[str]]:
-    """Cells of each difference; verdicts with Holm's correction for their number."""
-    found = corrected({key: difference(by_seed(a), by_seed(b)) for key, (a, b) in pairs.items()})
+def _compared(pairs: dict[tuple[str, str], Pair], own: str) -> dict[tuple[str, str], list[str]]:
+    """Cells of each difference, by (value, arm); verdicts with Holm's correction for their number.
+
+    The rows of the experiment's own value were the question, not one of many: table.md answers it.
+    """
+    found = {key: difference(by_seed(a), by_seed(b)) for key, (a, b) in pairs.items()}
+    verdicts = corrected({key: one for key, one in found.items() if key[0] != own})
     return {
-        key: [f"{one.mean:+.2f}", interval(one, sign="+"), one.verdict]
+        key: [
+            f"{one.mean:+.2f}",
+            interval(one, sign="+"),
+            verdicts[key].verdict if key in verdicts else "see table.md",
+        ]
         for key, one in found.items()
     }
 
@@ -107,11 +115,11 @@ def _sizes(experiment: config.Experiment, ablation: str, results: pd.DataFrame) 
         lines += ["", *_head([*head, "95% interval of the difference", "verdict"])]
     rows = [(arm, size) for arm in others for size in sizes]
     cells_of = _compared(
-        {f"{arm} {size}": (groups[size][arm], groups[size][base]) for arm, size in rows}
+        {(size, arm): (groups[size][arm], groups[size][base]) for arm, size in rows}, own
     )
     for arm, size in rows:
         shown = f"**{size}**" if size == own else size
-        lines.append(markdown_row([arm, shown, *cells_of[f"{arm} {size}"]]))
+        lines.append(markdown_row([arm, shown, *cells_of[size, arm]]))
     return [*lines, "", "- spread: the largest mean less the smallest.", _HOLM]
 
 
@@ -137,17 +145,19 @@ def _variants(experiment: config.Experiment, ablation: str, results: pd.DataFram
     ]
     rows = [(name, arm) for name in names for arm in shown]
     changed = _compared(
-        {f"{n} {arm}": (groups[n][arm], groups[own][arm]) for n, arm in rows if n != own}
+        {(name, arm): (groups[name][arm], groups[own][arm]) for name, arm in rows if name != own},
+        own,
     )
     against = _compared(
-        {f"{n} {arm}": (groups[n][arm], groups[n][base]) for n, arm in rows if arm != base}
+        {(name, arm): (groups[name][arm], groups[name][base]) for name, arm in rows if arm != base},
+        own,
     )
     none = ["-"] * 3
     for name, arm in rows:
         top1 = estimate(list(groups[name][arm]["top1"]))
         cells = [f"**{name}**" if name == own else name, arm, f"{top1.mean:.2f}", str(top1.n)]
-        key = f"{name} {arm}"
-        cells += [interval(top1), *changed.get(key, none), *against.get(key, none)]
+        changes = [*changed.get((name, arm), none), *against.get((name, arm), none)]
+        cells += [interval(top1), *changes]
         lines.append(markdown_row(cells))
     return [*lines, "", _HOLM]
 
