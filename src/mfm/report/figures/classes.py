@@ -40,7 +40,7 @@ def draw_classes(experiment: config.Experiment, runs: Runs) -> Figure:
         for name in others
         for label in table["label"].unique()
     }
-    shown = others[-1]
+    shown = next((name for name in others if _by_mfm(experiment, name)), others[-1])
     labels = sorted(table["label"].unique(), key=lambda label: -found[shown, label].mean)
     cut = len(labels) > 2 * _AT_EACH_END
     if cut:
@@ -75,6 +75,12 @@ def draw_classes(experiment: config.Experiment, runs: Runs) -> Figure:
     figure.suptitle(f"{which}ordered by '{shown}'".capitalize(), x=0.02, ha="left", fontsize=10)
     figure.legend(loc="outside upper right", ncols=len(others), fontsize=9)
     return figure
+
+
+def _by_mfm(experiment: config.Experiment, arm: str) -> bool:
+    """Whether an arm starts from masked frequency modeling: the one that is asked about."""
+    name = getattr(experiment.initialisations[arm], "pretrain", None)
+    return name is not None and isinstance(experiment.pretrain[name], config.MfmPretraining)
 
 
 def _of(table: pd.DataFrame, name: str, label: str) -> dict[int, float]:
