@@ -20,6 +20,7 @@ from statistics import median
 
 import numpy as np
 import torch
+from mfm.experiment.pretrain import MfmObjective, create_reconstruction_model, create_task
 from nvidia.dali import Pipeline, fn, types
 from nvidia.dali.plugin.pytorch import DALIGenericIterator, LastBatchPolicy
 from PIL import Image
@@ -29,17 +30,22 @@ from torchvision import transforms
 from torchvision.datasets import ImageFolder
 from tqdm import tqdm
 
-from mfm import config, optim, precision
 from mfm.data import manifest
-from mfm.data.loader import EvalBatches, TrainBatches, create_loader, to_float
-from mfm.data.plan import Plan
-from mfm.pixels import normalise
-from mfm.pretrain import MfmObjective, create_reconstruction_model, create_task
+from mfm.data.batches import EvalBatches, TrainBatches, to_float
+from mfm.data.loading import create_loader
+from mfm.data.order import Plan
+from mfm.data.settings import IMAGENET_MEAN, IMAGENET_STD, Crop, Dataset, LoaderName
+from mfm.experiment.jobs import PretrainJob
+from mfm.models.settings import Model
+from mfm.numerics import precision
+from mfm.numerics.pixels import normalise
+from mfm.objectives.mfm.settings import MfmPretraining
+from mfm.training import optimizers
 
 CPU = torch.device("cpu")
-MEAN, STD = config.IMAGENET_MEAN, config.IMAGENET_STD
+MEAN, STD = IMAGENET_MEAN, IMAGENET_STD
 _SKIPPED = 4
-CROP = config.Crop(area=(0.2, 1.0), aspect=(0.75, 4 / 3), interpolation="bilinear")
+CROP = Crop(area=(0.2, 1.0), aspect=(0.75, 4 / 3), interpolation="bilinear")
 
 
 def photographs() -> list[Image.Image]:
@@ -108,7 +114,7 @@ def with_pil(folder: Path, *, batch: int, workers: int) -> Callable[[int], Itera
 
 
 def with_ours(
-    kind: config.LoaderName, images: manifest.Images, *, batch: int, workers: int, size: int
+    kind: LoaderName, images: manifest.Images, *, batch: int, workers: int, size: int
 ) -> Callable[[int], Iterator[torch.Tensor]]:
     """This project's loaders."""
     loader = create_loader(
@@ -204,17 +210,15 @@ def waiting(folder: Path) -> None:
     """One of two training processes: steps of the default pretraining, and what they waited."""
     torch.set_num_threads(1)
     images = manifest.load(folder / "manifest.parquet", "train")
-    run = config.PretrainRun(
+    run = PretrainJob(
         name="mfm",
-        dataset=config.Dataset(),
-        model=config.Model(),
-        training=config.MfmPretraining(
-            task="mfm", recipe="paper", radius=3, batch=128, micro_batch=128
-        ),
+        dataset=Dataset(),
+        model=Model(),
+        training=MfmPretraining(task="mfm", recipe="paper", radius=3, batch=128, micro_batch=128),
     )
     model = create_reconstruction_model(run).to(memory_format=torch.channels_last)
     objective = MfmObjective(create_task(run), rows=images.rows, seed=0, size=32)
-    optimizer = optim.create_optimizer(model, run.training.optimizer)
+    optimizer = optimizers.create_optimizer(model, run.training.optimizer)
     number_format = precision.resolve(run.training.precision, CPU)
     plan = Plan(
         images=len(images), batch=128, micro_batch=128, seed=0, rank=0, world=1, pairs=False

@@ -26,7 +26,8 @@ from PIL import Image
 from sklearn.datasets import load_sample_images
 from tqdm import tqdm
 
-from mfm import config
+from mfm.data.settings import Dataset
+from mfm.settings.section import dumps
 
 _LINKS = 60_000  # of one file; ext4 allows 65,000
 _VAL_PER_CLASS = 50
@@ -90,7 +91,7 @@ class Memory:
 def link(root: Path, folder: Path) -> tuple[float, float, str]:
     """Seconds and MB of one run of the link stage, and its last line."""
     settings = folder.parent / "config.json"
-    settings.write_text(config.dumps(config.Dataset(name="own", source=str(root))))
+    settings.write_text(dumps(Dataset(name="own", source=str(root))))
     started = time.perf_counter()
     command = [sys.executable, "-m", "mfm.data.link", "--config", str(settings)]
     process = subprocess.Popen(

@@ -30,8 +30,8 @@ from sides import (
 )
 from torch import Tensor
 
-from mfm import config
-from mfm.objectives import MaskedFrequencyModeling
+from mfm.objectives.mfm.settings import default_radius
+from mfm.objectives.mfm.task import MaskedFrequencyModeling
 
 
 def draw(settings: Answer) -> tuple[Tensor, Tensor, Tensor]:
@@ -115,7 +115,7 @@ def main() -> None:
     settings = {
         "size": options.size,
         "batch": options.batch,
-        "radius": options.radius or config.default_radius(options.size),
+        "radius": options.radius or default_radius(options.size),
         "threads": options.threads,
         "repeats": options.repeats,
         "clock": options.clock,

@@ -20,8 +20,8 @@ import torch.distributed as dist
 from sides import Answer, Side, machine, peak_mb, seconds, serve, table
 from train_step import Case, OurStep
 
-from mfm import launch
-from mfm.distributed import Process, data_parallel, process_group
+from mfm.processes import launch
+from mfm.processes.ranks import Process, data_parallel, process_group
 
 
 def side(settings: Answer) -> None:

@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 
-from mfm import launch
+from mfm.processes import launch
 
 Answer = dict[str, Any]
 

@@ -30,8 +30,9 @@ import psutil
 import safetensors.torch
 import torch
 
-from mfm import config
 from mfm.data import generated, manifest
+from mfm.experiment.jobs import FinetuneJob, PretrainJob
+from mfm.settings.section import Section, dumps, parse
 
 TARGETS = ("launcher", "worker", "tree")
 WORKERS_END_WITHIN = 10.0  # seconds after their launcher
@@ -72,23 +73,23 @@ def write_config(case: Case, folder: Path) -> None:
         "schedule": {"warmup_epochs": 1, "per": "step"},
     }
     common = {"dataset": dataset, "model": {"backbone": "resnet10t"}}
-    run: config.Section
+    run: Section
     if case.stage == "pretrain":
-        run = config.parse(
-            config.PretrainRun,
+        run = parse(
+            PretrainJob,
             {"name": "stress", "training": {"task": "mfm", **training}, **common},
             where="stress",
         )
     else:
         augmented = {"mixup": 0.2, "cutmix": 1.0, "randaugment": {}, "images_per_class": 24}
-        run = config.parse(
-            config.FinetuneRun,
+        run = parse(
+            FinetuneJob,
             {"init": "a", "source": "scratch", "seed": 1, "training": training | augmented}
             | common,
             where="stress",
         )
     folder.mkdir(parents=True)
-    (folder / "config.json").write_text(config.dumps(run))
+    (folder / "config.json").write_text(dumps(run))
 
 
 def start(case: Case, folder: Path, data: Path, log: Path) -> subprocess.Popen[bytes]:

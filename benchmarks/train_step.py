@@ -23,6 +23,7 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+from mfm.experiment.pretrain import MfmObjective
 from reference import PlainStep
 from sides import (
     Answer,
@@ -38,15 +39,20 @@ from sides import (
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from mfm import config, convolution, optim, precision
-from mfm.data.loader import Batch, to_float
-from mfm.data.plan import Plan, Step
+from mfm.data.batches import Batch, to_float
+from mfm.data.order import Plan, Step
 from mfm.errors import UserError
-from mfm.finite import StepCheck
-from mfm.models import ReconstructionModel, create_backbone
-from mfm.objectives import MaskedFrequencyModeling
-from mfm.pretrain import MfmObjective
-from mfm.supervision import SupervisedObjective
+from mfm.models.backbones import create_backbone
+from mfm.models.reconstruction import ReconstructionModel
+from mfm.models.settings import Model
+from mfm.numerics import convolution, precision
+from mfm.objectives.mfm.settings import MfmPretraining, default_radius
+from mfm.objectives.mfm.task import MaskedFrequencyModeling
+from mfm.objectives.supervised.loss import SupervisedObjective
+from mfm.objectives.supervised.settings import Finetuning
+from mfm.training import optimizers
+from mfm.training.nonfinite import StepCheck
+from mfm.training.settings import Training
 
 CPU = torch.device("cpu")
 CLASSES = 100
@@ -59,10 +65,8 @@ class Case:
         torch.manual_seed(0)
         self.size = size
         self.pretrain = task == "pretrain"
-        model = create_backbone(
-            config.Model(backbone=backbone), classes=0 if self.pretrain else CLASSES
-        )
-        self.masking = MaskedFrequencyModeling(radius=config.default_radius(size))
+        model = create_backbone(Model(backbone=backbone), classes=0 if self.pretrain else CLASSES)
+        self.masking = MaskedFrequencyModeling(radius=default_radius(size))
         self.model: nn.Module = model
         if self.pretrain:
             self.model = ReconstructionModel(model, out_channels=self.masking.out_channels)
@@ -87,20 +91,20 @@ class OurStep:
     """The step of mfm.engine.train, on one process."""
 
     def __init__(self, case: Case, *, number_format: str) -> None:
-        training: config.Training
+        training: Training
         if case.pretrain:
-            training = config.MfmPretraining(task="mfm", precision=number_format)
+            training = MfmPretraining(task="mfm", precision=number_format)
             self.objective: MfmObjective | SupervisedObjective = MfmObjective(
                 case.masking, rows=case.rows, seed=0, size=case.size
             )
         else:
-            training = config.Finetuning(precision=number_format)
+            training = Finetuning(precision=number_format)
             self.objective = SupervisedObjective(training, classes=CLASSES, seed=0)
         self.number_format = precision.resolve(training.precision, CPU)
         self.model = case.model.to(memory_format=torch.channels_last).train()
         convolution.use_products(self.model)
         self.parallel = self.model
-        self.optimizer = optim.create_optimizer(self.model, training.optimizer)
+        self.optimizer = optimizers.create_optimizer(self.model, training.optimizer)
         self.scaler = precision.grad_scaler(self.number_format, CPU)
         self.clip = training.clip
         self.check = StepCheck(

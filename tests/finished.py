@@ -5,10 +5,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from mfm import config, workflow
-from mfm.report.figures import style
-from mfm.report.figures.draw import draw_all
-from mfm.report.page.build import RECONSTRUCTIONS
+from mfm.experiment import resolve
+from mfm.experiment.settings import Experiment
+from mfm.files import style
+from mfm.reporting.figures.draw import draw_all
+from mfm.reporting.page.build import RECONSTRUCTIONS
+from mfm.settings.section import parse
 
 CLASSES = ("a", "b <i>", "c")
 HASH = "0123456789ab"
@@ -16,7 +18,7 @@ EXPERIMENT = {
     "seeds": [0, 1, 2],
     "dataset": {"name": "own", "source": "generated"},
     "pretrain": {"p": {"task": "mfm", "epochs": 2}},
-    "initialisations": {"scratch": "scratch", "mfm": {"pretrain": "p"}},
+    "arms": {"scratch": "scratch", "mfm": {"pretrain": "p"}},
     "finetune": {"epochs": 3},
 }
 TABLE = """# resnet18 on own: which initialisation?
@@ -43,17 +45,17 @@ TABLE = """# resnet18 on own: which initialisation?
 """
 
 
-def experiment(folder: Path) -> config.Experiment:
+def experiment(folder: Path) -> Experiment:
     values = {**EXPERIMENT, "results": str(folder)}
-    return config.parse(config.Experiment, values, where="test")
+    return parse(Experiment, values, where="test")
 
 
-def finish(folder: Path) -> config.Experiment:
+def finish(folder: Path) -> Experiment:
     """Everything that figures and report read, with random predictions."""
     ours = experiment(folder)
     draws = np.random.default_rng(0)
     rows = []
-    for init, seed in workflow.finetunings(ours):
+    for init, seed in resolve.finetunings(ours):
         labels = np.repeat(CLASSES, 10)
         predictions = np.where(draws.random(30) < 0.6, labels, draws.choice(CLASSES, 30))
         images = pd.DataFrame({"label": labels, "prediction": predictions})

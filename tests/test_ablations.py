@@ -5,16 +5,19 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from mfm import ablations, config, workflow
 from mfm.errors import UserError
-from mfm.report import ablations as report
+from mfm.experiment import ablations, resolve
+from mfm.experiment.settings import Experiment
+from mfm.objectives.supervised.settings import Finetuning
+from mfm.reporting import ablations as report
+from mfm.settings.section import differing_keys, parse
 
 VALUES = {
     "results": "out/",
     "seeds": [0, 1, 2],
     "dataset": {"name": "own", "source": "generated"},
     "pretrain": {"p": {"task": "mfm", "seed": 5, "crop": {"area": [0.2, 0.9]}}},
-    "initialisations": {"scratch": "scratch", "mfm": {"pretrain": "p"}},
+    "arms": {"scratch": "scratch", "mfm": {"pretrain": "p"}},
     "finetune": {"loss": "ce"},
     "evaluate": {"resize": 34, "crop": 32},
     "ablations": {
@@ -27,7 +30,7 @@ VALUES = {
 
 
 def experiment(**changes):
-    return config.parse(config.Experiment, VALUES | changes, where="test")
+    return parse(Experiment, VALUES | changes, where="test")
 
 
 def test_values_have_the_experiments_own_among_them():
@@ -49,7 +52,7 @@ def test_variants_differ_in_one_thing_from_the_arm():
     assert list(added) == ["p.area-0.1", "p.area-0.67", "p.seed-6"]
     base = ours.pretrain["p"]
     keys = {
-        name: config.differing_keys(base.model_dump(mode="json"), variant.model_dump(mode="json"))
+        name: differing_keys(base.model_dump(mode="json"), variant.model_dump(mode="json"))
         for name, variant in added.items()
     }
     assert keys == {
@@ -59,14 +62,14 @@ def test_variants_differ_in_one_thing_from_the_arm():
     }
     assert added["p.area-0.1"].crop.area == (0.1, 0.9)
     assert added["p.seed-6"].seed == 6
-    assert found.initialisations["mfm.seed-6"].pretrain == "p.seed-6"
-    assert found.initialisations["mfm"] == ours.initialisations["mfm"]
+    assert found.arms["mfm.seed-6"].pretrain == "p.seed-6"
+    assert found.arms["mfm"] == ours.arms["mfm"]
     assert ablations.with_variants(experiment(ablations={})) == experiment(ablations={})
 
 
 def test_runs_are_shared_with_the_table():
     ours = experiment()
-    table = {f"out/evaluate/{init}/seed{seed}.csv" for init, seed in workflow.finetunings(ours)}
+    table = {f"out/evaluate/{init}/seed{seed}.csv" for init, seed in resolve.finetunings(ours)}
     for name in ablations.KEYS:
         rows = ablations.rows(ours, name)
         own = ablations.name_of(ablations.own_value(ours, name))
@@ -87,11 +90,11 @@ def test_runs_are_shared_with_the_table():
 def test_the_jobs_own_configurations():
     ours = experiment()
     folder = ablations.folder(ours, "loss", "bce")
-    run = workflow.resolve(ours, "finetune", init="mfm", seed="1", labels=folder)
-    own = workflow.resolve(ours, "finetune", init="mfm", seed="1", labels="")
-    assert config.differing_keys(run.model_dump(), own.model_dump()) == ["training.loss"]
+    run = resolve.resolve(ours, "finetune", init="mfm", seed="1", labels=folder)
+    own = resolve.resolve(ours, "finetune", init="mfm", seed="1", labels="")
+    assert differing_keys(run.model_dump(), own.model_dump()) == ["training.loss"]
     sizes = [
-        workflow.resolve(ours, "evaluate", **wildcards).evaluation.resize
+        resolve.resolve(ours, "evaluate", **wildcards).evaluation.resize
         for wildcards in ({}, {"resize": "36"})
     ]
     assert sizes == [34, 36]
@@ -114,9 +117,9 @@ def test_what_cannot_be_compared_is_refused(changes, expected):
 
 
 def test_a_variants_name_that_is_taken_is_refused():
-    arms = VALUES["initialisations"] | {"mfm.seed-6": "scratch"}
+    arms = VALUES["arms"] | {"mfm.seed-6": "scratch"}
     with pytest.raises(UserError, match=r"mfm\.seed-6"):
-        ablations.with_variants(experiment(initialisations=arms))
+        ablations.with_variants(experiment(arms=arms))
 
 
 def results(name, ours, tmp_path, monkeypatch):
@@ -212,8 +215,8 @@ def test_variance_is_split(tmp_path, monkeypatch):
 
 def test_the_loss_ablation_leaves_bces_threshold_out():
     ours = experiment(finetune={"loss": "bce", "bce_threshold": 0.2}, ablations={"loss": ["ce"]})
-    recipes = workflow.amounts(ours)
+    recipes = resolve.amounts(ours)
     assert recipes[""].bce_threshold == 0.2
     other = recipes["ablation_loss/ce/"]
     assert (other.loss, other.bce_threshold) == ("ce", None)
-    config.parse(config.Finetuning, other.model_dump(), where="test")
+    parse(Finetuning, other.model_dump(), where="test")

@@ -4,12 +4,14 @@ import pytest
 import torch
 from torch import nn
 
-from mfm import accuracy_curve, config
-from mfm.accuracy_curve import AccuracyCurve
-from mfm.data.loader import Batch
+from mfm.data.batches import Batch
+from mfm.objectives.supervised import accuracy_curve
+from mfm.objectives.supervised.accuracy_curve import AccuracyCurve
+from mfm.objectives.supervised.settings import Finetuning
+from mfm.settings.section import parse
 
-TRAINING = config.parse(
-    config.Finetuning,
+TRAINING = parse(
+    Finetuning,
     {"epochs": 25, "batch": 8, "precision": "fp32", "curve_images": 12},
     where="test",
 )

@@ -10,8 +10,8 @@ from scipy import stats
 from timm.data import create_transform
 from torchvision.transforms import v2
 
-from mfm import config
-from mfm.augment import Mix, RandAugment, erase, plan_crops, plan_mix, swap_neighbours
+from mfm.data.augment import KeyedRandAugment, Mix, erase, plan_crops, plan_mix, swap_neighbours
+from mfm.data.settings import Crop, RandAugment
 
 examples = settings(deadline=None, max_examples=60)
 sides = st.integers(1, 40) | st.sampled_from([224, 375, 500, 4000, 65_535])
@@ -19,8 +19,8 @@ areas = st.tuples(st.floats(0.01, 1), st.floats(0.01, 1)).map(sorted).map(tuple)
 aspects = st.tuples(st.floats(0.1, 10), st.floats(0.1, 10)).map(sorted).map(tuple)
 seeds = st.integers(0, 2**31)
 
-UPSTREAM_PRETRAIN = config.Crop(area=(0.2, 1.0), aspect=(0.8, 1.25))
-UPSTREAM_FINETUNE = config.Crop(area=(0.08, 1.0), aspect=(3 / 4, 4 / 3))
+UPSTREAM_PRETRAIN = Crop(area=(0.2, 1.0), aspect=(0.8, 1.25))
+UPSTREAM_FINETUNE = Crop(area=(0.08, 1.0), aspect=(3 / 4, 4 / 3))
 
 
 def plan(crop, width, height, n=1, seed=0, epoch=0, first=0):
@@ -45,7 +45,7 @@ def columns(crops):
 @given(width=sides, height=sides, area=areas, aspect=aspects, seed=seeds)
 @examples
 def test_crops_lie_inside_the_image(width, height, area, aspect, seed):
-    crops = plan(config.Crop(area=area, aspect=aspect), width, height, n=20, seed=seed)
+    crops = plan(Crop(area=area, aspect=aspect), width, height, n=20, seed=seed)
     assert (crops.left >= 0).all()
     assert (crops.top >= 0).all()
     assert (crops.width >= 1).all()
@@ -81,7 +81,7 @@ def test_area_and_aspect_keep_their_ranges(width, height, aspect, upper, lower, 
     # every try fits where the widest and the highest crop of the largest area do
     most = upper * min(1, width / height / aspect[1], height / width * aspect[0])
     area = (lower * most, most)
-    crops = plan(config.Crop(area=area, aspect=aspect), width, height, n=20, seed=seed)
+    crops = plan(Crop(area=area, aspect=aspect), width, height, n=20, seed=seed)
     w, h = crops.width, crops.height
     # each side is rounded to a whole pixel: half a pixel either way
     assert ((w + 0.5) * (h + 0.5) >= area[0] * width * height).all()
@@ -99,14 +99,14 @@ def test_area_and_aspect_keep_their_ranges(width, height, aspect, upper, lower, 
     ],
 )
 def test_the_largest_central_crop_where_no_try_fits(width, height, box):
-    crop = config.Crop(area=(0.9, 1.0), aspect=(0.8, 1.25))
+    crop = Crop(area=(0.9, 1.0), aspect=(0.8, 1.25))
     crops = plan(crop, width, height, n=50)
     found = set(zip(crops.left, crops.top, crops.width, crops.height, strict=True))
     assert found == {box}
 
 
 def test_the_whole_image_is_its_only_full_square_crop():
-    crop = config.Crop(area=(1.0, 1.0), aspect=(1.0, 1.0), flip=0.0)
+    crop = Crop(area=(1.0, 1.0), aspect=(1.0, 1.0), flip=0.0)
     assert columns(plan(crop, 32, 32, n=3)) == {
         "left": [0] * 3,
         "top": [0] * 3,
@@ -142,7 +142,7 @@ def test_crops_are_distributed_as_torchvisions(crop, width, height):
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.5, 1.0])
 def test_flips_have_their_share(share):
     n = 20_000
-    flips = plan(config.Crop(flip=share), 32, 32, n=n).flip
+    flips = plan(Crop(flip=share), 32, 32, n=n).flip
     assert flips.dtype == np.bool_
     assert abs(flips.mean() - share) <= 4 * (share * (1 - share) / n) ** 0.5
 
@@ -185,8 +185,8 @@ def test_crops_differ_by_seed_epoch_and_image():
 
 
 def randaugment(seed=0, ops=2, magnitude=6):
-    return RandAugment(
-        config.RandAugment(ops=ops, magnitude=magnitude), interpolation="bilinear", seed=seed
+    return KeyedRandAugment(
+        RandAugment(ops=ops, magnitude=magnitude), interpolation="bilinear", seed=seed
     )
 
 
@@ -230,8 +230,8 @@ def test_randaugment_is_torchvisions():
 
 def timms(**changes):
     settings = {"magnitude": 9, "magnitude_std": 0.5, "increasing": True} | changes
-    return RandAugment(
-        config.RandAugment(kind="timm", **settings), interpolation="bicubic", seed=0, size=48
+    return KeyedRandAugment(
+        RandAugment(kind="timm", **settings), interpolation="bicubic", seed=0, size=48
     )
 
 

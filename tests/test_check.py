@@ -3,10 +3,13 @@ import sys
 
 import pytest
 
-from mfm import config, workflow
-from mfm.check import check_counts, check_sizes
 from mfm.data import link
+from mfm.data.settings import Dataset
 from mfm.errors import UserError
+from mfm.experiment import resolve
+from mfm.experiment.demands import check_counts, check_sizes
+from mfm.experiment.settings import Experiment
+from mfm.settings.section import dumps, parse
 
 VALUES = {
     "dataset": {"name": "own", "source": "generated", "image_size": 32},
@@ -15,7 +18,7 @@ VALUES = {
         "sup": {"task": "supervised", "batch": 64},
         "unused": {"task": "mfm", "batch": 10_000, "crop": {"size": 9}},
     },
-    "initialisations": {"scratch": "scratch", "s": {"pretrain": "sup"}, "m": {"pretrain": "mfm"}},
+    "arms": {"scratch": "scratch", "s": {"pretrain": "sup"}, "m": {"pretrain": "mfm"}},
     "finetune": {"batch": 8, "images_per_class": 4},
 }
 SUMMARY = {"splits": {"train": {"images": 100, "per_class": {"ape": 60, "bee": 40}}}}
@@ -29,7 +32,7 @@ def demands(**changes):
         for key in parents:
             section = section.setdefault(key, {})
         section[last] = value
-    return workflow.demands(config.parse(config.Experiment, values, where="test"))
+    return resolve.demands(parse(Experiment, values, where="test"))
 
 
 def complaint(check, *arguments):
@@ -102,7 +105,7 @@ def test_other_strides_and_other_tasks_are_not_held_to_32():
     )
     check_sizes(
         demands(
-            dataset__image_size=50, initialisations={"scratch": "scratch", "s": {"pretrain": "sup"}}
+            dataset__image_size=50, arms={"scratch": "scratch", "s": {"pretrain": "sup"}}
         )
     )
 
@@ -128,9 +131,9 @@ def test_linking_refuses_what_the_experiment_cannot_have(
     tmp_path, monkeypatch, capsys, changes, told
 ):
     settings = tmp_path / "c.json"
-    settings.write_text(config.dumps(config.Dataset(name="own", source="generated")))
+    settings.write_text(dumps(Dataset(name="own", source="generated")))
     words = ["link", "--config", str(settings), "--folder", str(tmp_path / "own")]
-    words += ["--demands", config.dumps(demands(**changes))]
+    words += ["--demands", dumps(demands(**changes))]
     monkeypatch.setattr(sys, "argv", words)
     if told is None:
         link.main()
@@ -144,16 +147,16 @@ def test_linking_refuses_what_the_experiment_cannot_have(
 def test_what_is_linked_is_checked_before_any_job(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     values = VALUES | {"finetune": {"batch": 8, "images_per_class": 33}}
-    experiment = config.parse(config.Experiment, values, where="test")
-    workflow.check(experiment)  # nothing is known of the images yet
+    experiment = parse(Experiment, values, where="test")
+    resolve.check(experiment)  # nothing is known of the images yet
     folder = tmp_path / "data/own"
     link.link(experiment.dataset, folder)
-    (folder / "config.json").write_text(config.dumps(experiment.dataset))
-    message = complaint(workflow.check, experiment)
+    (folder / "config.json").write_text(dumps(experiment.dataset))
+    message = complaint(resolve.check, experiment)
     assert "finetune.images_per_class is 33, but class checks has 32" in message
     assert "--forcerun link_dataset" in message
-    workflow.check(experiment, links_again=True)
+    resolve.check(experiment, links_again=True)
     (folder / "config.json").write_text(
-        config.dumps(experiment.dataset.model_copy(update={"holdout_per_class": 2}))
+        dumps(experiment.dataset.model_copy(update={"holdout_per_class": 2}))
     )
-    workflow.check(experiment)  # will be linked with other settings
+    resolve.check(experiment)  # will be linked with other settings

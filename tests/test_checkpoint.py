@@ -10,8 +10,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mfm import atomic, checkpoint
 from mfm.errors import UserError, one_line
+from mfm.files import atomic
+from mfm.files.atomic import explaining_full_disk
+from mfm.files.pickles import load_pickle
+from mfm.training import checkpoint
 
 
 def state(number=0):
@@ -86,7 +89,7 @@ def test_pruning_keeps_the_newest(tmp_path, keep):
     for number in range(1, 6):
         save(tmp_path, number, keep=keep)
         kept = checkpoint.rolling(tmp_path)
-        assert [checkpoint.load_pickle(path)["step"] for path in kept] == list(
+        assert [load_pickle(path)["step"] for path in kept] == list(
             range(number, max(0, number - keep), -1)
         )
         assert len(files(tmp_path)) == len(kept)
@@ -252,7 +255,7 @@ def test_a_rolling_checkpoint_that_would_run_code_is_refused(tmp_path):
 def test_a_file_that_is_no_checkpoint_is_told(tmp_path, content):
     (tmp_path / "x.pth").write_bytes(content)
     with pytest.raises(UserError, match=re.escape(str(tmp_path / "x.pth"))):
-        checkpoint.load_pickle(tmp_path / "x.pth")
+        load_pickle(tmp_path / "x.pth")
 
 
 @given(content=st.binary(max_size=40))
@@ -261,7 +264,7 @@ def test_no_bytes_at_all_are_more_than_a_user_error(tmp_path_factory, content):
     path = tmp_path_factory.getbasetemp() / "junk.pth"
     path.write_bytes(content)
     with pytest.raises(UserError, match=r"junk\.pth"):
-        checkpoint.load_pickle(path)
+        load_pickle(path)
 
 
 @pytest.mark.parametrize(
@@ -270,7 +273,7 @@ def test_no_bytes_at_all_are_more_than_a_user_error(tmp_path_factory, content):
 def test_a_damaged_file_is_not_suspected_of_running_code(tmp_path, content):
     (tmp_path / "x.pth").write_bytes(content)
     with pytest.raises(UserError) as caught:
-        checkpoint.load_pickle(tmp_path / "x.pth")
+        load_pickle(tmp_path / "x.pth")
     assert "not a readable checkpoint" in str(caught.value)
 
 
@@ -333,6 +336,6 @@ def test_one_line_is_one_line(text):
     ],
 )
 def test_a_killed_loader_process_is_no_full_disk(tmp_path, message, expected):
-    with pytest.raises(expected) as raised, checkpoint.explaining_full_disk(tmp_path / "x.pt"):
+    with pytest.raises(expected) as raised, explaining_full_disk(tmp_path / "x.pt"):
         raise RuntimeError(message)
     assert ("free some space" in str(raised.value)) == (expected is UserError)

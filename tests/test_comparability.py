@@ -6,8 +6,13 @@ import pyarrow.parquet as pq
 import pytest
 from torch import nn
 
-from mfm import config, models
-from mfm.report import comparability
+from mfm.data.settings import Dataset
+from mfm.experiment.jobs import FinetuneJob
+from mfm.models import weights
+from mfm.models.settings import Model
+from mfm.objectives.supervised.settings import Finetuning
+from mfm.reporting import comparability
+from mfm.settings.section import config_hash, dumps
 
 VERSIONS = {
     "code_version": "1+a",
@@ -26,16 +31,16 @@ PRETRAINED = {f"initial_{key}": value for key, value in VERSIONS.items()}
 def run(folder, init, seed=0, *, training=None, subset="a\nb\n", evaluation=None, **metadata):
     """A finished run's files, and its row."""
     path = folder / f"finetune/{init}/seed{seed}/model.safetensors"
-    resolved = config.FinetuneRun(
+    resolved = FinetuneJob(
         init=init,
         source={"pretrain": init} if "initial_torch" in metadata else "scratch",
         seed=seed,
-        dataset=config.Dataset(),
-        model=config.Model(),
-        training=config.Finetuning(**training or {}),
+        dataset=Dataset(),
+        model=Model(),
+        training=Finetuning(**training or {}),
     )
-    models.save_weights(nn.Linear(1, 1), path, VERSIONS | metadata)
-    (path.parent / "config.json").write_text(config.dumps(resolved) + "\n")
+    weights.save_weights(nn.Linear(1, 1), path, VERSIONS | metadata)
+    (path.parent / "config.json").write_text(dumps(resolved) + "\n")
     (path.parent / "subset.txt").write_text(subset)
     predictions = folder / f"evaluate/{init}/seed{seed}.parquet"
     predictions.parent.mkdir(parents=True, exist_ok=True)
@@ -46,7 +51,7 @@ def run(folder, init, seed=0, *, training=None, subset="a\nb\n", evaluation=None
         "init": init,
         "seed": seed,
         "code_version": (VERSIONS | metadata)["code_version"],
-        "config_hash": config.config_hash(resolved),
+        "config_hash": config_hash(resolved),
         "checkpoint": str(path),
     }
 

@@ -8,8 +8,25 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mfm import config, workflow
+from mfm.data.settings import Dataset, RandAugment
 from mfm.errors import UserError
+from mfm.experiment import resolve
+from mfm.evaluation.job import EvaluateJob, FinetuneJob, PretrainJob
+from mfm.experiment.settings import Experiment, FromWeights, load_yaml
+from mfm.models.settings import Model
+from mfm.models.sources import is_path
+from mfm.objectives.mfm.settings import MfmPretraining, default_low_pass, default_radius
+from mfm.objectives.supervised.settings import Finetuning
+from mfm.settings.section import (
+    Section,
+    config_hash,
+    differing_keys,
+    dumps,
+    dumps_ordered,
+    load_json,
+    parse,
+)
+from mfm.training.settings import Optimizer
 
 VALUES = {
     "seeds": [0, 1],
@@ -19,7 +36,7 @@ VALUES = {
         "mfm": {"task": "mfm", "crop": {"size": 32}, "optimizer": {"lr": 0.001}},
         "sup": {"task": "supervised", "schedule": {"end": 0.1}},
     },
-    "initialisations": {
+    "arms": {
         "scratch": "scratch",
         "supervised": {"pretrain": "sup"},
         "mfm": {"pretrain": "mfm"},
@@ -35,7 +52,7 @@ VALUES = {
 
 # What pydantic calls things, and no user should have to read.
 INTERNAL = re.compile(
-    r"literal\[|function-after|function-before|\[key\]|Initialisation\b|Pretraining\b|tagged|"
+    r"literal\[|function-after|function-before|\[key\]|FromWeights\b|Pretraining\b|tagged|"
     r"discriminator|union"
 )
 
@@ -62,7 +79,7 @@ def without(path):
 
 
 def experiment(values=VALUES):
-    return config.parse(config.Experiment, values, where="config.yaml")
+    return parse(Experiment, values, where="config.yaml")
 
 
 def complaint(values):
@@ -76,7 +93,7 @@ def complaint(values):
 SECTIONS = [
     value
     for value in vars(config).values()
-    if isinstance(value, type) and issubclass(value, config.Section)
+    if isinstance(value, type) and issubclass(value, Section)
 ]
 
 
@@ -88,7 +105,7 @@ def shuffled(values, order):
 
 
 def test_accepts_the_example():
-    assert list(experiment().initialisations) == ["scratch", "supervised", "mfm"]
+    assert list(experiment().arms) == ["scratch", "supervised", "mfm"]
 
 
 @pytest.mark.parametrize(
@@ -105,8 +122,8 @@ def test_accepts_the_example():
         ("finetune.epoch", "epochs"),
         ("finetune.optimizer.weightdecay", "weight_decay"),
         ("finetune.randaugment.magnitud", "magnitude"),
-        ("initialisations.mfm.pretrian", "pretrain"),
-        ("initialisations.new.weight", "weights"),
+        ("arms.mfm.pretrian", "pretrain"),
+        ("arms.new.weight", "weights"),
         ("evaluate.resise", "resize"),
     ],
 )
@@ -116,15 +133,15 @@ def test_unknown_key_is_named_with_the_nearest_valid_one(path, near):
     assert f"did you mean '{near}'?" in message
 
 
-@pytest.mark.parametrize("section", ["pretrain.mfm", "finetune.optimizer", "initialisations.mfm"])
+@pytest.mark.parametrize("section", ["pretrain.mfm", "finetune.optimizer", "arms.mfm"])
 def test_unknown_key_like_none_lists_the_valid_ones(section):
     message = complaint(changed(f"{section}.zzzzzzzz", 1))
     listed = re.search(r"unknown key '[^']+' \(known: ([^)]*)\)", message)
     assert listed
     expected = {
-        "pretrain.mfm": config.MfmPretraining,
-        "finetune.optimizer": config.Optimizer,
-        "initialisations.mfm": config.Initialisation,
+        "pretrain.mfm": MfmPretraining,
+        "finetune.optimizer": Optimizer,
+        "arms.mfm": FromWeights,
     }[section]
     assert set(listed[1].split(", ")) == set(expected.model_fields)
 
@@ -214,8 +231,8 @@ def test_mixing_pairs_images(batch, ranks):
 
 
 def test_a_typo_of_scratch_is_told_readably():
-    message = complaint(changed("initialisations.new", "scrach"))
-    assert "initialisations.new" in message
+    message = complaint(changed("arms.new", "scrach"))
+    assert "arms.new" in message
     assert "'scratch'" in message
     assert not INTERNAL.search(message), message
 
@@ -224,16 +241,16 @@ def test_a_typo_of_scratch_is_told_readably():
     "arm", [{"pretrain": "mfm", "weights": "file.pth"}, {}, None, 3, ["mfm"]], ids=str
 )
 def test_a_wrong_arm_is_told_with_all_that_is_allowed(arm):
-    message = complaint(changed("initialisations.new", arm))
-    assert "initialisations.new" in message
+    message = complaint(changed("arms.new", arm))
+    assert "arms.new" in message
     for choice in ("scratch", "pretrain", "weights"):
         assert choice in message
     assert not INTERNAL.search(message), message
 
 
 def test_a_typo_in_an_arm_is_told_as_nothing_else():
-    message = complaint(changed("initialisations.new", {"pretrian": "mfm"}))
-    assert "unknown key 'initialisations.new.pretrian'" in message
+    message = complaint(changed("arms.new", {"pretrian": "mfm"}))
+    assert "unknown key 'arms.new.pretrian'" in message
     assert "should be 'scratch'" not in message
     assert not INTERNAL.search(message), message
 
@@ -254,8 +271,8 @@ def test_a_missing_task_is_told_readably():
 
 
 def test_an_unknown_pretraining_suggests_the_near_one():
-    message = complaint(changed("initialisations.mfm.pretrain", "mfn"))
-    assert "initialisations.mfm" in message
+    message = complaint(changed("arms.mfm.pretrain", "mfn"))
+    assert "arms.mfm" in message
     assert "'mfn'" in message
     assert "did you mean 'mfm'?" in message
 
@@ -270,7 +287,7 @@ def test_an_unknown_baseline_suggests_the_near_one():
 def test_unsafe_names_are_refused(name):
     for values in (
         changed("dataset.name", name),
-        VALUES | {"initialisations": VALUES["initialisations"] | {name: "scratch"}},
+        VALUES | {"arms": VALUES["arms"] | {name: "scratch"}},
         VALUES | {"pretrain": VALUES["pretrain"] | {name: {"task": "mfm"}}},
     ):
         message = complaint(values)
@@ -286,7 +303,7 @@ def test_safe_names_are_accepted(name):
 
 @pytest.mark.parametrize("name", [True, 1, None])
 def test_a_name_that_yaml_read_as_something_else_is_told(name):
-    values = VALUES | {"initialisations": VALUES["initialisations"] | {name: "scratch"}}
+    values = VALUES | {"arms": VALUES["arms"] | {name: "scratch"}}
     assert "string" in complaint(values)
 
 
@@ -300,13 +317,13 @@ def test_every_field_is_described(section):
 @settings(deadline=None)
 def test_canonical_json_ignores_key_order(order):
     reordered = shuffled(VALUES, order)
-    assert config.dumps(experiment(reordered)) == config.dumps(experiment())
-    assert config.config_hash(experiment(reordered)) == config.config_hash(experiment())
+    assert dumps(experiment(reordered)) == dumps(experiment())
+    assert config_hash(experiment(reordered)) == config_hash(experiment())
 
 
 def test_a_default_written_out_is_the_same_configuration():
     explicit = changed("finetune.optimizer.lr_batch", 256)
-    assert config.dumps(experiment(explicit)) == config.dumps(experiment())
+    assert dumps(experiment(explicit)) == dumps(experiment())
 
 
 @pytest.mark.parametrize("text", ["1e-3", "0.001", "1.0e-3"])
@@ -314,23 +331,23 @@ def test_one_number_written_differently_is_the_same_configuration(text, tmp_path
     # YAML 1.1 reads 1e-3 as a string
     path = tmp_path / "config.yaml"
     path.write_text(f"finetune: {{optimizer: {{lr: {text}}}}}")
-    expected = config.Experiment(finetune={"optimizer": {"lr": 0.001}})
-    assert config.dumps(config.load_yaml(path)) == config.dumps(expected)
+    expected = Experiment(finetune={"optimizer": {"lr": 0.001}})
+    assert dumps(load_yaml(path)) == dumps(expected)
 
 
 def test_json_round_trip_gives_an_equal_section():
-    for dumps in (config.dumps, config.dumps_ordered):
-        again = config.parse(config.Experiment, json.loads(dumps(experiment())), where="again")
+    for dumps in (dumps, dumps_ordered):
+        again = parse(Experiment, json.loads(dumps(experiment())), where="again")
         assert again == experiment()
 
 
 def test_ordered_json_keeps_the_arms_in_order():
     arms = {"z": "scratch", "b": {"pretrain": "mfm"}, "a": {"weights": "x.pth"}}
-    ours = experiment(VALUES | {"initialisations": arms, "baseline": "z"})
-    assert list(json.loads(config.dumps_ordered(ours))["initialisations"]) == ["z", "b", "a"]
+    ours = experiment(VALUES | {"arms": arms, "baseline": "z"})
+    assert list(json.loads(dumps_ordered(ours))["arms"]) == ["z", "b", "a"]
 
 
-class Pinned(config.Section):
+class Pinned(Section):
     number: float = 0.1
     pair: tuple[float, float] = (1.0, 2.0)
     text: str | None = None
@@ -340,22 +357,22 @@ class Pinned(config.Section):
 def test_config_hash_is_stable():
     # A changed hash would tell users that finished runs were of another configuration.
     values = {"number": 1e-3, "text": "é", "nested": {"b": 1, "a": 2}}
-    assert config.config_hash(Pinned(**values)) == "e418d21886fb"
+    assert config_hash(Pinned(**values)) == "e418d21886fb"
 
 
 def test_config_hash_changes_with_a_value():
-    assert config.config_hash(Pinned(number=0.2)) != config.config_hash(Pinned())
+    assert config_hash(Pinned(number=0.2)) != config_hash(Pinned())
 
 
 def test_differing_keys_are_dotted():
     ours = {"a": {"b": 1, "c": {"d": [1, 2]}}, "e": 1, "same": {"x": 1}}
     theirs = {"a": {"b": 2, "c": {"d": [1, 3]}}, "f": 1, "same": {"x": 1}}
-    assert config.differing_keys(ours, theirs) == ["a.b", "a.c.d", "e", "f"]
+    assert differing_keys(ours, theirs) == ["a.b", "a.c.d", "e", "f"]
 
 
 def test_equal_configurations_differ_in_no_key():
-    ours = json.loads(config.dumps(experiment()))
-    assert config.differing_keys(ours, copy.deepcopy(ours)) == []
+    ours = json.loads(dumps(experiment()))
+    assert differing_keys(ours, copy.deepcopy(ours)) == []
 
 
 @pytest.mark.parametrize(
@@ -364,9 +381,9 @@ def test_equal_configurations_differ_in_no_key():
 def test_differing_keys_name_the_one_that_changed(path):
     value = "mfm" if path == "baseline" else 7
     ours, theirs = (
-        json.loads(config.dumps(each)) for each in (experiment(), experiment(changed(path, value)))
+        json.loads(dumps(each)) for each in (experiment(), experiment(changed(path, value)))
     )
-    assert config.differing_keys(ours, theirs) == [path]
+    assert differing_keys(ours, theirs) == [path]
 
 
 JOBS = {
@@ -380,8 +397,7 @@ JOBS = {
 def resolved(values):
     ours = experiment(values)
     return {
-        stage: config.dumps(workflow.resolve(ours, stage, **wildcards))
-        for stage, wildcards in JOBS.items()
+        stage: dumps(resolve.resolve(ours, stage, **wildcards)) for stage, wildcards in JOBS.items()
     }
 
 
@@ -397,8 +413,8 @@ def resolved(values):
         ("baseline", "mfm", set()),
         ("results", "elsewhere", set()),
         ("seeds", [0, 1, 2], set()),
-        ("initialisations.new", {"weights": "x.pth"}, set()),
-        ("initialisations.mfm", {"pretrain": "sup"}, {"finetune"}),
+        ("arms.new", {"weights": "x.pth"}, set()),
+        ("arms.mfm", {"pretrain": "sup"}, {"finetune"}),
         ("model.backbone", "resnet50", {"pretrain", "finetune", "evaluate"}),
         ("dataset.image_size", 64, set(JOBS) - {"dataset"}),
     ],
@@ -410,42 +426,42 @@ def test_a_change_reaches_only_the_stages_it_determines(path, value, stages):
 
 def test_a_new_seed_changes_no_existing_run():
     ours, more = experiment(), experiment(changed("seeds", [5, 0, 1]))
-    for init, seed in itertools.product(ours.initialisations, ours.seeds):
+    for init, seed in itertools.product(ours.arms, ours.seeds):
         wildcards = {"init": init, "seed": str(seed)}
-        assert workflow.resolve(ours, "finetune", **wildcards) == workflow.resolve(
+        assert resolve.resolve(ours, "finetune", **wildcards) == resolve.resolve(
             more, "finetune", **wildcards
         )
 
 
 def test_runs_of_one_arm_differ_in_their_seed_alone():
     runs = [
-        json.loads(config.dumps(workflow.resolve(experiment(), "finetune", init="mfm", seed=seed)))
+        json.loads(dumps(resolve.resolve(experiment(), "finetune", init="mfm", seed=seed)))
         for seed in ("0", "1")
     ]
-    assert config.differing_keys(*runs) == ["seed"]
+    assert differing_keys(*runs) == ["seed"]
     assert [run["seed"] for run in runs] == [0, 1]
 
 
 def test_arms_of_one_seed_differ_in_nothing_but_their_source():
     runs = [
-        json.loads(config.dumps(workflow.resolve(experiment(), "finetune", init=init, seed="0")))
+        json.loads(dumps(resolve.resolve(experiment(), "finetune", init=init, seed="0")))
         for init in ("supervised", "mfm")
     ]
-    assert config.differing_keys(*runs) == ["init", "source.pretrain"]
+    assert differing_keys(*runs) == ["init", "source.pretrain"]
 
 
 def test_what_a_stage_writes_it_can_read(tmp_path):
-    kinds = [config.Dataset, config.PretrainRun, config.FinetuneRun, config.EvaluateRun]
+    kinds = [Dataset, PretrainJob, FinetuneJob, EvaluateJob]
     for kind, (stage, wildcards) in zip(kinds, JOBS.items(), strict=True):
-        section = workflow.resolve(experiment(), stage, **wildcards)
+        section = resolve.resolve(experiment(), stage, **wildcards)
         path = tmp_path / f"{stage}.json"
-        path.write_text(config.dumps(section))
-        assert config.load_json(kind, path) == section
+        path.write_text(dumps(section))
+        assert load_json(kind, path) == section
 
 
 def test_only_pretrainings_that_an_arm_uses_are_run():
-    ours = experiment(changed("initialisations.supervised", {"weights": "x.pth"}))
-    assert workflow.used_pretrainings(ours) == ["mfm"]
+    ours = experiment(changed("arms.supervised", {"weights": "x.pth"}))
+    assert resolve.used_pretrainings(ours) == ["mfm"]
 
 
 def test_initial_weights_of_each_kind_of_arm():
@@ -455,10 +471,9 @@ def test_initial_weights_of_each_kind_of_arm():
         "named": {"weights": "ResNet18_Weights.IMAGENET1K_V1"},
         "file": {"weights": "some/where.safetensors"},
     }
-    ours = experiment(VALUES | {"initialisations": arms, "results": "results/"})
+    ours = experiment(VALUES | {"arms": arms, "results": "results/"})
     found = {
-        arm: (workflow.weights_argument(ours, arm), workflow.initial_files(ours, arm))
-        for arm in arms
+        arm: (resolve.weights_argument(ours, arm), resolve.initial_files(ours, arm)) for arm in arms
     }
     backbone = "results/pretrain/mfm/backbone.safetensors"
     assert found == {
@@ -470,15 +485,15 @@ def test_initial_weights_of_each_kind_of_arm():
 
 
 def test_a_missing_weight_file_is_found_before_any_job():
-    ours = experiment(changed("initialisations.file", {"weights": "nowhere/x.pth"}))
-    with pytest.raises(UserError, match=r"initialisations\.file\.weights.*nowhere/x\.pth"):
-        workflow.check(ours)
+    ours = experiment(changed("arms.file", {"weights": "nowhere/x.pth"}))
+    with pytest.raises(UserError, match=r"arms\.file\.weights.*nowhere/x\.pth"):
+        resolve.check(ours)
 
 
 def test_a_missing_dataset_is_found_before_any_job():
     ours = experiment(changed("dataset.source", "nowhere"))
     with pytest.raises(UserError, match=r"dataset\.source.*'nowhere'.*fashion-mnist"):
-        workflow.check(ours)
+        resolve.check(ours)
 
 
 @pytest.mark.parametrize(
@@ -494,7 +509,7 @@ def test_yaml_constructs_no_python_objects(text, tmp_path):
     proof, path = tmp_path / "proof", tmp_path / "config.yaml"
     path.write_text(text.format(proof=proof))
     with pytest.raises(UserError, match=r"config\.yaml is not a readable configuration"):
-        config.load_yaml(path)
+        load_yaml(path)
     assert not proof.exists()
 
 
@@ -505,7 +520,7 @@ def test_a_broken_yaml_file_is_a_user_error(content, tmp_path):
     path = tmp_path / "config.yaml"
     path.write_bytes(content)
     with pytest.raises(UserError, match=re.escape(str(path))):
-        config.load_yaml(path)
+        load_yaml(path)
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"\xff\xfe", b"null"])
@@ -513,20 +528,20 @@ def test_a_broken_json_file_is_a_user_error(content, tmp_path):
     path = tmp_path / "config.json"
     path.write_bytes(content)
     with pytest.raises(UserError, match=re.escape(str(path))):
-        config.load_json(config.Dataset, path)
+        load_json(Dataset, path)
 
 
 def test_missing_files_are_user_errors(tmp_path):
     with pytest.raises(UserError, match="none"):
-        config.load_yaml(tmp_path / "none.yaml")
+        load_yaml(tmp_path / "none.yaml")
     with pytest.raises(UserError, match="none"):
-        config.load_json(config.Dataset, tmp_path / "none.json")
+        load_json(Dataset, tmp_path / "none.json")
 
 
 def test_an_empty_yaml_file_is_the_default_experiment(tmp_path):
     path = tmp_path / "config.yaml"
     path.write_text("# nothing\n")
-    assert config.load_yaml(path) == config.Experiment()
+    assert load_yaml(path) == Experiment()
 
 
 def test_values_never_change_later():
@@ -537,7 +552,7 @@ def test_values_never_change_later():
 @given(size=st.integers(8, 1024))
 @settings(deadline=None)
 def test_the_default_radius_scales_with_the_image(size):
-    assert config.default_radius(size) * 224 == pytest.approx(16 * size)
+    assert default_radius(size) * 224 == pytest.approx(16 * size)
 
 
 @pytest.mark.parametrize(
@@ -550,7 +565,7 @@ def test_the_default_radius_scales_with_the_image(size):
     ],
 )
 def test_the_default_share_of_low_pass_images(recipe, backbone, share):
-    assert config.default_low_pass(recipe=recipe, backbone=backbone) == share
+    assert default_low_pass(recipe=recipe, backbone=backbone) == share
 
 
 @pytest.mark.parametrize(
@@ -566,7 +581,7 @@ def test_the_default_share_of_low_pass_images(recipe, backbone, share):
     ],
 )
 def test_weights_are_told_as_file_or_name(weights, path):
-    assert config.is_path(weights) is path
+    assert is_path(weights) is path
 
 
 @pytest.mark.parametrize(
@@ -590,7 +605,7 @@ def test_weights_are_told_as_file_or_name(weights, path):
         ("finetune.schedule.cosine_from", "end", "cosine_from"),
         ("model.pooling", "max", "model.pooling"),
         ("pretrain.mfm.weights", "ResNet50_Weights.IMAGENET1K_V1", "give a .pth or .safetensors"),
-        ("initialisations.mfm.classifier", "old", "classifier"),
+        ("arms.mfm.classifier", "old", "classifier"),
     ],
 )
 def test_settings_of_the_papers_recipes_are_checked(path, value, told):
@@ -598,8 +613,8 @@ def test_settings_of_the_papers_recipes_are_checked(path, value, told):
 
 
 def test_settings_of_the_papers_recipes_are_off_by_default():
-    found = config.Finetuning()
+    found = Finetuning()
     assert (found.erasing, found.bce_threshold, found.drop_path) == (0.0, None, None)
     assert (found.optimizer.layer_decay, found.smoothing_over) == (1.0, "others")
-    assert (found.schedule.cosine_from, config.Model().pooling) == ("warmup_end", None)
-    assert config.RandAugment().kind == "torchvision"
+    assert (found.schedule.cosine_from, Model().pooling) == ("warmup_end", None)
+    assert RandAugment().kind == "torchvision"

@@ -6,9 +6,9 @@ import signal
 import pytest
 import torch
 
-from mfm.control import Control
-from mfm.distributed import Process
-from mfm.lifetime import STOP_SIGNALS, StopRequest
+from mfm.processes.lifetime import STOP_SIGNALS, StopRequest
+from mfm.processes.ranks import Process
+from mfm.training.agreement import Control
 
 
 def control(stop, *, minutes=None, rank=0):

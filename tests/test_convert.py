@@ -11,8 +11,12 @@ import torch
 import torchvision
 from torch import nn
 
-from mfm import checkpoint, config, convert, models, plain
+from mfm.commands import convert
 from mfm.errors import UserError
+from mfm.files.pickles import load_pickle
+from mfm.models import interchange, weights
+from mfm.models.backbones import create_backbone
+from mfm.models.settings import Model
 
 BACKBONE = "resnet18"
 
@@ -96,7 +100,7 @@ def logits(model, images=IMAGES):
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
-@pytest.mark.parametrize("target", plain.TARGETS)
+@pytest.mark.parametrize("target", interchange.TARGETS)
 def test_an_upstream_classifier_gives_its_logits_to_the_bit(tmp_path, resnet, target, suffix):
     out = tmp_path / f"out{suffix}"
     network = run(upstream_finetuned(resnet, tmp_path / "in.pth"), out, target=target)
@@ -114,7 +118,7 @@ def plainly_timm(**options):
 def test_a_backbone_loads_strictly_where_there_is_no_classifier(tmp_path, resnet):
     source = upstream_pretrained(resnet, tmp_path / "in.pth")
     expected = logits(nn.Sequential(*list(resnet.children())[:-1], nn.Flatten()))
-    for target in plain.TARGETS:
+    for target in interchange.TARGETS:
         run(source, tmp_path / "out.pth", target=target)
         model = timm.create_model(BACKBONE, num_classes=0)
         if target == "torchvision":
@@ -124,7 +128,7 @@ def test_a_backbone_loads_strictly_where_there_is_no_classifier(tmp_path, resnet
         assert torch.equal(logits(model), expected)
 
 
-@pytest.mark.parametrize("target", plain.TARGETS)
+@pytest.mark.parametrize("target", interchange.TARGETS)
 def test_a_new_classifier_lets_the_whole_plain_model_take_a_backbone(tmp_path, resnet, target):
     source = upstream_pretrained(resnet, tmp_path / "in.pth")
     run(source, tmp_path / "out.safetensors", target=target, new_classifier=1000)
@@ -156,16 +160,16 @@ def test_the_papers_vit_gives_timms_logits(tmp_path, pooled):
 def test_the_papers_pretrained_vit_starts_a_finetuning(tmp_path):
     model = vit(num_classes=0, img_size=64)
     source = papers_vit(model, tmp_path / "ckpt.pth", prefix="encoder.")
-    classifier = models.create_backbone(
-        config.Model(backbone="test_vit", pooling="mean"), classes=3, image_size=64
+    classifier = create_backbone(
+        Model(backbone="test_vit", pooling="mean"), classes=3, image_size=64
     )
-    models.load_backbone(classifier, models.read_weights(str(source)), source="ckpt.pth")
+    weights.load_backbone(classifier, weights.read_weights(str(source)), source="ckpt.pth")
     for name, tensor in model.blocks.state_dict().items():
         assert torch.equal(classifier.blocks.state_dict()[name], tensor), name
     out = tmp_path / "o.safetensors"
     run(source, out, source="paper", target="safetensors", backbone="test_vit")
-    again = models.create_backbone(config.Model(backbone="test_vit"), classes=0, image_size=64)
-    models.load_weights(again, out)
+    again = create_backbone(Model(backbone="test_vit"), classes=0, image_size=64)
+    weights.load_weights(again, out)
     assert torch.equal(logits(again), logits(model))
 
 
@@ -173,11 +177,11 @@ def test_safetensors_are_what_this_package_reads(tmp_path, resnet):
     source = upstream_finetuned(resnet, tmp_path / "saved_model_bce_15.pth")
     out = tmp_path / "o.safetensors"
     run(source, out, target="safetensors")
-    model = models.create_backbone(config.Model(backbone=BACKBONE), classes=7)
-    metadata = models.load_weights(model, out)
+    model = create_backbone(Model(backbone=BACKBONE), classes=7)
+    metadata = weights.load_weights(model, out)
     assert torch.equal(logits(model), logits(resnet))
     assert metadata["init"] == "saved_model_bce_15"
-    assert metadata["source_sha256"] == models.weights_checksum(str(source))
+    assert metadata["source_sha256"] == weights.weights_checksum(str(source))
 
 
 def refusal(*arguments, **options):
@@ -210,7 +214,7 @@ def test_more_than_the_backbone_is_refused(tmp_path, resnet):
 
 
 def test_the_settings_in_a_file_are_not_executed(tmp_path, resnet):
-    content = checkpoint.load_pickle(upstream_finetuned(resnet, tmp_path / "in.pth"))
+    content = load_pickle(upstream_finetuned(resnet, tmp_path / "in.pth"))
     assert not isinstance(content["args"], argparse.Namespace)
 
 
@@ -221,7 +225,7 @@ def test_the_command_line_says_what_it_wrote(tmp_path, resnet, monkeypatch, caps
     convert.main()
     said = capsys.readouterr().out
     assert "7 classes" in said
-    assert models.weights_checksum(str(source)) in said
+    assert weights.weights_checksum(str(source)) in said
     monkeypatch.setattr(sys, "argv", ["convert", *map(str, words[:-2])])
     with pytest.raises(SystemExit):  # a ResNet-18 is no ResNet-50
         convert.main()

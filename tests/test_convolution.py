@@ -6,7 +6,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from mfm.convolution import SmallMapConv2d, use_products
+from mfm.numerics.convolution import SmallMapConv2d, use_products
 
 
 def pair(**arguments):

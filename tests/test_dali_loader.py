@@ -13,17 +13,28 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import nn
 
-from mfm import config, evaluate, loader_drift, models, workflow
+from mfm.commands import loader_drift
 from mfm.data import dali, manifest
+from mfm.data.batches import EvalBatches, TrainBatches
 from mfm.data.dali import DaliBatches, PipelineLoader, plain_jpeg_size
-from mfm.data.loader import EvalBatches, TrainBatches, create_loader
-from mfm.data.plan import Plan
-from mfm.distributed import Process
+from mfm.data.loading import create_loader
+from mfm.data.order import Plan
+from mfm.data.settings import IMAGENET_MEAN, IMAGENET_STD, Crop, Dataset, RandAugment
 from mfm.errors import UserError
+from mfm.evaluation import classifier
+from mfm.evaluation.settings import Evaluation
+from mfm.experiment import resolve
+from mfm.evaluation.job import EvaluateJob
+from mfm.experiment.settings import Experiment
+from mfm.models import weights
+from mfm.models.backbones import create_backbone
+from mfm.models.settings import Model
+from mfm.processes.ranks import Process
+from mfm.settings.section import parse
 
 CPU = torch.device("cpu")
-CROP = config.Crop(area=(0.08, 1.0), aspect=(3 / 4, 4 / 3))
-RAND_AUGMENT = config.RandAugment(ops=2, magnitude=6, bins=10)
+CROP = Crop(area=(0.08, 1.0), aspect=(3 / 4, 4 / 3))
+RAND_AUGMENT = RandAugment(ops=2, magnitude=6, bins=10)
 SIZES = [(90, 70), (70, 90), (64, 64), (33, 50), (51, 34), (1, 1), (9, 100), (101, 10)]
 
 
@@ -182,7 +193,7 @@ def test_the_same_bits_twice_with_any_number_of_workers(train, randaugment):
 
 def test_randaugment_is_the_other_loaders(train):
     # On crops whose pixels agree to the bit: whole images, not resized.
-    crop = config.Crop(area=(1.0, 1.0), aspect=(1.0, 1.0))
+    crop = Crop(area=(1.0, 1.0), aspect=(1.0, 1.0))
     square = train.take(np.flatnonzero(train.widths == 64))
     assert len(square) == 2
     batches = TrainBatches(square, crop=crop, size=64, seed=5, randaugment=RAND_AUGMENT)
@@ -329,7 +340,7 @@ def test_a_very_large_image(tmp_path):
     Image.fromarray(ramp).save(tmp_path / "large.jpg", quality=50)
     images = alone(tmp_path, "large.jpg")
     assert (images.widths[0], images.heights[0]) == (12000, 9000)
-    crop = config.Crop(area=(0.001, 0.01))
+    crop = Crop(area=(0.001, 0.01))
     batches = TrainBatches(images, crop=crop, size=64, seed=1)
     request = (0, np.array([0]))
     ours, theirs = DaliBatches(batches).batch(request), batches.batch(request)
@@ -461,18 +472,18 @@ def test_without_dali_one_line_says_what_to_install(train, monkeypatch):
 
 
 def test_one_key_reaches_every_stage_and_is_torchvision_by_default():
-    values = {"pretrain": {"p": {"task": "mfm"}}, "initialisations": {"scratch": "scratch"}}
+    values = {"pretrain": {"p": {"task": "mfm"}}, "arms": {"scratch": "scratch"}}
     for loader in ("torchvision", "dali"):
         given = values if loader == "torchvision" else values | {"loader": loader}
-        experiment = config.parse(config.Experiment, given, where="test")
+        experiment = parse(Experiment, given, where="test")
         runs = [
-            workflow.resolve(experiment, "pretrain", pretrain="p"),
-            workflow.resolve(experiment, "finetune", init="scratch", seed="0"),
-            workflow.resolve(experiment, "evaluate"),
+            resolve.resolve(experiment, "pretrain", pretrain="p"),
+            resolve.resolve(experiment, "finetune", init="scratch", seed="0"),
+            resolve.resolve(experiment, "evaluate"),
         ]
         assert [run.loader for run in runs] == [loader] * 3
     with pytest.raises(UserError, match="loader"):
-        config.parse(config.Experiment, values | {"loader": "ffcv"}, where="test")
+        parse(Experiment, values | {"loader": "ffcv"}, where="test")
 
 
 class Brightness(nn.Module):
@@ -486,23 +497,23 @@ class Brightness(nn.Module):
 
 
 def evaluate_run(loader):
-    return config.EvaluateRun(
-        dataset=config.Dataset(),
+    return EvaluateJob(
+        dataset=Dataset(),
         loader=loader,
-        model=config.Model(),
-        mean=config.IMAGENET_MEAN,
-        std=config.IMAGENET_STD,
-        evaluation=config.Evaluation(resize=36, crop=32, batch=5),
+        model=Model(),
+        mean=IMAGENET_MEAN,
+        std=IMAGENET_STD,
+        evaluation=Evaluation(resize=36, crop=32, batch=5),
     )
 
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_evaluation_counts_every_image_once(val, workers):
     process = Process(rank=0, world=1, device=CPU)
-    ours = evaluate.predict(
+    ours = classifier.predict(
         Brightness(), val, evaluate_run("dali"), process=process, workers=workers
     )
-    theirs = evaluate.predict(
+    theirs = classifier.predict(
         Brightness(), val, evaluate_run("torchvision"), process=process, workers=0
     )
     assert len(ours.labels) == len(val)
@@ -536,8 +547,8 @@ def test_samples_are_by_seed(val):
 def test_the_command_prints_pixels_and_accuracy(path, tmp_path, monkeypatch, capsys):
     experiment = tmp_path / "config.yaml"
     experiment.write_text("dataset: {name: mine, image_size: 32}\n")
-    model = models.create_backbone(config.Model(), classes=2)
-    models.save_weights(model, tmp_path / "model.safetensors", {"init": "scratch"})
+    model = create_backbone(Model(), classes=2)
+    weights.save_weights(model, tmp_path / "model.safetensors", {"init": "scratch"})
     arguments = ["--configfile", str(experiment), "--manifest", str(path), "--images", "6"]
     arguments += ["--weights", str(tmp_path / "model.safetensors"), "--workers", "0"]
     monkeypatch.setattr(sys, "argv", ["loader_drift", *arguments])

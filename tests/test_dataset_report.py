@@ -7,9 +7,11 @@ import pytest
 import torch
 from PIL import Image
 
-from mfm import config, workflow
 from mfm.data import manifest
-from mfm.report import dataset, dataset_text
+from mfm.experiment import resolve
+from mfm.experiment.settings import Experiment
+from mfm.reporting import dataset, dataset_text
+from mfm.settings.section import dumps, parse
 
 SIZE = 16
 
@@ -28,11 +30,11 @@ def run(**changes):
             "a": {"task": "mfm", "recipe": "upstream", "radius": 3},
             "b": {"task": "mfm", "recipe": "paper", "crop": {"size": 32}},
         },
-        "initialisations": {"scratch": "scratch", "a": {"pretrain": "a"}, "b": {"pretrain": "b"}},
+        "arms": {"scratch": "scratch", "a": {"pretrain": "a"}, "b": {"pretrain": "b"}},
     }
     values["dataset"] |= changes
-    experiment = config.parse(config.Experiment, values, where="test")
-    return workflow.resolve(experiment, "dataset_report")
+    experiment = parse(Experiment, values, where="test")
+    return resolve.resolve(experiment, "dataset_report")
 
 
 @pytest.fixture(scope="module")
@@ -188,7 +190,7 @@ def test_the_command_line_leaves_both_files(tmp_path, monkeypatch):
         for split, seed in (("train", 0), ("val", 50)):
             draw(tmp_path / split / name / "0.png", seed + len(name) + ord(name[0]))
     manifest.write(tmp_path)
-    (tmp_path / "c.json").write_text(config.dumps(run()))
+    (tmp_path / "c.json").write_text(dumps(run()))
     words = ["dataset", "--config", str(tmp_path / "c.json")]
     words += ["--manifest", str(tmp_path / "manifest.parquet")]
     words += ["--markdown", str(tmp_path / "d.md"), "--json", str(tmp_path / "d.json")]

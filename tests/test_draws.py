@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from mfm.draws import Stream, hashes, permutation, uniforms
+from mfm.numerics.draws import Stream, hashes, permutation, uniforms
 
 N = 20_000
 SEEDS = st.integers(0, 2**63 - 1)

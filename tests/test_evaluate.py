@@ -12,10 +12,17 @@ from PIL import Image
 from torch import nn
 from torch.nn import functional as F
 
-from mfm import config, evaluate, models
 from mfm.data import generated, link, manifest
-from mfm.distributed import Process
+from mfm.data.settings import IMAGENET_MEAN, IMAGENET_STD, Dataset
 from mfm.errors import UserError
+from mfm.evaluation import classifier
+from mfm.evaluation.settings import Evaluation
+from mfm.evaluation.job import EvaluateJob
+from mfm.models import weights
+from mfm.models.backbones import create_backbone
+from mfm.models.settings import Model
+from mfm.processes.ranks import Process
+from mfm.settings.section import config_hash, dumps
 
 CLASSES = 10  # top-5 of 4 classes is always right
 ALONE = Process(rank=0, world=1, device=torch.device("cpu"))
@@ -47,23 +54,21 @@ def images(folder):
 @pytest.fixture(scope="module")
 def model():
     torch.manual_seed(0)
-    return models.create_backbone(config.Model(backbone="resnet18"), classes=CLASSES).eval()
+    return create_backbone(Model(backbone="resnet18"), classes=CLASSES).eval()
 
 
 def evaluation(*, batch=16, resize=36, crop=32, interpolation="bilinear"):
-    return config.EvaluateRun(
-        dataset=config.Dataset(),
-        model=config.Model(),
-        mean=config.IMAGENET_MEAN,
-        std=config.IMAGENET_STD,
-        evaluation=config.Evaluation(
-            resize=resize, crop=crop, batch=batch, interpolation=interpolation
-        ),
+    return EvaluateJob(
+        dataset=Dataset(),
+        model=Model(),
+        mean=IMAGENET_MEAN,
+        std=IMAGENET_STD,
+        evaluation=Evaluation(resize=resize, crop=crop, batch=batch, interpolation=interpolation),
     )
 
 
 def predict(model, images, run=None, *, process=ALONE, workers=0):
-    return evaluate.predict(model, images, run or evaluation(), process=process, workers=workers)
+    return classifier.predict(model, images, run or evaluation(), process=process, workers=workers)
 
 
 class CountsBatches(nn.Module):
@@ -95,7 +100,7 @@ def directly(model, images):
             torchvision.transforms.Resize(36),
             torchvision.transforms.CenterCrop(32),
             torchvision.transforms.ToTensor(),
-            torchvision.transforms.Normalize(config.IMAGENET_MEAN, config.IMAGENET_STD),
+            torchvision.transforms.Normalize(IMAGENET_MEAN, IMAGENET_STD),
         ]
     )
     logits = []
@@ -205,7 +210,7 @@ def test_a_subset_gives_the_same_images_the_same(model, images, by_7):
 
 
 def test_weights_and_running_statistics_are_left_alone(images):
-    model = models.create_backbone(config.Model(backbone="resnet18"), classes=CLASSES).train()
+    model = create_backbone(Model(backbone="resnet18"), classes=CLASSES).train()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     predict(model, images)
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
@@ -233,7 +238,7 @@ def test_logits_that_are_no_numbers_are_told_and_never_right(images, value):
 
 
 def test_an_unreadable_image_is_named(tmp_path, model):
-    link.link(config.Dataset(name="tiny", source="generated"), tmp_path)
+    link.link(Dataset(name="tiny", source="generated"), tmp_path)
     images = manifest.load(tmp_path / "manifest.parquet", "val")
     images.path(5).write_bytes(b"torn since the scan")
     with pytest.raises(UserError, match=images.path(5).name):
@@ -242,7 +247,7 @@ def test_an_unreadable_image_is_named(tmp_path, model):
 
 def test_predictions_are_saved_one_row_per_image(model, images, by_7, tmp_path):
     path = tmp_path / "deep/predictions.parquet"
-    evaluate.save_predictions(by_7, images, path, {"code_version": "1.0"})
+    classifier.save_predictions(by_7, images, path, {"code_version": "1.0"})
     saved = pq.read_table(path)
     assert json.loads(saved.schema.metadata[b"mfm"]) == {"code_version": "1.0"}
     assert saved.column_names == ["path", "label", "prediction", "probability", "correct"]
@@ -276,8 +281,8 @@ METADATA = {
 def test_a_result_row_says_where_it_comes_from(by_7, tmp_path):
     (tmp_path / "metrics.csv").write_text(METRICS)
     finetuned = tmp_path / "model.safetensors"
-    row = evaluate.result_row(by_7, finetuned=finetuned, weights=METADATA, pretrain="masked")
-    assert tuple(row) == evaluate.COLUMNS
+    row = classifier.result_row(by_7, finetuned=finetuned, weights=METADATA, pretrain="masked")
+    assert tuple(row) == classifier.COLUMNS
     assert row == {
         "init": "mfm",
         "pretrain": "masked",
@@ -299,13 +304,13 @@ def test_a_result_row_says_where_it_comes_from(by_7, tmp_path):
 @pytest.fixture
 def arguments(folder, model, tmp_path, monkeypatch):
     """A command line of the stage, run within this process."""
-    monkeypatch.setattr(evaluate.stage, "begin", lambda: None)
+    monkeypatch.setattr(classifier.stage, "begin", lambda: None)
     for name in ("RANK", "WORLD_SIZE"):
         monkeypatch.delenv(name, raising=False)
     run = tmp_path / "finetune"
-    models.save_weights(model, run / "model.safetensors", METADATA)
+    weights.save_weights(model, run / "model.safetensors", METADATA)
     (run / "metrics.csv").write_text(METRICS)
-    (tmp_path / "config.json").write_text(config.dumps(evaluation()))
+    (tmp_path / "config.json").write_text(dumps(evaluation()))
     options = {
         "--config": tmp_path / "config.json",
         "--manifest": folder / "manifest.parquet",
@@ -322,33 +327,33 @@ def arguments(folder, model, tmp_path, monkeypatch):
 
 
 def test_the_command_line_leaves_a_row_and_predictions(arguments, images, by_7, capsys):
-    evaluate.main()
+    classifier.main()
     with open(arguments["--csv"]) as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 1
-    assert tuple(rows[0]) == evaluate.COLUMNS
+    assert tuple(rows[0]) == classifier.COLUMNS
     assert float(rows[0]["top1"]) == pytest.approx(by_7.top1)
     assert rows[0]["config_hash"] == "000000000012"
     saved = pd.read_parquet(arguments["--predictions"])
     assert 100 * saved["correct"].mean() == pytest.approx(by_7.top1)
     described = json.loads(pq.read_schema(arguments["--predictions"]).metadata[b"mfm"])
     assert described["stage"] == "evaluate"
-    assert described["config_hash"] == config.config_hash(evaluation())
+    assert described["config_hash"] == config_hash(evaluation())
     assert {"code_version", "loader", "pillow", "torch", "precision", "hardware"} <= set(described)
     assert f"top-1 {by_7.top1:.2f} on 50 images of split 'val'" in capsys.readouterr().out
 
 
 def test_the_command_line_ends_on_weights_of_another_model(arguments, capsys):
-    models.save_weights(nn.Linear(2, 2), arguments["--weights"], METADATA)
+    weights.save_weights(nn.Linear(2, 2), arguments["--weights"], METADATA)
     with pytest.raises(SystemExit) as ended:
-        evaluate.main()
+        classifier.main()
     assert ended.value.code == 2
     assert capsys.readouterr().err.startswith(f"mfm: error: weights {arguments['--weights']} ")
     assert not arguments["--csv"].exists()
 
 
 def test_the_generated_datasets_validation_images_are_all_counted(tmp_path, model):
-    link.link(config.Dataset(name="tiny", source="generated"), tmp_path)
+    link.link(Dataset(name="tiny", source="generated"), tmp_path)
     images = manifest.load(tmp_path / "manifest.parquet", "val")
     found = predict(model, images)
     assert np.bincount(found.labels).tolist() == [12] * len(generated.CLASSES)
@@ -358,9 +363,9 @@ def test_a_converted_file_is_evaluated_without_a_training(arguments, model, by_7
     # What mfm.convert --to safetensors writes: of another code, without metrics.
     metadata = {"stage": "convert", "init": "saved_model_bce_15", "seed": "0", "train_images": "0"}
     metadata |= {"code_version": "1.0+a", "config_hash": "-"}
-    models.save_weights(model, arguments["--weights"], metadata)
+    weights.save_weights(model, arguments["--weights"], metadata)
     (arguments["--weights"].parent / "metrics.csv").unlink()
-    evaluate.main()
+    classifier.main()
     [row] = list(csv.DictReader(open(arguments["--csv"])))  # noqa: SIM115
     assert float(row["top1"]) == pytest.approx(by_7.top1)
     assert (row["init"], row["epochs"], row["seconds"]) == ("saved_model_bce_15", "0", "0")

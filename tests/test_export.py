@@ -8,39 +8,49 @@ import safetensors.torch
 import timm
 import torch
 import torchvision
+from mfm.experiment.pretrain import create_reconstruction_model
 from scipy import stats
 from torch import nn
 
-from mfm import config, export, finetune, models, stage
+from mfm.commands import export
+from mfm.data.settings import Dataset
 from mfm.errors import UserError
-from mfm.pretrain import create_reconstruction_model
+from mfm.experiment import finetune
+from mfm.experiment.jobs import FinetuneJob, PretrainJob
+from mfm.experiment.settings import FromWeights
+from mfm.models import weights
+from mfm.models.metadata import read_metadata
+from mfm.models.settings import Model
+from mfm.objectives.mfm.settings import MfmPretraining
+from mfm.objectives.supervised.settings import Finetuning
+from mfm.settings.section import dumps
 
-MODEL = config.Model(backbone="resnet18")
-DATASET = config.Dataset(name="birds", source="/data/birds", image_size=64)
+MODEL = Model(backbone="resnet18")
+DATASET = Dataset(name="birds", source="/data/birds", image_size=64)
 TOP1 = {0: 81.2, 1: 80.9, 2: 82.0}
 IMAGES = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
 
 
 def pretraining(**more):
-    training = config.MfmPretraining(task="mfm", recipe="paper", epochs=300, **more)
-    return config.PretrainRun(name="masked", dataset=DATASET, model=MODEL, training=training)
+    training = MfmPretraining(task="mfm", recipe="paper", epochs=300, **more)
+    return PretrainJob(name="masked", dataset=DATASET, model=MODEL, training=training)
 
 
 def finetuning(model=MODEL, seed=1):
-    return config.FinetuneRun(
+    return FinetuneJob(
         init="mfm",
-        source=config.Initialisation(pretrain="masked"),
+        source=FromWeights(pretrain="masked"),
         seed=seed,
         dataset=DATASET,
         model=model,
-        training=config.Finetuning(epochs=100, batch=64),
+        training=Finetuning(epochs=100, batch=64),
     )
 
 
 def save(run, model, path, **metadata):
     """What the stage leaves: the weights and its own configuration."""
-    models.save_weights(model, path, stage.metadata(run, torch.device("cpu"), **metadata))
-    (path.parent / "config.json").write_text(config.dumps(run))
+    weights.save_weights(model, path, run.metadata(run, torch.device("cpu"), **metadata))
+    (path.parent / "config.json").write_text(dumps(run))
     return path
 
 
@@ -108,7 +118,7 @@ def test_a_backbone_loads_strictly(tmp_path, backbone, target):
 
 
 def test_a_vit_with_mean_pooling_loads_strictly_in_timm(tmp_path):
-    run = finetuning(config.Model(backbone="test_vit", pooling="mean"))
+    run = finetuning(Model(backbone="test_vit", pooling="mean"))
     path, model = finetuned(tmp_path, run)
     export.export(path, tmp_path / "out", target="timm")
     other = timm.create_model("test_vit", num_classes=5, global_pool="avg", img_size=64)
@@ -138,7 +148,7 @@ def cells(path):
 
 def test_the_card_of_a_classifier_says_what_it_is_and_how_good(tmp_path):
     path, _ = finetuned(tmp_path)
-    metadata = models.read_metadata(path)
+    metadata = read_metadata(path)
     write_results(tmp_path, config_hash=metadata["config_hash"])
     export.export(path, tmp_path / "out", target="timm")
     found = cells(tmp_path / "out/README.md")
@@ -154,7 +164,7 @@ def test_the_card_of_a_classifier_says_what_it_is_and_how_good(tmp_path):
     assert "1,200 labelled images" in found["data"]
     assert metadata["code_version"] in found["code version"]
     assert "120 tensors matched" in found["initialisation"]
-    checksum = models.weights_checksum(str(tmp_path / "out/model.safetensors"))
+    checksum = weights.weights_checksum(str(tmp_path / "out/model.safetensors"))
     assert checksum in found["weights"]
     assert "[0.485, 0.456, 0.406]" in (tmp_path / "out/README.md").read_text()
 

@@ -12,9 +12,9 @@ import pytest
 import torchvision
 from PIL import Image
 
-from mfm import config
 from mfm.data import fashion_mnist
 from mfm.data.link import link
+from mfm.data.settings import Dataset
 from mfm.errors import UserError
 
 INSTALLED = fashion_mnist._DEBIAN_FOLDER
@@ -298,7 +298,7 @@ def test_class_folders_sort_in_label_order():
 
 def test_linking_exports_once_and_then_needs_no_archives(tmp_path):
     archives = write_archives(tmp_path / "own")
-    dataset = config.Dataset(archives=str(archives))
+    dataset = Dataset(archives=str(archives))
     folder = tmp_path / "data/fashion-mnist"
     link(dataset, folder)
     manifest = (folder / "manifest.parquet").read_bytes()
@@ -313,8 +313,8 @@ def test_linking_exports_once_and_then_needs_no_archives(tmp_path):
 def test_a_failed_fetch_leaves_no_half_dataset(tmp_path):
     folder = tmp_path / "data/fashion-mnist"
     with pytest.raises(UserError):
-        link(config.Dataset(archives=str(tmp_path / "absent")), folder)
+        link(Dataset(archives=str(tmp_path / "absent")), folder)
     assert not (folder / "train").exists()
     assert not (folder / "manifest.parquet").exists()
-    link(config.Dataset(archives=str(write_archives(tmp_path / "own"))), folder)
+    link(Dataset(archives=str(write_archives(tmp_path / "own"))), folder)
     assert len(list(folder.rglob("*.png"))) == 60

@@ -5,16 +5,17 @@ import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
+from mfm.reporting.figures.style import looks
 from PIL import Image
 from scipy import stats
 
-from mfm import config
-from mfm.report.figures import FIGURES
-from mfm.report.figures.accuracy import draw_accuracy, draw_difference
-from mfm.report.figures.classes import confusion, draw_classes, recall
-from mfm.report.figures.curves import draw_finetuning, draw_pretraining
-from mfm.report.figures.draw import draw_all
-from mfm.report.figures.style import looks
+from mfm.experiment.settings import Experiment
+from mfm.reporting.figures import FIGURES
+from mfm.reporting.figures.accuracy import draw_accuracy, draw_difference
+from mfm.reporting.figures.classes import confusion, draw_classes, recall
+from mfm.reporting.figures.curves import draw_finetuning, draw_pretraining
+from mfm.reporting.figures.draw import draw_all
+from mfm.settings.section import parse
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +28,7 @@ def runs(done):
     ours, _, folder = done
     return {
         name: {s: pd.read_parquet(folder / f"evaluate/{name}/seed{s}.parquet") for s in ours.seeds}
-        for name in ours.initialisations
+        for name in ours.arms
     }
 
 
@@ -52,7 +53,7 @@ def test_every_figure_is_there_and_repeats(done, tmp_path):
 def test_accuracy_shows_each_seed_mean_and_interval(done):
     ours, results, _ = done
     (axis,) = draw_accuracy(ours, results).axes
-    for number, name in enumerate(ours.initialisations):
+    for number, name in enumerate(ours.arms):
         top1 = results[results["init"] == name]["top1"]
         assert axis.collections[number].get_offsets()[:, 0].tolist() == top1.tolist()
         half = stats.t.ppf(0.975, 2) * top1.std() / np.sqrt(3)
@@ -83,9 +84,9 @@ def test_accuracy_on_the_way_is_drawn_where_it_was_measured(done):
 
 def test_one_arm_has_no_difference(done):
     _, results, folder = done
-    alone = config.parse(
-        config.Experiment,
-        {**finished.EXPERIMENT, "results": str(folder), "initialisations": {"scratch": "scratch"}},
+    alone = parse(
+        Experiment,
+        {**finished.EXPERIMENT, "results": str(folder), "arms": {"scratch": "scratch"}},
         where="test",
     )
     few = results[results["init"] == "scratch"]

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from mfm.data.loader import Batch
-from mfm.data.plan import Step
+from mfm.data.batches import Batch
+from mfm.data.order import Step
 from mfm.errors import UserError
-from mfm.finite import StepCheck
-from mfm.optim import AdamW
+from mfm.training.nonfinite import StepCheck
+from mfm.training.optimizers import AdamW
 
 CPU = torch.device("cpu")
 
@@ -69,7 +69,7 @@ class Trainer:
 
 
 def pending(numbers, step, batches):
-    from mfm.finite import _Pending
+    from mfm.training.nonfinite import _Pending
 
     return _Pending(numbers=numbers, copied=None, step=step, batches=batches)
 

@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mfm.frequency import (
+from mfm.objectives.mfm.frequency import (
     disc,
     frequencies_inside,
     half_spectrum,

@@ -11,9 +11,14 @@ from conftest import ROOT
 from timm.scheduler.cosine_lr import CosineLRScheduler
 from torch import nn
 
-from mfm import config, finetune, optim, workflow
-from mfm.check import check_sizes
-from mfm.models import ReconstructionModel, create_backbone
+from mfm.experiment import finetune, resolve
+from mfm.experiment.demands import check_sizes
+from mfm.experiment.settings import load_yaml
+from mfm.models.backbones import create_backbone
+from mfm.models.reconstruction import ReconstructionModel
+from mfm.objectives.supervised.settings import Finetuning
+from mfm.training import optimizers
+from mfm.training.settings import Optimizer, Schedule
 
 STEPS = 626  # 1,281,167 images, batch 2048: a last, smaller step would be dropped
 UPSTREAM, PAPER, VIT = ("imagenet-resnet50", "imagenet-resnet50-paper", "imagenet-vit-base")
@@ -21,7 +26,7 @@ UPSTREAM, PAPER, VIT = ("imagenet-resnet50", "imagenet-resnet50-paper", "imagene
 
 @functools.cache
 def experiment(name):
-    return config.load_yaml(ROOT / f"configs/{name}.yaml")
+    return load_yaml(ROOT / f"configs/{name}.yaml")
 
 
 def training(name, stage):
@@ -51,13 +56,15 @@ def test_batch_and_rates_are_the_designs_and_are_printed(name, stage):
     assert (run.epochs, run.schedule.warmup_epochs, run.clip) == (epochs, warmup, clip)
     assert (run.optimizer.weight_decay, run.optimizer.betas) == (decay, betas)
     assert run.optimizer.decay == ("all" if name == UPSTREAM else "matrices")
-    assert optim.peak_rate(run) == pytest.approx(peak, rel=1e-12)
-    printed = [float(n) for n in re.findall(r"(?:from|to) ([\d.e-]+)", optim.describe_rates(run))]
+    assert optimizers.peak_rate(run) == pytest.approx(peak, rel=1e-12)
+    printed = [
+        float(n) for n in re.findall(r"(?:from|to) ([\d.e-]+)", optimizers.describe_rates(run))
+    ]
     assert printed == pytest.approx([first, peak, last], rel=1e-3)
-    assert optim.absolute(run) == {"batch": "2048", "peak_learning_rate": f"{peak:g}"}
+    assert optimizers.absolute(run) == {"batch": "2048", "peak_learning_rate": f"{peak:g}"}
     # With fewer devices gradients are accumulated, and batch and rate stay.
     alone = run.model_copy(update={"ranks": 1})
-    assert optim.describe_rates(alone) == optim.describe_rates(run)
+    assert optimizers.describe_rates(alone) == optimizers.describe_rates(run)
 
 
 def reference_rate(name, stage, step):
@@ -77,7 +84,7 @@ def test_rates_of_all_epochs_and_steps_are_an_independent_formula(name, stage):
     run = training(name, stage)
     steps = range(0, run.epochs * STEPS, 1 if stage == "finetune" else 3)
     found = [
-        optim.rate(run, epoch=n // STEPS, step=n % STEPS, steps_per_epoch=STEPS) for n in steps
+        optimizers.rate(run, epoch=n // STEPS, step=n % STEPS, steps_per_epoch=STEPS) for n in steps
     ]
     expected = [reference_rate(name, stage, n) for n in steps]
     assert found == pytest.approx(expected, rel=1e-9)
@@ -107,7 +114,7 @@ def test_the_papers_rates_are_those_of_the_scheduler_it_uses(name, stage, scale)
     for number in [*range(0, epochs * STEPS, 997), warmup * STEPS - 1, warmup * STEPS]:
         scheduler.step_update(number)
         epoch, step = divmod(number, STEPS)
-        ours = optim.rate(run, epoch=epoch, step=step, steps_per_epoch=STEPS, scale=scale)
+        ours = optimizers.rate(run, epoch=epoch, step=step, steps_per_epoch=STEPS, scale=scale)
         assert ours == pytest.approx(optimizer.param_groups[0]["lr"], rel=1e-9)
 
 
@@ -136,14 +143,14 @@ def test_recipes_are_those_of_the_design():
     ]
     for found in (upstream, paper, vit):
         assert len(found.seeds) >= 3
-        check_sizes(workflow.demands(found))
+        check_sizes(resolve.demands(found))
 
 
 def groups_by_name(model, settings):
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     found = {
         names[id(parameter)]: (group["weight_decay"], group.get("lr_scale", 1.0))
-        for group in optim.parameter_groups(model, settings)
+        for group in optimizers.parameter_groups(model, settings)
         for parameter in group["params"]
     }
     assert found.keys() == dict(model.named_parameters()).keys()
@@ -169,7 +176,7 @@ def test_parameters_decay_as_in_either_code(name):
 
 def test_layers_of_the_vit_learn_as_in_the_papers_code():
     found = experiment(VIT)
-    run = workflow.resolve(found, "finetune", init="mfm", seed="0")
+    run = resolve.resolve(found, "finetune", init="mfm", seed="0")
     with torch.device("meta"):
         model = finetune.create_classifier(run, classes=1000)
     groups = groups_by_name(model, run.training.optimizer)
@@ -189,7 +196,7 @@ def test_layers_of_the_vit_learn_as_in_the_papers_code():
 
 def test_the_vit_is_the_papers():
     found = experiment(VIT)
-    run = workflow.resolve(found, "finetune", init="mfm", seed="0")
+    run = resolve.resolve(found, "finetune", init="mfm", seed="0")
     with torch.device("meta"):
         classifier = finetune.create_classifier(run, classes=1000)
         pretrained = create_backbone(found.model, classes=0, image_size=224)
@@ -208,14 +215,14 @@ def test_the_vit_is_the_papers():
 @pytest.mark.parametrize("name", ["adamw", "lamb"])
 def test_layer_decay_sets_each_groups_rate(name):
     model = timm.create_model("test_vit", num_classes=3)
-    run = config.Finetuning(
+    run = Finetuning(
         epochs=10,
         batch=8,
-        optimizer=config.Optimizer(name=name, lr=0.1, lr_batch=8, layer_decay=0.5),
-        schedule=config.Schedule(warmup_epochs=2, warmup_start=0.001),
+        optimizer=Optimizer(name=name, lr=0.1, lr_batch=8, layer_decay=0.5),
+        schedule=Schedule(warmup_epochs=2, warmup_start=0.001),
     )
-    optimizer = optim.create_optimizer(model, run.optimizer)
-    whole = optim.set_rates(optimizer, run, epoch=2, step=0, steps_per_epoch=4)
+    optimizer = optimizers.create_optimizer(model, run.optimizer)
+    whole = optimizers.set_rates(optimizer, run, epoch=2, step=0, steps_per_epoch=4)
     assert whole == pytest.approx(0.1)
     scales = {group["lr_scale"] for group in optimizer.param_groups}
     assert len(scales) > 3

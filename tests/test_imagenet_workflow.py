@@ -12,7 +12,8 @@ import torchvision
 from conftest import ROOT
 from tiny_imagenet import WNIDS, write_tree
 
-from mfm import models
+from mfm.models import weights
+from mfm.models.metadata import read_metadata
 
 pytestmark = pytest.mark.processes
 
@@ -28,7 +29,7 @@ def test_resnet50_runs_by_upstreams_recipe(tmp_path):
     files = ("imagenet-resnet50", "imagenet-tiny")
     command += [str(ROOT / f"configs/{name}.yaml") for name in files]
     arm = "{weights: stand-in.pth, classifier: keep}"
-    command += ["--config", f"initialisations={{supervised: {arm}}}"]
+    command += ["--config", f"arms={{supervised: {arm}}}"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -43,14 +44,14 @@ def test_resnet50_runs_by_upstreams_recipe(tmp_path):
     assert "to 2.344e-06, then to 0" in log
     finetuned = (results / "logs/finetune/supervised/seed0.log").read_text()
     assert "to 2.344e-05, then to 0" in finetuned
-    checksum = models.weights_checksum(str(tmp_path / "stand-in.pth"))
+    checksum = weights.weights_checksum(str(tmp_path / "stand-in.pth"))
     assert checksum in finetuned
     table = (results / "table.md").read_text()
     [line] = re.findall(r"^- 'supervised' starts from .*$", table, re.M)
     # It has 1000 classes, and the images have 10.
     assert checksum in line
     assert "though the configuration asks to keep it" in line
-    saved = models.read_metadata(results / "finetune/mfm/seed0/model.safetensors")
+    saved = read_metadata(results / "finetune/mfm/seed0/model.safetensors")
     assert saved["peak_learning_rate"] == "2.34375e-05"
-    weights = models.read_weights(str(results / "finetune/mfm/seed0/model.safetensors"))
+    weights = weights.read_weights(str(results / "finetune/mfm/seed0/model.safetensors"))
     torchvision.models.resnet50(num_classes=10).load_state_dict(weights, strict=True)

@@ -13,7 +13,10 @@ import pytest
 import torch
 from test_training import assert_same_bits, command, dataset, final, losses, write_config
 
-from mfm import bad_step, checkpoint, replay, snapshots
+from mfm.commands import replay
+from mfm.files.pickles import load_pickle
+from mfm.objectives import snapshots
+from mfm.training import bad_step, checkpoint
 
 __all__ = ["dataset"]  # a fixture
 pytestmark = pytest.mark.processes
@@ -159,7 +162,7 @@ def test_a_bad_loss_ends_the_run_and_can_be_replayed(tmp_path, dataset, child_en
     for part in ("epoch 1, step", ".png", "last good checkpoint: none yet", "mfm.replay"):
         assert part in done.stderr
     file = next((run / bad_step.FOLDER).iterdir())
-    saved = checkpoint.load_pickle(file)
+    saved = load_pickle(file)
     replayed = subprocess.run(
         [sys.executable, "-m", "mfm.replay", str(file)],
         env=child_environment,

@@ -9,17 +9,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from mfm import config, workflow
-from mfm.check import check_counts
 from mfm.data.selection import labelled_positions
 from mfm.errors import UserError
-from mfm.report import label_efficiency
+from mfm.experiment import resolve
+from mfm.experiment.demands import check_counts
+from mfm.experiment.settings import Experiment
+from mfm.reporting import label_efficiency
+from mfm.settings.section import config_hash, parse
 
 VALUES = {
     "seeds": [0, 1, 2],
     "dataset": {"name": "own", "source": "generated"},
     "pretrain": {"p": {"task": "mfm"}},
-    "initialisations": {"scratch": "scratch", "mfm": {"pretrain": "p"}, "few": {"pretrain": "p"}},
+    "arms": {"scratch": "scratch", "mfm": {"pretrain": "p"}, "few": {"pretrain": "p"}},
     "finetune": {"images_per_class": 10, "batch": 8, "epochs": 4},
     "label_efficiency": [
         {"fraction": 0.5},
@@ -30,7 +32,7 @@ VALUES = {
 
 
 def experiment(**changes):
-    return config.parse(config.Experiment, VALUES | changes, where="test")
+    return parse(Experiment, VALUES | changes, where="test")
 
 
 @st.composite
@@ -67,14 +69,14 @@ def test_more_labels_include_the_fewer(arrays, seed, data):
 
 def test_runs_with_the_tables_recipe_are_the_tables_runs():
     ours = experiment()
-    found = workflow.amounts(ours)
+    found = resolve.amounts(ours)
     half, two = "label_efficiency/50-percent/", "label_efficiency/2-per-class/"
     assert list(found) == ["", half, two]
     assert found[""] == ours.finetune
     assert (found[half].fraction, found[half].images_per_class) == (0.5, None)
     assert (found[two].images_per_class, found[two].batch, found[two].epochs) == (2, 4, 9)
     assert found[two].optimizer == ours.finetune.optimizer
-    rows = [workflow.evaluations(ours, amount) for amount in ours.label_efficiency]
+    rows = [resolve.evaluations(ours, amount) for amount in ours.label_efficiency]
     assert rows[1][:2] == [
         "results/evaluate/scratch/seed0.csv",
         "results/evaluate/scratch/seed1.csv",
@@ -85,18 +87,18 @@ def test_runs_with_the_tables_recipe_are_the_tables_runs():
 
 def test_all_labels_are_one_recipe_however_they_are_said():
     ours = experiment(finetune={"batch": 8}, label_efficiency=[{"fraction": 1.0}])
-    assert list(workflow.amounts(ours)) == [""]
+    assert list(resolve.amounts(ours)) == [""]
 
 
 def test_each_amount_has_its_own_job():
     ours = experiment()
     runs = [
-        workflow.resolve(ours, "finetune", init="mfm", seed="1", labels=labels)
-        for labels in workflow.amounts(ours)
+        resolve.resolve(ours, "finetune", init="mfm", seed="1", labels=labels)
+        for labels in resolve.amounts(ours)
     ]
     assert [run.training.images_per_class for run in runs] == [10, None, 2]
-    assert len({config.config_hash(run) for run in runs}) == 3
-    assert runs[0] == workflow.resolve(ours, "finetune", init="mfm", seed="1")
+    assert len({config_hash(run) for run in runs}) == 3
+    assert runs[0] == resolve.resolve(ours, "finetune", init="mfm", seed="1")
 
 
 @pytest.mark.parametrize(
@@ -141,7 +143,7 @@ SUMMARY = {"splits": {"train": {"images": 30, "per_class": {"ape": 16, "bee": 14
 def test_too_few_images_for_an_amount_are_told(amount, told):
     ours = experiment(label_efficiency=[amount], pretrain={"p": {"task": "mfm", "batch": 30}})
     with pytest.raises(UserError, match=re.escape(told)):
-        check_counts(workflow.demands(ours), SUMMARY)
+        check_counts(resolve.demands(ours), SUMMARY)
 
 
 TOP1 = {  # of seeds 0, 1, 2
@@ -234,7 +236,7 @@ def test_rows_are_collected_with_their_amounts(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     ours = experiment()
     for amount in ours.label_efficiency:
-        for number, path in enumerate(workflow.evaluations(ours, amount)):
+        for number, path in enumerate(resolve.evaluations(ours, amount)):
             (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
             row = {"init": "x", "seed": number, "top1": 1.0, "config_hash": "00"}
             pd.DataFrame([row]).to_csv(tmp_path / path, index=False)

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mfm import config
 from mfm.data import generated, link, manifest
+from mfm.data.settings import Dataset
 from mfm.errors import UserError
+from mfm.settings.section import dumps
 
 CLASSES = {"train": {"cat": 3, "dog": 2}, "val": {"cat": 1, "dog": 1}}
 
@@ -44,7 +45,7 @@ def contents(root):
 
 
 def dataset(source, **more):
-    return config.Dataset(name="own", source=str(source), **more)
+    return Dataset(name="own", source=str(source), **more)
 
 
 def complaint(source, folder):
@@ -358,7 +359,7 @@ def test_an_export_killed_between_its_two_renames_is_finished(folder, monkeypatc
 
 
 def write_config(path, source):
-    path.write_text(config.dumps(dataset(source)))
+    path.write_text(dumps(dataset(source)))
     return str(path)
 
 

@@ -12,18 +12,19 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 from torchvision.transforms.v2.functional import InterpolationMode
 
-from mfm import config
-from mfm.augment import RandAugment, plan_crops
 from mfm.data import manifest
+from mfm.data.augment import KeyedRandAugment, plan_crops
+from mfm.data.batches import EvalBatches, TrainBatches, to_float
 from mfm.data.decoding import decode
-from mfm.data.loader import EvalBatches, Loader, TrainBatches, to_float
-from mfm.data.plan import Plan
+from mfm.data.loader import Loader
+from mfm.data.order import Plan
+from mfm.data.settings import Crop, RandAugment
 from mfm.errors import UserError
 
 CPU = torch.device("cpu")
 RANDOM = np.random.default_rng(0)
-CROP = config.Crop(area=(0.08, 1.0), aspect=(3 / 4, 4 / 3))
-RAND_AUGMENT = config.RandAugment(ops=2, magnitude=6, bins=10)
+CROP = Crop(area=(0.08, 1.0), aspect=(3 / 4, 4 / 3))
+RAND_AUGMENT = RandAugment(ops=2, magnitude=6, bins=10)
 MODES = {"bilinear": InterpolationMode.BILINEAR, "bicubic": InterpolationMode.BICUBIC}
 # wide, high, square, one pixel, extreme, and odd differences on both sides of .5
 SIZES = [(48, 36), (36, 48), (32, 32), (33, 50), (51, 34), (1, 1), (9, 100), (101, 10)]
@@ -176,7 +177,7 @@ def test_every_mode_decodes_as_pillow_converts(tmp_path, save, mode):
     assert decoded.size == (20, 14) == (images.widths[0], images.heights[0])
     np.testing.assert_array_equal(np.asarray(decoded), np.asarray(expected))
     # and so it comes out of both kinds of batches
-    whole = config.Crop(area=(1.0, 1.0), aspect=(20 / 14, 20 / 14), flip=0.0)
+    whole = Crop(area=(1.0, 1.0), aspect=(20 / 14, 20 / 14), flip=0.0)
     batch = train_batches(images, size=14, crop=whole, randaugment=None)[0, np.array([0])]
     resized = expected.resize((14, 14), Image.Resampling.BILINEAR)
     np.testing.assert_array_equal(batch.images[0].permute(1, 2, 0), np.asarray(resized))
@@ -279,7 +280,7 @@ def test_randaugment_comes_after_crop_and_flip(train):
     positions = everything(train)
     plain = train_batches(train, randaugment=None)[2, positions]
     batch = train_batches(train)[2, positions]
-    augment = RandAugment(RAND_AUGMENT, interpolation="bilinear", seed=5)
+    augment = KeyedRandAugment(RAND_AUGMENT, interpolation="bilinear", seed=5)
     keys = augment.keys(epoch=2, indices=train.rows)
     expected = [
         F.pil_to_tensor(augment(F.to_pil_image(image), key))

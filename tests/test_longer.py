@@ -3,8 +3,11 @@ import sys
 
 import pytest
 
-from mfm import config, longer, workflow
 from mfm.errors import UserError
+from mfm.experiment import equal_cost, resolve
+from mfm.experiment.jobs import FinetuneJob, LongerRun
+from mfm.experiment.settings import Experiment
+from mfm.settings.section import differing_keys, dumps, load_json, parse
 
 SUMMARY = {
     "splits": {
@@ -21,7 +24,7 @@ def experiment(arm=None, **more):
             "masked": {"task": "mfm", "epochs": 3, "batch": 100},
             "labels": {"task": "supervised", "epochs": 2, "batch": 100},
         },
-        "initialisations": {
+        "arms": {
             "scratch": "scratch",
             "mfm": {"pretrain": "masked"},
             "supervised": {"pretrain": "labels"},
@@ -30,14 +33,14 @@ def experiment(arm=None, **more):
         },
         "finetune": {"epochs": 10, "batch": 10, "images_per_class": 20},
     }
-    return config.parse(config.Experiment, values | more, where="test")
+    return parse(Experiment, values | more, where="test")
 
 
 def epochs(ours, **wildcards):
-    found = workflow.resolve_longer(ours, init="scratch-long", seed="0", **wildcards)
+    found = resolve.resolve_longer(ours, init="scratch-long", seed="0", **wildcards)
     # What Snakemake hands over
-    found = config.parse(config.LongerRun, json.loads(config.dumps(found)), where="test")
-    return longer.lengthened(found, SUMMARY).training.epochs
+    found = parse(LongerRun, json.loads(dumps(found)), where="test")
+    return equal_cost.lengthened(found, SUMMARY).training.epochs
 
 
 def test_scratch_sees_as_many_images_as_both_stages():
@@ -66,7 +69,7 @@ def test_upstreams_recipe_on_all_labels_is_its_epochs_by_pixels():
     finetune = {"epochs": 100, "batch": 10, "crop": {"size": 160}}
     pretrain = {"m": {"task": "mfm", "epochs": 300, "batch": 10, "crop": {"size": 224}}}
     arms = {"scratch": "scratch", "mfm": {"pretrain": "m"}, "scratch-long": {"as_long_as": "mfm"}}
-    ours = experiment(finetune=finetune, pretrain=pretrain, initialisations=arms)
+    ours = experiment(finetune=finetune, pretrain=pretrain, arms=arms)
     assert epochs(ours) == 100 + 300 * 1.96
 
 
@@ -78,13 +81,13 @@ def test_other_amounts_of_labels_have_their_own_number():
 
 def test_nothing_but_the_epochs_is_another_than_scratchs():
     ours = experiment()
-    run = workflow.resolve_longer(ours, init="scratch-long", seed="1")
-    found = json.loads(config.dumps(longer.lengthened(run, SUMMARY)))
-    scratch = json.loads(config.dumps(workflow.resolve(ours, "finetune", init="scratch", seed="1")))
-    assert config.differing_keys(found, scratch) == ["init", "training.epochs"]
+    run = resolve.resolve_longer(ours, init="scratch-long", seed="1")
+    found = json.loads(dumps(equal_cost.lengthened(run, SUMMARY)))
+    scratch = json.loads(dumps(resolve.resolve(ours, "finetune", init="scratch", seed="1")))
+    assert differing_keys(found, scratch) == ["init", "training.epochs"]
     assert found["source"] == "scratch"
-    assert workflow.weights_argument(ours, "scratch-long") == "scratch"
-    assert workflow.initial_files(ours, "scratch-long") == []
+    assert resolve.weights_argument(ours, "scratch-long") == "scratch"
+    assert resolve.initial_files(ours, "scratch-long") == []
 
 
 def test_another_rate_of_the_pretraining_does_not_train_it_again():
@@ -92,22 +95,22 @@ def test_another_rate_of_the_pretraining_does_not_train_it_again():
     arms = {"scratch": "scratch", "mfm": {"pretrain": "masked"}}
     arms["scratch-long"] = {"as_long_as": "mfm"}
     found = [
-        workflow.resolve_longer(ours, init="scratch-long", seed="0")
-        for ours in (experiment(), experiment(pretrain=pretrain, initialisations=arms))
+        resolve.resolve_longer(ours, init="scratch-long", seed="0")
+        for ours in (experiment(), experiment(pretrain=pretrain, arms=arms))
     ]
     assert found[0] == found[1]
 
 
 def test_it_may_have_seeds_of_its_own():
     ours = experiment({"as_long_as": "mfm", "seeds": [1]})
-    assert ("scratch-long", 1) in workflow.finetunings(ours)
-    assert ("scratch-long", 0) not in workflow.finetunings(ours)
-    assert ("scratch", 0) in workflow.finetunings(ours)
+    assert ("scratch-long", 1) in resolve.finetunings(ours)
+    assert ("scratch-long", 0) not in resolve.finetunings(ours)
+    assert ("scratch", 0) in resolve.finetunings(ours)
 
 
 @pytest.mark.parametrize("other", ["scratch", "given", "scratch-long", "mmf"])
 def test_only_an_arm_with_a_pretraining_has_a_time_to_make_up_for(other):
-    with pytest.raises(UserError, match=r"initialisations\.scratch-long\.as_long_as: '"):
+    with pytest.raises(UserError, match=r"arms\.scratch-long\.as_long_as: '"):
         experiment({"as_long_as": other})
 
 
@@ -125,11 +128,11 @@ def test_a_wrong_key_is_told(arm, message):
 
 
 def test_the_command_writes_the_runs_configuration(tmp_path, monkeypatch, capsys):
-    run = workflow.resolve_longer(experiment(), init="scratch-long", seed="0")
+    run = resolve.resolve_longer(experiment(), init="scratch-long", seed="0")
     (tmp_path / "summary.json").write_text(json.dumps(SUMMARY))
-    words = ["--run", config.dumps(run), "--summary", str(tmp_path / "summary.json")]
+    words = ["--run", dumps(run), "--summary", str(tmp_path / "summary.json")]
     monkeypatch.setattr(sys, "argv", ["longer", *words, "--config", str(tmp_path / "config.json")])
-    longer.main()
-    found = config.load_json(config.FinetuneRun, tmp_path / "config.json")
-    assert found == longer.lengthened(run, SUMMARY)
+    equal_cost.main()
+    found = load_json(FinetuneJob, tmp_path / "config.json")
+    assert found == equal_cost.lengthened(run, SUMMARY)
     assert "85 epochs" in capsys.readouterr().out

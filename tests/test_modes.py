@@ -7,9 +7,9 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from mfm import config
 from mfm.data import manifest
-from mfm.data.loader import EvalBatches, TrainBatches
+from mfm.data.batches import EvalBatches, TrainBatches
+from mfm.data.settings import Crop, RandAugment
 
 SIDE = 16
 ORANGE = (240, 130, 20)
@@ -155,10 +155,10 @@ def test_every_file_can_be_cropped_and_augmented(images):
     train = images["train"]
     batches = TrainBatches(
         train,
-        crop=config.Crop(area=(0.05, 1.0)),
+        crop=Crop(area=(0.05, 1.0)),
         size=SIDE,
         seed=0,
-        randaugment=config.RandAugment(),
+        randaugment=RandAugment(),
     )
     small = [k for k in range(len(train)) if train.path(k).name != "large.jpg"]
     for epoch in range(3):

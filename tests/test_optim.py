@@ -8,35 +8,35 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from mfm import config
-from mfm.optim import create_optimizer, parameter_groups, peak_rate, rate, rate_share
+from mfm.training.optimizers import create_optimizer, parameter_groups, peak_rate, rate, rate_share
+from mfm.training.settings import Optimizer, Schedule, Training
 
 STEPS = 5
 
 # DESIGN section 4
 UPSTREAM = {
-    "pretrain": config.Training(
+    "pretrain": Training(
         epochs=300,
         batch=2048,
-        optimizer=config.Optimizer(lr=1.2e-3, lr_batch=2048),
-        schedule=config.Schedule(warmup_epochs=20, warmup_start=0.01),
+        optimizer=Optimizer(lr=1.2e-3, lr_batch=2048),
+        schedule=Schedule(warmup_epochs=20, warmup_start=0.01),
     ),
-    "finetune": config.Training(
+    "finetune": Training(
         epochs=100,
         batch=2048,
-        optimizer=config.Optimizer(lr=1.2e-2, lr_batch=2048),
-        schedule=config.Schedule(warmup_epochs=5, warmup_start=0.01),
+        optimizer=Optimizer(lr=1.2e-2, lr_batch=2048),
+        schedule=Schedule(warmup_epochs=5, warmup_start=0.01),
     ),
 }
 FIGURES = {"pretrain": (300, 20, 1.2e-3), "finetune": (100, 5, 1.2e-2)}
 
 
 def paper(batch):
-    return config.Training(
+    return Training(
         epochs=300,
         batch=batch,
-        optimizer=config.Optimizer(lr=3e-4, lr_batch=512),
-        schedule=config.Schedule(
+        optimizer=Optimizer(lr=3e-4, lr_batch=512),
+        schedule=Schedule(
             warmup_epochs=20, warmup_start=2.5e-7 / 3e-4, end=2.5e-6 / 3e-4, per="step"
         ),
     )
@@ -108,7 +108,7 @@ def test_paper_rates_at_the_corners():
 
 
 schedules = st.builds(
-    config.Schedule,
+    Schedule,
     warmup_epochs=st.floats(0, 30),
     warmup_start=st.floats(0, 1),
     end=st.floats(0, 1),
@@ -136,7 +136,7 @@ def test_rates_rise_to_the_peak_and_fall_to_the_end(schedule, epochs):
 @given(lr=st.floats(1e-5, 1), batch=st.integers(1, 4096), lr_batch=st.integers(1, 4096))
 @settings(deadline=None, max_examples=40)
 def test_the_rate_is_linear_in_the_batch(lr, batch, lr_batch):
-    training = config.Training(batch=batch, optimizer=config.Optimizer(lr=lr, lr_batch=lr_batch))
+    training = Training(batch=batch, optimizer=Optimizer(lr=lr, lr_batch=lr_batch))
     assert peak_rate(training) == pytest.approx(lr * batch / lr_batch)
     assert rate(training, epoch=0, step=0, steps_per_epoch=9) == pytest.approx(peak_rate(training))
 
@@ -167,11 +167,11 @@ def decays(model, settings):
 def test_every_parameter_decays_upstream():
     model = Net()
     expected = {name: 0.05 for name, _ in model.named_parameters()}
-    assert decays(model, config.Optimizer(weight_decay=0.05, decay="all")) == expected
+    assert decays(model, Optimizer(weight_decay=0.05, decay="all")) == expected
 
 
 def test_only_matrices_decay_in_the_paper():
-    assert decays(Net(), config.Optimizer(weight_decay=0.05, decay="matrices")) == {
+    assert decays(Net(), Optimizer(weight_decay=0.05, decay="matrices")) == {
         "stem.weight": 0.05,
         "conv.weight": 0.05,
         "head.weight": 0.05,
@@ -190,14 +190,12 @@ def test_frozen_parameters_are_left_out(rule):
     model.stem.requires_grad_(False)
     model.norm.requires_grad_(False)
     trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
-    assert set(decays(model, config.Optimizer(decay=rule))) == trained
+    assert set(decays(model, Optimizer(decay=rule))) == trained
 
 
 @pytest.mark.parametrize("name", ["adamw", "sgd", "lamb"])
 def test_optimizers_take_the_settings(name):
-    settings = config.Optimizer(
-        name=name, lr=0.5, betas=(0.8, 0.95), weight_decay=0.02, decay="matrices"
-    )
+    settings = Optimizer(name=name, lr=0.5, betas=(0.8, 0.95), weight_decay=0.02, decay="matrices")
     optimizer = create_optimizer(Net(), settings)
     assert type(optimizer).__name__.lower() == name
     assert [group["weight_decay"] for group in optimizer.param_groups] == [0.02, 0.0]
@@ -212,7 +210,7 @@ def test_optimizers_take_the_settings(name):
 def test_adamw_decay_is_decoupled():
     # without gradients a step is the decay alone: w <- (1 - lr * decay) w
     model = Net()
-    settings = config.Optimizer(name="adamw", lr=0.5, weight_decay=0.1, decay="matrices")
+    settings = Optimizer(name="adamw", lr=0.5, weight_decay=0.1, decay="matrices")
     optimizer = create_optimizer(model, settings)
     before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
     for parameter in model.parameters():
@@ -245,12 +243,12 @@ def train_convolutions(optimizer_of, memory_format, *, steps=4, resume_after=Non
 
 
 def ours(model):
-    settings = config.Optimizer(lr=0.1, betas=(0.8, 0.9), weight_decay=0.1, decay="matrices")
+    settings = Optimizer(lr=0.1, betas=(0.8, 0.9), weight_decay=0.1, decay="matrices")
     return create_optimizer(model, settings)
 
 
 def torchs(model):
-    groups = parameter_groups(model, config.Optimizer(weight_decay=0.1, decay="matrices"))
+    groups = parameter_groups(model, Optimizer(weight_decay=0.1, decay="matrices"))
     return torch.optim.AdamW(groups, lr=0.1, betas=(0.8, 0.9), fused=True)
 
 

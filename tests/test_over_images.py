@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from statsmodels.stats.contingency_tables import mcnemar
 
-from mfm.over_images import bootstrap, image_test
+from mfm.statistics.over_images import bootstrap, image_test
 
 
 def right(*rows):

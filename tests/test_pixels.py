@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from mfm.pixels import normalise
+from mfm.numerics.pixels import normalise
 
 
 @pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])

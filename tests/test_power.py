@@ -3,7 +3,7 @@ import pytest
 from scipy import stats
 from statsmodels.stats.power import TTestPower
 
-from mfm.power import deviation_interval, power, seeds_needed, smallest_difference
+from mfm.statistics.power import deviation_interval, power, seeds_needed, smallest_difference
 
 
 @pytest.mark.parametrize("n", [2, 3, 6, 20, 400])

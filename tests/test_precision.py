@@ -4,11 +4,12 @@ import warnings
 import pytest
 import torch
 
-from mfm import config, precision
 from mfm.errors import UserError
+from mfm.numerics import precision
+from mfm.training.settings import Training
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)  # a name, no GPU is needed
-CHOICES = config.Training.model_json_schema()["properties"]["precision"]["enum"]
+CHOICES = Training.model_json_schema()["properties"]["precision"]["enum"]
 
 
 @pytest.fixture

@@ -10,13 +10,14 @@ import safetensors.numpy
 from conftest import ROOT
 from PIL import Image
 
-from mfm import config
-from mfm.report.figures import style
-from mfm.report.figures.resize import draw_resize
-from mfm.report.page import provenance
-from mfm.report.page.build import build
-from mfm.report.page.markdown import to_html
-from mfm.weights_metadata import to_header
+from mfm.experiment.settings import Experiment
+from mfm.files import style
+from mfm.models.metadata import to_header
+from mfm.reporting.figures.resize import draw_resize
+from mfm.reporting.page import provenance
+from mfm.reporting.page.build import build
+from mfm.reporting.page.markdown import to_html
+from mfm.settings.section import parse
 
 CHROMIUM = os.environ.get("MFM_CHROMIUM") or shutil.which("chromium")
 
@@ -69,7 +70,7 @@ def test_further_pages_are_taken_in(page, tmp_path):
     folder = tmp_path / "results"
     shutil.copytree(page.parent, folder)
     values = {**finished.EXPERIMENT, "results": str(folder), "ablations": {"val_resize": [36]}}
-    ours = config.parse(config.Experiment, values, where="test")
+    ours = parse(Experiment, values, where="test")
     Image.new("L", (9, 9)).save(folder / "strip.png")
     text = "# Resize\n\n![strip](strip.png) ![gone](gone.png)\n"
     (folder / "ablation_val_resize.md").write_text(text)

@@ -13,9 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from mfm import parallel
 from mfm.data import headers, manifest, scan
 from mfm.errors import UserError
+from mfm.processes import pool
 
 
 def encoded(seed=0, *, size=(9, 7), image_format="PNG", mode="RGB"):
@@ -257,7 +257,7 @@ def test_results_stream_in_order_from_any_number_of_items(count):
             taken.append(number)
             yield number
 
-    results = parallel.stream_in_processes(str, items(), count=count, title="test", chunk=64)
+    results = pool.stream_in_processes(str, items(), count=count, title="test", chunk=64)
     found = []
     for result in results:
         found.append(result)
@@ -268,7 +268,7 @@ def test_results_stream_in_order_from_any_number_of_items(count):
 
 def test_an_error_in_a_worker_reaches_the_caller():
     with pytest.raises(ZeroDivisionError):
-        parallel.map_in_processes((1).__truediv__, [*range(1, 900), 0], title="test")
+        pool.map_in_processes((1).__truediv__, [*range(1, 900), 0], title="test")
 
 
 def test_a_file_of_an_unreadable_kind_is_told(tmp_path):

@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from mfm.schema import schema_text
+from mfm.commands.schema import schema_text
 
 ROOT = Path(__file__).parent.parent
 

@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from mfm import slurm
 from mfm.errors import UserError
+from mfm.processes import slurm
 
 LAUNCH = [sys.executable, "-m", "mfm.launch"]
 

@@ -3,12 +3,12 @@ import copy
 import pytest
 import safetensors.torch
 import torch
+from mfm.objectives.snapshots import Snapshots
 from torch import nn
 
-from mfm import snapshots
 from mfm.errors import UserError
-from mfm.objectives import MaskedFrequencyModeling
-from mfm.snapshots import Snapshots
+from mfm.objectives import snapshots
+from mfm.objectives.mfm.task import MaskedFrequencyModeling
 
 
 @pytest.fixture

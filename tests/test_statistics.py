@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
-from mfm.statistics import Difference, compare, corrected, difference, estimate, holm
+from mfm.statistics.over_seeds import Difference, compare, corrected, difference, estimate, holm
 
 accuracies = st.floats(0, 100).map(lambda value: round(value, 3))
 

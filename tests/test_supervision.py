@@ -10,16 +10,19 @@ from timm.data.mixup import mixup_target
 from timm.loss import BinaryCrossEntropy
 from torch import nn
 
-from mfm import config, finetune, pretrain
-from mfm.augment import erase, plan_mix
-from mfm.data.loader import Batch
-from mfm.data.plan import Step
-from mfm.supervision import (
+from mfm.data.augment import erase, plan_mix
+from mfm.data.batches import Batch
+from mfm.data.order import Step
+from mfm.experiment import finetune, pretrain
+from mfm.experiment.jobs import FinetuneJob, PretrainJob
+from mfm.objectives.supervised.loss import (
     SupervisedObjective,
     classification_losses,
     normalise,
     smoothed_targets,
 )
+from mfm.objectives.supervised.settings import Supervision
+from mfm.settings.section import parse
 
 CLASSES = 5
 losses = pytest.mark.parametrize("loss", ["bce", "ce"])
@@ -129,7 +132,7 @@ def step(epoch=2, number=3, n=8):
 
 
 def training(**values):
-    return config.Supervision(batch=8, micro_batch=8, **values)
+    return Supervision(batch=8, micro_batch=8, **values)
 
 
 MIXES = {
@@ -246,9 +249,9 @@ def test_a_pretrained_backbone_does_not_know_the_finetunings_classifier():
         "model": {"backbone": "resnet10t"},
     }
     task = {"task": "supervised", "epochs": 1, "batch": 4, "seed": 0}
-    run = config.parse(config.PretrainRun, {"name": "p", "training": task, **common}, where="test")
+    run = parse(PretrainJob, {"name": "p", "training": task, **common}, where="test")
     trained, _ = pretrain.create_model_and_objective(run, classes=4, rows=np.arange(4))
     tuned = {"init": "a", "source": "scratch", "seed": 0, "training": {"epochs": 1, "batch": 4}}
-    finetuning = config.parse(config.FinetuneRun, tuned | common, where="test")
+    finetuning = parse(FinetuneJob, tuned | common, where="test")
     begun, _ = finetune.create_model(finetuning, classes=4, weights="scratch")
     assert not torch.equal(trained.fc.weight, begun.fc.weight)

@@ -10,9 +10,11 @@ import pytest
 from scipy import stats
 from torch import nn
 
-from mfm import config, evaluate
-from mfm.models import save_weights
-from mfm.report import table
+from mfm.evaluation import classifier
+from mfm.experiment.settings import Experiment
+from mfm.models.weights import save_weights
+from mfm.reporting import table
+from mfm.settings.section import parse
 
 # In another order than the results, and than the alphabet.
 ARMS = {
@@ -38,10 +40,10 @@ def experiment(**more):
             "masked": {"task": "mfm", "epochs": 4},
             "labels": {"task": "supervised", "epochs": 4},
         },
-        "initialisations": ARMS,
+        "arms": ARMS,
         "finetune": {"epochs": 30},
     }
-    return config.parse(config.Experiment, values | more, where="test")
+    return parse(Experiment, values | more, where="test")
 
 
 def result(init, seed, top1, folder, **more):
@@ -107,7 +109,7 @@ def numbers(cell):
 def test_arms_follow_the_configuration(tmp_path):
     assert list(measured(render(tmp_path))) == list(ARMS)
     turned = dict(reversed(ARMS.items()))
-    assert list(measured(render(tmp_path, initialisations=turned))) == list(turned)
+    assert list(measured(render(tmp_path, arms=turned))) == list(turned)
 
 
 @pytest.mark.parametrize("arm", ARMS)
@@ -254,7 +256,7 @@ def test_relative_folders_give_the_same_links():
 
 def test_given_weights_are_named(tmp_path):
     arms = {"scratch": "scratch", "mfm": {"weights": "ResNet18_Weights.IMAGENET1K_V1"}}
-    row = measured(render(tmp_path, initialisations=arms))["mfm"]
+    row = measured(render(tmp_path, arms=arms))["mfm"]
     assert row["pretrain"] == "ResNet18_Weights.IMAGENET1K_V1"
     assert row["epochs"] == "30"
 
@@ -407,9 +409,9 @@ def test_rows_of_evaluations_are_collected_with_their_columns(tmp_path):
     paths = []
     for number, row in enumerate(results().to_dict("records")):
         paths.append(tmp_path / f"{number}.csv")
-        pd.DataFrame([row])[list(evaluate.COLUMNS)].to_csv(paths[-1], index=False)
+        pd.DataFrame([row])[list(classifier.COLUMNS)].to_csv(paths[-1], index=False)
     found = table.collect(paths)
-    assert tuple(found.columns) == evaluate.COLUMNS
+    assert tuple(found.columns) == classifier.COLUMNS
     assert found.to_dict("records") == results().to_dict("records")
     # a hash of digits alone keeps its zeros
     assert list(found["config_hash"]) == list(results()["config_hash"])
@@ -447,7 +449,7 @@ def test_arms_from_weights_say_where_from_and_what_became_of_the_classifier(
     for checkpoint in rows["checkpoint"]:
         said = {"initial_sha256": "ab" * 32, "classifier": found}
         save_weights(nn.Linear(1, 1), Path(checkpoint), said)
-    text = render(tmp_path, rows=rows, initialisations=arms)
+    text = render(tmp_path, rows=rows, arms=arms)
     [line] = [line for line in text.splitlines() if "starts from" in line]
     assert line.startswith(f"- 'supervised' starts from w.pth (SHA-256 {'ab' * 32}); ")
     assert words in line

@@ -2,9 +2,9 @@ import sys
 
 import pytest
 
-from mfm.engine import EpochMetrics
 from mfm.errors import UserError
-from mfm.tensorboard import FOLDER, Board
+from mfm.training.loop import EpochMetrics
+from mfm.training.tensorboard import FOLDER, Board
 
 
 def row(epoch):

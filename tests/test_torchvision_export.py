@@ -10,8 +10,8 @@ import pytest
 import torchvision
 from PIL import Image
 
-from mfm import config
 from mfm.data import link, manifest
+from mfm.data.settings import Dataset
 from mfm.data.sources import check_source
 from mfm.errors import UserError
 
@@ -19,7 +19,7 @@ from mfm.errors import UserError
 def linked(tmp_path, name, *, archives):
     source = f"torchvision/{name}"
     link.link(
-        config.Dataset(name="own", source=source, archives=archives and str(archives)),
+        Dataset(name="own", source=source, archives=archives and str(archives)),
         tmp_path / "data",
     )
     path = tmp_path / "data/manifest.parquet"
@@ -188,6 +188,6 @@ def test_a_dataset_of_another_task_is_told(tmp_path, monkeypatch, item, told):
 
 
 def test_a_wrong_name_is_told_before_any_job():
-    check_source(config.Dataset(source="torchvision/Imagenette"))
+    check_source(Dataset(source="torchvision/Imagenette"))
     with pytest.raises(UserError, match=r"no dataset 'Imagenete' \(did you mean 'Imagenette'"):
-        check_source(config.Dataset(source="torchvision/Imagenete"))
+        check_source(Dataset(source="torchvision/Imagenete"))

@@ -14,8 +14,10 @@ import pytest
 import safetensors.torch
 import torch
 
-from mfm import config
 from mfm.data import generated, manifest
+from mfm.evaluation.settings import Evaluation
+from mfm.evaluation.job import EvaluateJob, FinetuneJob, PretrainJob
+from mfm.settings.section import config_hash, dumps, parse
 
 pytestmark = pytest.mark.processes
 
@@ -33,13 +35,13 @@ def write_config(folder: Path, *, stage="pretrain", backbone="resnet10t", **trai
     common = {"dataset": dataset, "model": {"backbone": backbone}}
     if stage == "pretrain":
         training = {"task": "mfm", "batch": 32, "precision": "fp32", **training}
-        run = config.PretrainRun(name="mfm", training=training, **common)
+        run = PretrainJob(name="mfm", training=training, **common)
     else:
         training = {"batch": 32, "precision": "fp32", **training}
-        run = config.FinetuneRun(init="a", source="scratch", seed=3, training=training, **common)
+        run = FinetuneJob(init="a", source="scratch", seed=3, training=training, **common)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "config.json"
-    path.write_text(config.dumps(run))
+    path.write_text(dumps(run))
     return path
 
 
@@ -128,9 +130,9 @@ def writers_of(run: Path):
 
 
 def test_a_second_writer_is_refused_with_the_holder_named(tmp_path, dataset):
-    from mfm.distributed import Process
     from mfm.errors import UserError
-    from mfm.lifetime import only_writer
+    from mfm.processes.locks import only_writer
+    from mfm.processes.ranks import Process
 
     process = Process(rank=0, world=1, device=torch.device("cpu"))
     holder = subprocess.Popen(
@@ -218,21 +220,21 @@ def finetuned(tmp_path_factory, dataset):
     run = tmp_path_factory.mktemp("finetuned")
     path = write_config(run, stage="finetune", epochs=1, images_per_class=8)
     train(run, dataset, {**os.environ, "OMP_NUM_THREADS": "1"}, stage="finetune")
-    return run, config.parse(config.FinetuneRun, json.loads(path.read_text()), where="test")
+    return run, parse(FinetuneJob, json.loads(path.read_text()), where="test")
 
 
 def test_evaluation_on_two_ranks_counts_every_image_once(
     tmp_path, dataset, finetuned, child_environment
 ):
     run, resolved = finetuned
-    stage = config.EvaluateRun(
+    stage = EvaluateJob(
         dataset=resolved.dataset,
         model=resolved.model,
         mean=resolved.training.mean,
         std=resolved.training.std,
-        evaluation=config.Evaluation(batch=10),  # 48 images: neither rank's last batch is full
+        evaluation=Evaluation(batch=10),  # 48 images: neither rank's last batch is full
     )
-    (tmp_path / "evaluate.json").write_text(config.dumps(stage))
+    (tmp_path / "evaluate.json").write_text(dumps(stage))
     launch = ["-m", "mfm.launch", "--standalone", "--nproc-per-node", "2"]
     found = []
     for name, words in (("alone", []), ("two", launch)):
@@ -252,7 +254,7 @@ def test_metadata_says_what_made_the_weights(finetuned):
     run, resolved = finetuned
     with safetensors.safe_open(run / "model.safetensors", framework="pt") as file:
         metadata = json.loads(file.metadata()["mfm"])
-    assert metadata["config_hash"] == config.config_hash(resolved)
+    assert metadata["config_hash"] == config_hash(resolved)
     assert metadata["train_images"] == "32"
     assert metadata["pillow"] == PIL.__version__
     assert metadata["torch"] == torch.__version__

@@ -7,11 +7,12 @@ import pyarrow.parquet as pq
 import pytest
 from scipy import stats
 
-from mfm import config
 from mfm.errors import UserError
-from mfm.power import power, seeds_needed
-from mfm.report import cost, plan, verdict
-from mfm.statistics import holm
+from mfm.experiment.settings import Experiment
+from mfm.reporting import cost, plan, verdict
+from mfm.settings.section import parse
+from mfm.statistics.over_seeds import holm
+from mfm.statistics.power import power, seeds_needed
 
 TOP1 = {
     "scratch": {0: 80.0, 1: 81.0, 2: 82.0, 3: 80.5},
@@ -27,14 +28,14 @@ def experiment(**more):
             "masked": {"task": "mfm", "epochs": 2, "batch": 100},
             "labels": {"task": "supervised", "epochs": 4, "batch": 100},
         },
-        "initialisations": {
+        "arms": {
             "mfm": {"pretrain": "masked"},
             "scratch": "scratch",
             "supervised": {"pretrain": "labels", "seeds": [0, 1]},
         },
         "finetune": {"epochs": 30, "batch": 50, "images_per_class": 20},
     }
-    return config.parse(config.Experiment, values | more, where="test")
+    return parse(Experiment, values | more, where="test")
 
 
 def rows(top1=TOP1, folder="results", seconds=100.0):
@@ -288,7 +289,7 @@ def test_pretraining_is_part_of_an_arms_cost():
 
 def test_given_weights_are_told_as_not_counted():
     arms = {"scratch": "scratch", "mfm": {"weights": "x.pth"}}
-    found, lines = costs(experiment(initialisations=arms))
+    found, lines = costs(experiment(arms=arms))
     assert found["mfm"]["epochs of pretraining"] == "elsewhere"
     assert any("not counted" in line for line in lines)
 
@@ -299,5 +300,5 @@ def test_an_arm_that_is_trained_longer_is_explained():
         "mfm": {"pretrain": "masked"},
         "scratch-long": {"as_long_as": "mfm"},
     }
-    _, lines = costs(experiment(initialisations=arms))
+    _, lines = costs(experiment(arms=arms))
     assert any("'scratch-long' starts from scratch" in line and "'mfm'" in line for line in lines)

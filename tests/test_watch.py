@@ -7,10 +7,11 @@ from dataclasses import asdict, replace
 import pytest
 import torch
 
-from mfm import status, watch
 from mfm.__main__ import main
+from mfm.commands import watch
 from mfm.errors import UserError
-from mfm.progress import Progress
+from mfm.training import status
+from mfm.training.progress import Progress
 
 HERE = socket.gethostname()
 

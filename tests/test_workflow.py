@@ -15,7 +15,7 @@ import yaml
 from conftest import ROOT
 from PIL import Image
 
-from mfm.models import read_metadata
+from mfm.models.metadata import read_metadata
 
 pytestmark = pytest.mark.processes
 SNAKEMAKE = Path(sys.executable).parent / "snakemake"
@@ -192,7 +192,7 @@ def test_ablations_share_what_the_table_has(finished):
 
 
 def test_an_arm_from_scratch_that_is_trained_longer_runs_alone(finished):
-    arm = ("initialisations={scratch-long: {as_long_as: mfm, seeds: [1]}}",)
+    arm = ("arms={scratch-long: {as_long_as: mfm, seeds: [1]}}",)
     jobs = planned(finished, TABLE, config=arm)
     assert jobs == {
         "longer_config": 1,
@@ -269,8 +269,8 @@ def test_report_is_written_with_the_table(finished):
         ("finetune={epohcs: 3}", "unknown key 'finetune.epohcs' (did you mean 'epochs'?)"),
         ("finetune={epochs: 0}", "finetune.epochs"),
         ("dataset={source: /nowhere/at/all}", "dataset.source: '/nowhere/at/all'"),
-        ("initialisations={other: {weights: /nowhere/w.pth}}", "there is no file /nowhere/w.pth"),
-        ("initialisations={other: {pretrain: mmf}}", "did you mean 'mfm'?"),
+        ("arms={other: {weights: /nowhere/w.pth}}", "there is no file /nowhere/w.pth"),
+        ("arms={other: {pretrain: mmf}}", "did you mean 'mfm'?"),
     ],
 )
 def test_a_wrong_configuration_ends_in_one_line_before_any_job(tmp_path, setting, expected):
@@ -328,7 +328,7 @@ def own_images(folder: Path, root: Path, *targets: str, **settings) -> list[str]
         "dataset": {"name": "own", "source": str(root), "image_size": 32},
         "model": {"backbone": "resnet10t"},
         "pretrain": {"mfm": {"task": "mfm", "epochs": 1, "batch": 4}},
-        "initialisations": {"scratch": "scratch", "mfm": {"pretrain": "mfm"}},
+        "arms": {"scratch": "scratch", "mfm": {"pretrain": "mfm"}},
         "finetune": {"batch": 4, "epochs": 1},
         "evaluate": {"resize": 36, "crop": 32},
     }

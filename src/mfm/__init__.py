@@ -1,4 +1,4 @@
-"""Masked frequency modeling: pretraining, finetuning and an honest comparison of initialisations.
+"""Masked frequency modeling: pretraining, finetuning and an honest comparison of arms.
 
 Source of the method: Xie et al., "Masked Frequency Modeling for Self-Supervised Visual
 Pre-Training", ICLR 2023, arXiv 2206.07706.

@@ -1,4 +1,4 @@
-"""The code version that every checkpoint and result row carries."""
+"""Version of the code, which every checkpoint and result row carries."""
 
 from __future__ import annotations
 
@@ -8,29 +8,19 @@ from pathlib import Path
 
 from mfm import __version__
 
-# These read finished results, or show and guard runs: they cannot change a measured number.
-_WITHOUT_INFLUENCE = (
-    "__main__.py",
-    "accuracy_curve.py",
-    "check.py",
-    "config_errors.py",
-    "convert.py",
-    "errors.py",
-    "export.py",
-    "lifetime.py",
-    "over_images.py",
-    "power.py",
-    "plain.py",
-    "progress.py",
-    "report",
-    "schema.py",
-    "snapshots.py",
-    "start.py",
-    "statistics.py",
-    "status.py",
-    "tensorboard.py",
-    "watch.py",
-    "weights.py",
+# Folders that can change a measured number. Outside are what reads finished results (`reporting`,
+# `statistics`) and what passes arguments on (`commands`).
+FOLDERS = (
+    "data",
+    "evaluation",
+    "experiment",
+    "files",
+    "models",
+    "numerics",
+    "objectives",
+    "processes",
+    "settings",
+    "training",
 )
 
 
@@ -44,9 +34,7 @@ def code_version() -> str:
     """
     package = Path(__file__).parent
     digest = hashlib.sha256()
-    for path in sorted(package.rglob("*.py")):
-        relative = path.relative_to(package)
-        if relative.parts[0] in _WITHOUT_INFLUENCE:
-            continue
-        digest.update(relative.as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    for path in sorted(path for folder in FOLDERS for path in (package / folder).rglob("*.py")):
+        name = path.relative_to(package).as_posix()
+        digest.update(name.encode() + b"\0" + path.read_bytes() + b"\0")
     return f"{__version__}+{digest.hexdigest()[:10]}"

@@ -177,7 +177,7 @@ def get_all_evaluations(pattern):
     variants = [
         pattern.format(labels="", init=init, seed=seed)
         for init, seed in experiments.finetunings(RUNS)
-        if init not in EXPERIMENT.initialisations
+        if init not in EXPERIMENT.arms
     ]
     return get_evaluations(pattern, AMOUNTS) + variants
 
@@ -228,7 +228,7 @@ shell.prefix(_environment)
 
 wildcard_constraints:
     pretrain="|".join(RUNS.pretrain) or "none",
-    init="|".join(RUNS.initialisations),
+    init="|".join(RUNS.arms),
     seed=r"\d+",
     ablation="|".join(ABLATIONS) or "none",
     resize=r"\d+",

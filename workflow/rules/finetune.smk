@@ -11,7 +11,7 @@ rule finetune_config:
     benchmark:
         f"{RESULTS}/benchmarks/{{labels}}finetune/{{init}}/seed{{seed}}.config.tsv"
     wildcard_constraints:
-        init="|".join(init for init in RUNS.initialisations if init not in LONGER),
+        init="|".join(init for init in RUNS.arms if init not in LONGER),
     conda:
         "../envs/mfm.yaml"
     params:

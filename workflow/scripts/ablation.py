@@ -4,15 +4,14 @@ import json
 import sys
 from pathlib import Path
 
-from mfm import config
-from mfm.atomic import write_text
-from mfm.report import ablations
+from mfm.experiment.settings import Experiment
+from mfm.files.atomic import write_text
+from mfm.reporting import ablations
+from mfm.settings.section import parse
 
 with open(snakemake.log[0], "w") as log:
     sys.stderr = log
-    experiment = config.parse(
-        config.Experiment, json.loads(snakemake.params.experiment), where="configuration"
-    )
+    experiment = parse(Experiment, json.loads(snakemake.params.experiment), where="configuration")
     name = snakemake.wildcards.ablation
     results = ablations.collect(experiment, name)
     write_text(Path(snakemake.output.csv), results.to_csv(index=False))

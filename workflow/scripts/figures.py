@@ -6,15 +6,14 @@ from pathlib import Path
 
 import pandas as pd
 
-from mfm import config
-from mfm.report.figures.draw import draw_all
+from mfm.experiment.settings import Experiment
+from mfm.reporting.figures.draw import draw_all
+from mfm.settings.section import parse
 
 with open(snakemake.log[0], "w") as log:
     sys.stderr = log
     draw_all(
-        config.parse(
-            config.Experiment, json.loads(snakemake.params.experiment), where="configuration"
-        ),
+        parse(Experiment, json.loads(snakemake.params.experiment), where="configuration"),
         pd.read_csv(snakemake.input.results, dtype={"config_hash": str}),
         Path(snakemake.output.difference).parent,
     )

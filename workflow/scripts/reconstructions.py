@@ -3,13 +3,14 @@
 import sys
 from pathlib import Path
 
-from mfm import config
-from mfm.report import reconstructions
+from mfm.experiment.jobs import PretrainJob
+from mfm.objectives.mfm import pictures
+from mfm.settings.section import load_json
 
 with open(snakemake.log[0], "w") as log:
     sys.stderr = log
-    reconstructions.draw(
-        config.load_json(config.PretrainRun, Path(snakemake.input.config)),
+    pictures.draw(
+        load_json(PretrainJob, Path(snakemake.input.config)),
         manifest_path=Path(snakemake.input.manifest),
         checkpoint=Path(snakemake.input.checkpoint),
         folder=Path(snakemake.output.figure).parent,

@@ -6,15 +6,14 @@ from pathlib import Path
 
 import pandas as pd
 
-from mfm import config
-from mfm.report.figures import style
-from mfm.report.figures.resize import draw_resize
+from mfm.experiment.settings import Experiment
+from mfm.reporting.figures import style
+from mfm.reporting.figures.resize import draw_resize
+from mfm.settings.section import parse
 
 with open(snakemake.log[0], "w") as log:
     sys.stderr = log
-    experiment = config.parse(
-        config.Experiment, json.loads(snakemake.params.experiment), where="configuration"
-    )
+    experiment = parse(Experiment, json.loads(snakemake.params.experiment), where="configuration")
     figure = draw_resize(experiment, pd.read_csv(snakemake.input.rows))
     for path in snakemake.output:
         style.save(figure, Path(path))

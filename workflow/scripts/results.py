@@ -3,8 +3,8 @@
 import sys
 from pathlib import Path
 
-from mfm.atomic import write_text
-from mfm.report import table
+from mfm.files.atomic import write_text
+from mfm.reporting import table
 
 with open(snakemake.log[0], "w") as log:
     sys.stderr = log

@@ -6,16 +6,17 @@ from pathlib import Path
 
 import pandas as pd
 
-from mfm import config
-from mfm.atomic import write_text
-from mfm.report import table
+from mfm.experiment.settings import Experiment
+from mfm.files.atomic import write_text
+from mfm.reporting import table
+from mfm.settings.section import parse
 
 with open(snakemake.log[0], "w") as log:
     sys.stderr = log
     output = Path(snakemake.output.table)
     text = table.render(
-        experiment=config.parse(
-            config.Experiment, json.loads(snakemake.params.experiment), where="configuration"
+        experiment=parse(
+            Experiment, json.loads(snakemake.params.experiment), where="configuration"
         ),
         results=pd.read_csv(snakemake.input.results, dtype={"config_hash": str}),
         pretrain_seconds={

@@ -26,11 +26,12 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.dlpack import from_dlpack
 
+from mfm.data.batches import Batch, Batches, ByRequest, Geometry, Request, make_batch
 from mfm.data.decoding import Decoder, check_size, name, read
-from mfm.data.loader import Batch, Batches, ByRequest, Geometry, Loader, Request, make_batch
+from mfm.data.loader import Loader
 from mfm.data.manifest import Images
-from mfm.draws import Ints
 from mfm.errors import UserError, one_line
+from mfm.numerics.draws import Ints
 
 try:
     from nvidia.dali import Pipeline, fn, types

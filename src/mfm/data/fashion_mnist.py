@@ -20,7 +20,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from mfm.errors import UserError, one_line
-from mfm.parallel import map_in_processes
+from mfm.processes.pool import map_in_processes
 
 CLASSES = (
     "0-t-shirt-top",

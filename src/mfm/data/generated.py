@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mfm.data.fashion_mnist import write_pngs
-from mfm.draws import Stream, uniforms
+from mfm.numerics.draws import Stream, uniforms
 
 CLASSES = ("checks", "discs", "rings", "stripes")
 _SIZE = 40

@@ -1,4 +1,4 @@
-"""`python -m mfm.data.link`: put a dataset below data/<name>/ and describe it.
+"""Link of a dataset: what puts it below data/<name>/ and describes it.
 
 Leaves data/<name>/{train,val} (links to the user's folders, or an export of a built-in dataset),
 pretrain (a link, where unlabelled images are given), manifest.parquet and summary.json.
@@ -6,7 +6,6 @@ pretrain (a link, where unlabelled images are given), manifest.parquet and summa
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import shutil
@@ -18,16 +17,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from mfm import config
-from mfm.atomic import write_text
-from mfm.check import check_counts, check_sizes
 from mfm.data import fashion_mnist, generated, manifest, torchvision_export
 from mfm.data.scan import UNLABELLED
+from mfm.data.settings import Dataset
 from mfm.data.sources import OWNER, TORCHVISION, check_owner, check_source, source_of
-from mfm.errors import UserError, exits_on_user_error
+from mfm.errors import UserError
+from mfm.files.atomic import write_text
 
 
-def link(dataset: config.Dataset, folder: Path) -> None:
+def link(dataset: Dataset, folder: Path) -> None:
     """Make folder/train and folder/val, a manifest and a summary.
 
     A built-in dataset is exported once. A folder that holds another dataset is refused, and one
@@ -82,7 +80,7 @@ def link(dataset: config.Dataset, folder: Path) -> None:
     write_text(folder / OWNER, source_of(dataset) + "\n")
 
 
-def summary(dataset: config.Dataset, manifest_path: Path) -> dict[str, object]:
+def summary(dataset: Dataset, manifest_path: Path) -> dict[str, object]:
     """Counts per split and class, sizes in pixels and bytes."""
     table = pq.read_table(manifest_path, columns=["split", "class", "width", "height", "bytes"])
     splits: dict[str, object] = {}
@@ -117,7 +115,7 @@ def _spread(column: pa.ChunkedArray) -> dict[str, float]:
     }
 
 
-def _check_owner(dataset: config.Dataset, folder: Path) -> None:
+def _check_owner(dataset: Dataset, folder: Path) -> None:
     """Refuse a folder that holds another dataset: one name, one source."""
     owner = check_owner(dataset, folder)
     for split in ("train", "val"):
@@ -129,7 +127,7 @@ def _check_owner(dataset: config.Dataset, folder: Path) -> None:
             )
 
 
-def _export_once(dataset: config.Dataset, folder: Path, export: Callable[[Path], None]) -> None:
+def _export_once(dataset: Dataset, folder: Path, export: Callable[[Path], None]) -> None:
     """Export to a temporary folder and rename, so that a killed export is never taken for whole."""
     marker = folder / OWNER
     if marker.exists() and all((folder / split).is_dir() for split in ("train", "val")):
@@ -156,24 +154,3 @@ def _link(images: Path, target: Path) -> None:
             f"'{target.parent.name}'; give dataset.name another value"
         )
     target.symlink_to(images.resolve(), target_is_directory=True)
-
-
-@exits_on_user_error
-def main() -> None:
-    """Command line: see the module's docstring."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--config", type=Path, required=True, help="JSON of a dataset section")
-    parser.add_argument("--folder", type=Path, required=True, help="data/<name>")
-    parser.add_argument("--demands", help="JSON of what an experiment asks of the dataset")
-    options = parser.parse_args()
-    demands = None
-    if options.demands is not None:
-        demands = config.parse(config.Demands, json.loads(options.demands), where="--demands")
-        check_sizes(demands)
-    link(config.load_json(config.Dataset, options.config), options.folder)
-    if demands is not None:
-        check_counts(demands, json.loads((options.folder / "summary.json").read_text()))
-
-
-if __name__ == "__main__":
-    main()

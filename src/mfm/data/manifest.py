@@ -20,11 +20,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from mfm.atomic import replacing
 from mfm.data.scan import LEFT_OUT, ROWS_AT_ONCE, SCAN, SCHEMA, UNLABELLED, Scan, scan
 from mfm.data.selection import per_class_positions
-from mfm.draws import Ints, Stream
 from mfm.errors import UserError
+from mfm.files.atomic import replacing
+from mfm.numerics.draws import Ints, Stream
 
 NAME = "manifest.parquet"
 _HOLDOUT_SEED = 0
@@ -157,6 +157,12 @@ def load(path: Path, split: str) -> Images:
         widths=part["width"].to_numpy().astype(np.int64),
         heights=part["height"].to_numpy().astype(np.int64),
     )
+
+
+def count(path: Path, split: str) -> int:
+    """Number of images of a split."""
+    table = pq.read_table(path, columns=["split"])
+    return int(pc.sum(pc.equal(table["split"], split)).as_py() or 0)
 
 
 def digest(path: Path) -> str:

@@ -18,11 +18,11 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mfm.atomic import replacing
 from mfm.data import headers
 from mfm.data.headers import Facts, Unreadable
 from mfm.errors import UserError
-from mfm.parallel import stream_in_processes
+from mfm.files.atomic import replacing
+from mfm.processes.pool import stream_in_processes
 
 SCAN = ".scan.parquet"
 LEFT_OUT = "left_out.csv"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from mfm.draws import Ints, Stream, hashes
 from mfm.errors import UserError
+from mfm.numerics.draws import Ints, Stream, hashes
 
 
 def share(counts: Ints, fraction: float) -> Ints:

@@ -6,16 +6,16 @@ import ast
 import importlib.util
 from pathlib import Path
 
-from mfm import config
-from mfm.config_errors import nearest
+from mfm.data.settings import Dataset
 from mfm.errors import UserError
+from mfm.settings.messages import nearest
 
 OWNER = "source.txt"  # in a dataset's folder: what it was made from
 BUILT_IN = ("fashion-mnist", "generated")
 TORCHVISION = "torchvision/"
 
 
-def check_source(dataset: config.Dataset) -> None:
+def check_source(dataset: Dataset) -> None:
     """Raise UserError where the source is neither built in nor a folder with train/ and val/.
 
     Also where there is no folder of unlabelled images, and one is named.
@@ -59,14 +59,14 @@ def _check_torchvision(name: str) -> None:
         )
 
 
-def source_of(dataset: config.Dataset) -> str:
+def source_of(dataset: Dataset) -> str:
     """The built-in dataset's name, or the folder's whole path."""
     if dataset.source in BUILT_IN or dataset.source.startswith(TORCHVISION):
         return dataset.source
     return str(Path(dataset.source).expanduser().resolve())
 
 
-def check_owner(dataset: config.Dataset, folder: Path) -> str | None:
+def check_owner(dataset: Dataset, folder: Path) -> str | None:
     """The source that `folder` (data/<name>) was made from, if it was.
 
     Raises UserError where that is another source: one name, one source.

@@ -22,7 +22,7 @@ from PIL import Image
 from mfm.data import headers
 from mfm.data.sources import TORCHVISION
 from mfm.errors import UserError, one_line
-from mfm.parallel import stream_in_processes
+from mfm.processes.pool import stream_in_processes
 
 # The names that torchvision's classes have for them, the first that a class knows is taken.
 _SPLITS = {

@@ -1,0 +1,54 @@
+"""Training: one pretraining, or one finetuning of one arm, as its config.json says.
+
+Leaves in the run folder metrics.csv and
+
+    of a pretraining   backbone.safetensors, checkpoint.pt (the full state after the last epoch)
+    of a finetuning    model.safetensors (of the last epoch), subset.txt (the training images that
+                       were used), and accuracy.csv where `curve_images` asks for it
+
+    mfm launch --standalone --nproc-per-node 1 -m mfm train \\
+        --config results/pretrain/mfm/config.json \\
+        --manifest data/fashion-mnist/manifest.parquet --folder results/pretrain/mfm
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mfm.commands.arguments import create_parser
+from mfm.experiment.jobs import load_training
+from mfm.processes.lifetime import StopRequest
+from mfm.processes.locks import only_writer
+from mfm.processes.ranks import begin, process_group
+from mfm.training import operation
+from mfm.training.run import run
+
+
+def main(words: list[str]) -> None:
+    """Command line: see the module's docstring."""
+    parser = create_parser("train", __doc__)
+    parser.add_argument("--config", type=Path, required=True, help="resolved JSON of this run")
+    parser.add_argument("--manifest", type=Path, required=True, help="data/NAME/manifest.parquet")
+    parser.add_argument(
+        "--weights",
+        default="scratch",
+        help="initial weights: a file, a torchvision weight name, or 'scratch' (default)",
+    )
+    operation.add_arguments(parser)
+    options = parser.parse_args(words)
+    job = load_training(options.config)
+    stop = StopRequest()
+    stop.catch_signals()
+    begin()
+    operated = operation.from_options(options, stop)
+    with (
+        process_group(timeout_minutes=operated.timeout_minutes) as process,
+        only_writer(options.folder, process),
+    ):
+        run(
+            job,
+            weights=options.weights,
+            manifest_path=options.manifest,
+            operation=operated,
+            process=process,
+        )

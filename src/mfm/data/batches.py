@@ -1,0 +1,216 @@
+"""Decoding, cropping and batching with Pillow and torch's DataLoader; with DALI, see mfm.data.dali.
+
+A dataset item is a whole micro-batch: the random parameters of its images are drawn at once, and
+each image is decoded, cropped, resized and augmented as uint8. Conversion to float is left to the
+device.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from mfm.data.augment import PIL_FILTERS, KeyedRandAugment, plan_crops
+from mfm.data.decoding import Decoder
+from mfm.data.manifest import Images
+from mfm.data.settings import Crop, RandAugment
+from mfm.errors import UserError
+from mfm.numerics.draws import Ints
+
+Request = tuple[int, Ints]  # epoch, positions
+Pixels = npt.NDArray[np.uint8]
+Made = TypeVar("Made")
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Images of one micro-batch."""
+
+    images: Tensor  # uint8 [n, 3, H, W], channels last in memory
+    labels: Tensor  # int64 [n]
+    positions: Tensor  # int64 [n], in the Images they were read from
+
+    def pin_memory(self) -> Batch:
+        """Called by the DataLoader where batches go to a GPU."""
+        return Batch(self.images.pin_memory(), self.labels.pin_memory(), self.positions)
+
+    def to(self, device: torch.device) -> Batch:
+        """Move images and labels to the device, without waiting for it."""
+        return Batch(
+            self.images.to(device, non_blocking=True),
+            self.labels.to(device, non_blocking=True),
+            self.positions,
+        )
+
+
+def to_float(images: Tensor) -> Tensor:
+    """uint8 [n, 3, H, W] to float32 in [0, 1], layout kept."""
+    return images.float().div_(255)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Geometry:
+    """How n images become squares of `size` pixels: int64, in pixels; flip bool [n].
+
+    A box is cut from each source and resized, the square is cut from that, and flipped or not.
+    """
+
+    size: int
+    boxes: Ints  # [n, 4]: left, top, right, bottom in the source
+    resized: Ints  # [n, 2]: width, height of the resized box
+    corners: Ints  # [n, 2]: left, top of the square in the resized box
+    flip: npt.NDArray[np.bool_]
+
+
+class ByRequest(Dataset[Made | UserError], ABC, Generic[Made]):
+    """What is made for each request, in a loader's workers.
+
+    An error is returned and not raised: torch would wrap it in a worker's traceback.
+    """
+
+    def __getitem__(self, request: Request) -> Made | UserError:
+        try:
+            return self.batch(request)
+        except UserError as error:
+            return error
+
+    @abstractmethod
+    def batch(self, request: Request) -> Made:
+        """What was asked for; raises UserError for an unreadable image."""
+
+
+class Batches(ByRequest[Batch], ABC):
+    """Micro-batches, decoded and resized by Pillow."""
+
+    def __init__(self, images: Images, *, interpolation: str, augments: bool = False) -> None:
+        self.images = images
+        self.interpolation = interpolation
+        self.augments = augments  # whether `augment` does anything
+        self._decode = Decoder(images)
+
+    @abstractmethod
+    def geometry(self, request: Request) -> Geometry:
+        """Where the requested images' pixels go, whatever decodes them."""
+
+    def augment(self, request: Request, pixels: Pixels) -> None:
+        """Change the cropped images, uint8 [n, size, size, 3], in place."""
+
+    def batch(self, request: Request) -> Batch:
+        """The requested images: [n, 3, size, size]."""
+        _, positions = request
+        geometry = self.geometry(request)
+        pixels = np.empty((len(positions), geometry.size, geometry.size, 3), np.uint8)
+        for i, (position, box, resized, (left, top), flip) in enumerate(
+            zip(
+                positions.tolist(),
+                geometry.boxes.tolist(),
+                geometry.resized.tolist(),
+                geometry.corners.tolist(),
+                geometry.flip.tolist(),
+                strict=True,
+            )
+        ):
+            image = self._decode(position)
+            if box != [0, 0, *image.size]:
+                image = image.crop(box)
+            image = image.resize(resized, PIL_FILTERS[self.interpolation])
+            if resized != [geometry.size] * 2:
+                image = image.crop((left, top, left + geometry.size, top + geometry.size))
+            if flip:
+                image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+            square = np.asarray(image)
+            pixels[i] = square if square.ndim == 3 else square[..., None]  # grey
+        self.augment(request, pixels)
+        return make_batch(pixels, self.images, positions)
+
+
+class TrainBatches(Batches):
+    """Micro-batches of randomly cropped, flipped and augmented training images."""
+
+    def __init__(
+        self,
+        images: Images,
+        *,
+        crop: Crop,
+        size: int,
+        seed: int,
+        randaugment: RandAugment | None = None,
+    ) -> None:
+        super().__init__(images, interpolation=crop.interpolation, augments=randaugment is not None)
+        self._crop = crop
+        self._size = size
+        self._seed = seed
+        self._randaugment = (
+            KeyedRandAugment(randaugment, interpolation=crop.interpolation, seed=seed, size=size)
+            if randaugment
+            else None
+        )
+
+    def geometry(self, request: Request) -> Geometry:
+        """Random resized crops by (seed, epoch, image)."""
+        epoch, positions = request
+        crops = plan_crops(
+            self._crop,
+            seed=self._seed,
+            epoch=epoch,
+            indices=self.images.rows[positions],
+            widths=self.images.widths[positions],
+            heights=self.images.heights[positions],
+        )
+        left, top = crops.left, crops.top
+        return Geometry(
+            size=self._size,
+            boxes=np.stack([left, top, left + crops.width, top + crops.height], axis=1),
+            resized=np.full((len(positions), 2), self._size),
+            corners=np.zeros((len(positions), 2), np.int64),
+            flip=crops.flip,
+        )
+
+    def augment(self, request: Request, pixels: Pixels) -> None:
+        """RandAugment, keyed by (seed, epoch, image)."""
+        if self._randaugment is None:
+            return
+        epoch, positions = request
+        keys = self._randaugment.keys(epoch=epoch, indices=self.images.rows[positions])
+        for i, key in enumerate(keys):
+            pixels[i] = np.asarray(self._randaugment(Image.fromarray(pixels[i]), key))
+
+
+class EvalBatches(Batches):
+    """Whole images: short side resized, centre cropped."""
+
+    def __init__(self, images: Images, *, resize: int, crop: int, interpolation: str) -> None:
+        super().__init__(images, interpolation=interpolation)
+        self._resize = resize
+        self._crop = crop
+
+    def geometry(self, request: Request) -> Geometry:
+        """The same for every epoch."""
+        _, positions = request
+        sides = np.stack([self.images.widths[positions], self.images.heights[positions]], axis=1)
+        # As torchvision's Resize: the long side is cut to a whole number, not rounded.
+        resized = (self._resize * sides / sides.min(axis=1, keepdims=True)).astype(np.int64)
+        return Geometry(
+            size=self._crop,
+            boxes=np.concatenate([np.zeros_like(sides), sides], axis=1),
+            resized=resized,
+            corners=np.rint((resized - self._crop) / 2).astype(np.int64),
+            flip=np.zeros(len(positions), np.bool_),
+        )
+
+
+def make_batch(pixels: Pixels, images: Images, positions: Ints) -> Batch:
+    """A batch of cropped images: pixels uint8 [n, size, size, 3]."""
+    return Batch(
+        torch.from_numpy(pixels).permute(0, 3, 1, 2),
+        torch.from_numpy(images.labels[positions]),
+        torch.from_numpy(np.asarray(positions, np.int64)),
+    )

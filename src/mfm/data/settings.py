@@ -1,0 +1,128 @@
+"""Images of an experiment: where they come from, what reads and crops them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from mfm.settings.section import Name, Range, Section
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+LoaderName = Literal["torchvision", "dali"]
+LoaderChoice = Annotated[
+    LoaderName,
+    Field(
+        description="What decodes and resizes images: 'torchvision' (Pillow's pixels) or 'dali' "
+        "(NVIDIA DALI: faster on JPEGs, on a GPU too). Order, crops and flips are the same."
+    ),
+]
+
+
+class Dataset(Section):
+    """Where the images come from."""
+
+    name: Name = Field(
+        "fashion-mnist", description="Name of the dataset; its files go below data/<name>/."
+    )
+    source: str = Field(
+        "fashion-mnist",
+        description="'fashion-mnist', 'generated' (tiny drawn images, for tests), "
+        "'torchvision/<name>' for a classification dataset of torchvision (torchvision/CIFAR10), "
+        "or the path of a folder that holds train/<class>/ and val/<class>/.",
+    )
+    unlabelled: str | None = Field(
+        None,
+        description="Folder of unlabelled images, at any depth, for MFM pretraining; null: it uses "
+        "the training images, without their labels.",
+    )
+    archives: str | None = Field(
+        None,
+        description="Where the dataset's files are, if you have them already: the four .gz files "
+        "of fashion-mnist, or a root of torchvision's datasets.",
+    )
+    image_size: int = Field(
+        32, ge=8, le=1024, description="Side of a training image in pixels (pretraining default)."
+    )
+    holdout_per_class: int = Field(
+        0,
+        ge=0,
+        description="Training images per class set aside as split 'holdout', in no training run; "
+        "settings are chosen on them, never on val.",
+    )
+    on_bad_image: Literal["error", "skip"] = Field(
+        "error",
+        description="What an unreadable image does: 'error' stops before any training, 'skip' "
+        "leaves it out. Both list it in data/<name>/left_out.csv.",
+    )
+
+
+class Crop(Section):
+    """Random resized crop and flip of a training image."""
+
+    size: int | None = Field(
+        None, ge=8, le=1024, description="Side in pixels; null is dataset.image_size."
+    )
+    area: Range = Field((0.2, 1.0), description="Range of the crop's share of the image area.")
+    aspect: Range = Field((0.75, 4 / 3), description="Range of width / height.")
+    interpolation: Literal["bilinear", "bicubic"] = Field(
+        "bilinear", description="Resampling (antialiased)."
+    )
+    flip: float = Field(0.5, ge=0.0, le=1.0, description="Probability of a horizontal flip.")
+
+    @field_validator("area", "aspect")
+    @classmethod
+    def _ordered(cls, value: Range) -> Range:
+        if not 0 < value[0] <= value[1]:
+            raise ValueError("give [low, high] with 0 < low <= high")
+        return value
+
+    @field_validator("area")
+    @classmethod
+    def _share(cls, value: Range) -> Range:
+        if value[1] > 1:
+            raise ValueError("the crop's share of the image is at most 1")
+        return value
+
+
+class RandAugment(Section):
+    """RandAugment on the cropped image: torchvision's, or timm's, which differs from it."""
+
+    kind: Literal["torchvision", "timm"] = Field(
+        "torchvision",
+        description="'torchvision' (upstream), or 'timm' (paper): timm applies each operation with "
+        "probability 0.5, has operations of its own, and no 'bins': magnitudes are 0 to 10.",
+    )
+    ops: int = Field(2, ge=1, le=10, description="Operations per image.")
+    magnitude: int = Field(6, ge=0, description="Magnitude, in bins.")
+    bins: int = Field(10, ge=2, description="Number of magnitude bins (torchvision).")
+    magnitude_std: float = Field(
+        0.0,
+        ge=0,
+        le=10,
+        description="Standard deviation of each operation's magnitude (timm: 'mstd'); 0 is off.",
+    )
+    increasing: bool = Field(
+        False,
+        description="Only operations that are stronger at a larger magnitude (timm: 'inc1').",
+    )
+
+    @model_validator(mode="after")
+    def _in_bins(self) -> Self:
+        if self.kind == "torchvision":
+            if self.magnitude >= self.bins:
+                raise ValueError("magnitude counts from 0 and has to be below bins")
+            if self.magnitude_std or self.increasing:
+                raise ValueError("magnitude_std and increasing are for kind: timm")
+        elif self.magnitude > 10:
+            raise ValueError("timm's magnitudes are 0 to 10")
+        elif self.bins != 10:
+            raise ValueError("bins is for kind: torchvision")
+        return self
+
+
+def evaluated_split(dataset: Dataset) -> Literal["holdout", "val"]:
+    """The split that accuracies are measured on: images set aside of training, where there are."""
+    return "holdout" if dataset.holdout_per_class else "val"

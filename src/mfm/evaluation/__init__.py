@@ -1,0 +1,38 @@
+"""Evaluations of finetuned models: the table's, and further ones, registered."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from pydantic import Field, create_model
+
+from mfm.evaluation.further import Further
+from mfm.evaluation.settings import Classification
+
+# One line a further evaluation: a module beside this one, whose class `Settings` it is. Its name is
+# its key below `evaluate:`.
+EVALUATIONS = ("bands",)
+
+if TYPE_CHECKING:
+    Evaluation = Classification
+else:
+    _settings = {name: import_module(f"{__name__}.{name}").Settings for name in EVALUATIONS}
+    Evaluation = create_model(
+        "Evaluation",
+        __base__=Classification,
+        __doc__=Classification.__doc__,
+        **{
+            name: (settings | None, Field(None, description=f"{settings.__doc__} null: off."))
+            for name, settings in _settings.items()
+        },
+    )
+
+
+def further_evaluations(evaluation: Evaluation) -> dict[str, Further]:
+    """The further evaluations that are asked for, by name."""
+    found = {name: getattr(evaluation, name) for name in EVALUATIONS}
+    return {name: settings for name, settings in found.items() if settings is not None}
+
+
+__all__ = ["EVALUATIONS", "Evaluation", "further_evaluations"]

@@ -1,0 +1,189 @@
+"""Evaluation of a finetuned classifier: every image once, whatever the ranks and the batch size."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mfm.data.batches import EvalBatches, to_float
+from mfm.data.loading import create_loader
+from mfm.data.manifest import Images
+from mfm.errors import UserError
+from mfm.evaluation.job import EvaluateJob
+from mfm.files.atomic import replacing
+from mfm.numerics import precision
+from mfm.numerics.draws import Floats, Ints
+from mfm.numerics.pixels import normalise
+from mfm.processes.ranks import Process, gather_objects
+
+# What is done to images [n, 3, H, W] in [0, 1] before they are normalised.
+Change = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predictions:
+    """One entry per image, in manifest order."""
+
+    labels: Ints
+    predictions: Ints
+    probabilities: Floats  # of the label, by softmax
+    ranks: Ints  # classes scored above the label: 0 is a top-1 hit
+    losses: Floats  # cross-entropy
+
+    @property
+    def top1(self) -> float:
+        """Accuracy in percent."""
+        return 100 * float((self.ranks == 0).mean())
+
+    @property
+    def top5(self) -> float:
+        """Share of images whose label is among the five best classes, in percent."""
+        return 100 * float((self.ranks < 5).mean())
+
+    @property
+    def loss(self) -> float:
+        """Mean cross-entropy."""
+        return float(self.losses.mean())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """A finetuned model and the images that it is evaluated on."""
+
+    model: nn.Module
+    images: Images
+    job: EvaluateJob
+    process: Process
+    workers: int  # loader processes per rank
+
+    def predict(self, change: Change | None = None) -> Predictions:
+        """Predictions on the images, or on what `change` makes of them.
+
+        Each rank takes every world-th image and all get the whole result. A last, smaller batch is
+        filled up with copies of its first image, which are dropped again: with one shape for all
+        batches, an image's result doesn't depend on its neighbours' number.
+        """
+        process, settings = self.process, self.job.evaluation
+        mine = np.arange(process.rank, len(self.images), process.world)
+        chunks = [mine[at : at + settings.batch] for at in range(0, len(mine), settings.batch)]
+        filled = [np.pad(chunk, (0, settings.batch - len(chunk)), mode="edge") for chunk in chunks]
+        loader = create_loader(
+            self.job.loader,
+            EvalBatches(
+                self.images,
+                resize=settings.resize,
+                crop=settings.crop,
+                interpolation=settings.interpolation,
+            ),
+            workers=self.workers,
+            device=process.device,
+        )
+        self.model.to(process.device).to(memory_format=torch.channels_last).eval()
+        number_format = precision.resolve(settings.precision, process.device)
+        parts: list[dict[str, np.ndarray]] = []
+        with torch.inference_mode():
+            batches = loader.read(lambda: ((0, chunk) for chunk in filled))
+            for chunk, on_host in zip(chunks, batches, strict=True):
+                batch = on_host.to(process.device)
+                images = to_float(batch.images)
+                if change is not None:
+                    images = change(images)
+                pixels = normalise(images, mean=self.job.mean, std=self.job.std)
+                with precision.autocast(number_format, process.device):
+                    logits = self.model(pixels)
+                result = _of_batch(logits.double(), batch.labels)
+                parts.append({k: v[: len(chunk)].cpu().numpy() for k, v in result.items()})
+        return self._gathered(mine, parts)
+
+    def _gathered(self, mine: Ints, parts: list[dict[str, np.ndarray]]) -> Predictions:
+        """This rank's parts with the others', in the images' order."""
+        empty: dict[str, np.ndarray] = {}
+        local = (
+            {k: np.concatenate([part[k] for part in parts]) for k in parts[0]} if parts else empty
+        )
+        gathered = gather_objects((mine, local), self.process)
+        whole: dict[str, np.ndarray] = {}
+        for positions, values in gathered:
+            for key, part in values.items():
+                whole.setdefault(key, np.zeros(len(self.images), part.dtype))[positions] = part
+        return Predictions(**whole)
+
+
+def _of_batch(logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    """What `Predictions` holds of each image; raises UserError for outputs that are no numbers."""
+    if not logits.isfinite().all():
+        raise UserError("the model's outputs are not finite numbers: its weights are bad")
+    of_label = logits.gather(1, labels[:, None])
+    # Equal scores rank in the order of the classes, as argmax breaks ties.
+    before = torch.arange(logits.shape[1], device=logits.device) < labels[:, None]
+    above = (logits > of_label) | ((logits == of_label) & before)
+    return {
+        "labels": labels,
+        "predictions": logits.argmax(dim=1),
+        "probabilities": logits.softmax(dim=1).gather(1, labels[:, None])[:, 0],
+        "ranks": above.sum(dim=1),
+        "losses": F.cross_entropy(logits, labels, reduction="none"),
+    }
+
+
+def save_predictions(
+    found: Predictions, images: Images, path: Path, metadata: dict[str, str]
+) -> None:
+    """One row per image: path, label, prediction (class names), probability of the label.
+
+    The file says what made it in its schema's metadata, below 'mfm'.
+    """
+    names = np.array(images.classes, dtype=object)
+    table = pa.table(
+        {
+            "path": images.paths,
+            "label": pa.array(names[found.labels]),
+            "prediction": pa.array(names[found.predictions]),
+            "probability": pa.array(found.probabilities),
+            "correct": pa.array(found.ranks == 0),
+        }
+    )
+    table = table.replace_schema_metadata({"mfm": json.dumps(metadata, sort_keys=True)})
+    with replacing(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd")
+
+
+def result_row(
+    found: Predictions, *, finetuned: Path, weights: dict[str, str], pretraining: str
+) -> dict[str, object]:
+    """One row of results.csv: accuracies in percent, times in seconds, of the finetuning.
+
+    Of a converted file no training is known: no epochs, and zeros for its time and speed.
+    """
+    epochs: list[dict[str, str]] = []
+    if weights.get("stage") != "convert":
+        with open(finetuned.parent / "metrics.csv", newline="") as file:
+            epochs = list(csv.DictReader(file))
+    speed = median(float(epoch["images_per_second"]) for epoch in epochs) if epochs else 0.0
+    return {
+        "arm": weights["arm"],
+        "pretraining": pretraining,
+        "seed": int(weights["seed"]),
+        "top1": round(found.top1, 4),
+        "top5": round(found.top5, 4),
+        "loss": round(found.loss, 6),
+        "images": len(found.labels),
+        "epochs": len(epochs),
+        "train_images": int(weights["train_images"]),
+        "images_per_second": round(speed, 1),
+        "seconds": round(sum(float(epoch["seconds"]) for epoch in epochs), 2),
+        "code_version": weights["code_version"],
+        "config_hash": weights["config_hash"],
+        "checkpoint": finetuned.as_posix(),
+    }

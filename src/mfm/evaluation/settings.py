@@ -1,0 +1,27 @@
+"""Settings of the evaluation that the table is made of."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from mfm.settings.section import Section
+
+
+class Classification(Section):
+    """Evaluation of the last epoch's weights on whole images."""
+
+    resize: int = Field(32, ge=8, description="Short side in pixels, before the centre crop.")
+    crop: int = Field(32, ge=8, description="Side of the centre crop in pixels.")
+    interpolation: Literal["bilinear", "bicubic"] = Field("bilinear", description="Resampling.")
+    batch: int = Field(250, ge=1, description="Images at once; no influence on the metrics.")
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        "fp32", description="Number format of the forward pass; 'auto' as in training."
+    )
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.crop > self.resize:
+            raise ValueError("crop is cut from the resized image, so crop <= resize")
+        return self

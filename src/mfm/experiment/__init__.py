@@ -1,0 +1,1 @@
+"""Experiment: its settings, arms, variants, jobs and files."""

@@ -1,0 +1,78 @@
+"""Checks of a whole experiment, before any job runs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from mfm.data.settings import Dataset
+from mfm.data.sources import check_owner, check_source
+from mfm.errors import UserError
+from mfm.evaluation.job import EvaluateJob
+from mfm.experiment.arms import FromWeights
+from mfm.experiment.demands import check_counts, demands_of
+from mfm.experiment.layout import Layout, dataset_folder
+from mfm.experiment.resolve import dataset_job, used_pretrainings
+from mfm.experiment.settings import Experiment
+from mfm.experiment.variants import Runs
+from mfm.models.sources import is_path
+from mfm.settings.section import load_json
+
+
+def check(experiment: Experiment, *, links_again: bool = False) -> None:
+    """Find what would stop a job later.
+
+    The demands on the numbers of images are checked here where the dataset is linked already and
+    will not be linked again; otherwise the job that links it checks them.
+
+    Raises UserError for a dataset or weights that don't exist, and for too few images.
+    """
+    check_source(experiment.dataset)
+    folder = dataset_folder(experiment.dataset.name)
+    check_owner(experiment.dataset, folder)
+    if not links_again:
+        _check_linked(experiment, folder)
+    _check_results(experiment)
+    for name, training in used_pretrainings(experiment).items():
+        if training.weights is not None:
+            _check_file(training.weights, f"pretrain.{name}.weights")
+    for name, arm in experiment.arms.items():
+        if isinstance(arm, FromWeights) and arm.weights is not None and is_path(arm.weights):
+            _check_file(arm.weights, f"arms.{name}.weights")
+
+
+def _check_file(weights: str, key: str) -> None:
+    path = Path(weights).expanduser()
+    if not path.is_file():
+        raise UserError(f"{key}: there is no file {path}")
+
+
+def _check_linked(experiment: Experiment, folder: Path) -> None:
+    files = [folder / name for name in ("config.json", "summary.json")]
+    if not all(file.exists() for file in files):
+        return
+    if load_json(Dataset, files[0]) == dataset_job(experiment):
+        try:
+            check_counts(demands_of(Runs(experiment)), json.loads(files[1].read_text()))
+        except UserError as error:
+            raise UserError(
+                f"{error} (if you have changed the images: snakemake --forcerun link_dataset)"
+            ) from None
+
+
+def _check_results(experiment: Experiment) -> None:
+    """Refuse a results folder with finished runs on other images or of another network.
+
+    The workflow would run everything there again, over results that may have cost weeks.
+    """
+    path = Path(Layout(experiment.results).evaluation_config())
+    if not path.exists():
+        return
+    there = load_json(EvaluateJob, path)
+    ours = (experiment.dataset.name, experiment.model.backbone)
+    theirs = (there.dataset.name, there.model.backbone)
+    if ours != theirs:
+        raise UserError(
+            f"results: '{experiment.results}' holds {theirs[1]} on {theirs[0]}, and this is "
+            f"{ours[1]} on {ours[0]}: set results to another folder"
+        )

@@ -1,0 +1,137 @@
+"""Resolution of an experiment into its jobs: which part of the settings determines which."""
+
+from __future__ import annotations
+
+from mfm.data.settings import Dataset
+from mfm.evaluation import Evaluation, further_evaluations
+from mfm.evaluation.job import EvaluateJob
+from mfm.experiment.arms import Arm, FromWeights, LongerScratch
+from mfm.experiment.equal_cost import MadeUpFor
+from mfm.experiment.jobs import (
+    DatasetReportJob,
+    FinetuneJob,
+    PretrainJob,
+    split_of,
+)
+from mfm.experiment.settings import Experiment
+from mfm.objectives import Pretraining
+
+
+def dataset_job(experiment: Experiment) -> Dataset:
+    """What determines the linked dataset: the images as they are, so that all sizes share them."""
+    unsized = Dataset.model_fields["image_size"].default
+    return experiment.dataset.model_copy(update={"image_size": unsized})
+
+
+def dataset_report_job(experiment: Experiment) -> DatasetReportJob:
+    """What determines the dataset's report."""
+    mean, std = experiment.finetune.normalisation()
+    return DatasetReportJob(
+        dataset=experiment.dataset,
+        pretrainings={name: experiment.pretrain[name] for name in used_pretrainings(experiment)},
+        mean=mean,
+        std=std,
+    )
+
+
+def pretrain_job(experiment: Experiment, name: str) -> PretrainJob:
+    """What determines a pretraining."""
+    return PretrainJob(
+        name=name,
+        dataset=experiment.dataset,
+        loader=experiment.loader,
+        model=experiment.model,
+        training=experiment.pretrain[name],
+    )
+
+
+def finetune_job(experiment: Experiment, arm: str, seed: int) -> FinetuneJob:
+    """What determines a finetuning, besides the files it reads."""
+    return FinetuneJob(
+        arm=arm,
+        source=_without_seeds(experiment.arms[arm]),
+        seed=seed,
+        dataset=experiment.dataset,
+        loader=experiment.loader,
+        model=experiment.model,
+        training=experiment.finetune,
+        makes_up_for=_made_up_for(experiment, arm),
+    )
+
+
+def evaluate_job(experiment: Experiment, name: str = "evaluate") -> EvaluateJob:
+    """What determines an evaluation of that name, besides the weights it reads."""
+    mean, std = experiment.finetune.normalisation()
+    others = {other: None for other in further_evaluations(experiment.evaluate) if other != name}
+    return EvaluateJob(
+        name=name,
+        dataset=experiment.dataset,
+        loader=experiment.loader,
+        model=experiment.model,
+        mean=mean,
+        std=std,
+        evaluation=Evaluation.model_validate(experiment.evaluate.model_dump() | others),
+    )
+
+
+def evaluated_names(experiment: Experiment) -> list[str]:
+    """The evaluations that are made of every finetuned model: 'evaluate', the table's, first."""
+    return ["evaluate", *further_evaluations(experiment.evaluate)]
+
+
+def finetunings(experiment: Experiment) -> list[tuple[str, int]]:
+    """Every finetuning run of the experiment: (arm, seed)."""
+    return [(name, seed) for name in experiment.arms for seed in seeds_of(experiment, name)]
+
+
+def seeds_of(experiment: Experiment, arm: str) -> list[int]:
+    """The seeds of an arm."""
+    settings = experiment.arms[arm]
+    return (settings != "scratch" and settings.seeds) or experiment.seeds
+
+
+def pretraining_of(experiment: Experiment, arm: str) -> str | None:
+    """The name of the pretraining that an arm starts from."""
+    settings = experiment.arms[arm]
+    return settings.pretrain if isinstance(settings, FromWeights) else None
+
+
+def used_pretrainings(experiment: Experiment) -> dict[str, Pretraining]:
+    """Pretrainings that at least one arm uses, in the order of the configuration."""
+    used = {pretraining_of(experiment, arm) for arm in experiment.arms}
+    return {name: training for name, training in experiment.pretrain.items() if name in used}
+
+
+def pictured_pretrainings(experiment: Experiment) -> list[str]:
+    """Used pretrainings that pictures are drawn of."""
+    return [name for name, each in used_pretrainings(experiment).items() if each.pictured]
+
+
+def longer_arms(experiment: Experiment) -> dict[str, str]:
+    """Arms from scratch that are trained for as long as another arm: {arm: the other}."""
+    return {
+        name: arm.as_long_as
+        for name, arm in experiment.arms.items()
+        if isinstance(arm, LongerScratch)
+    }
+
+
+def _made_up_for(experiment: Experiment, arm: str) -> MadeUpFor | None:
+    other = longer_arms(experiment).get(arm)
+    if other is None:
+        return None
+    name = pretraining_of(experiment, other)
+    assert name is not None
+    job = pretrain_job(experiment, name)
+    return MadeUpFor(
+        name=name,
+        split=split_of(job.training, job.dataset),
+        batch=job.training.batch,
+        epochs=job.training.epochs,
+        size=job.size,
+    )
+
+
+def _without_seeds(arm: Arm) -> Arm:
+    """The arm as one of its runs sees it: another number of seeds does not change a run."""
+    return arm.model_copy(update={"seeds": None}) if isinstance(arm, FromWeights) else "scratch"

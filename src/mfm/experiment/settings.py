@@ -1,0 +1,175 @@
+"""Settings of a whole experiment, as config.yaml has them: data, recipes, arms, variants."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Self
+
+import yaml
+from pydantic import Field, field_validator, model_validator
+
+from mfm.data.settings import Dataset, LoaderChoice
+from mfm.errors import UserError
+from mfm.evaluation import Evaluation
+from mfm.experiment.arms import Arm, FromWeights, LongerScratch
+from mfm.models.settings import Model
+from mfm.objectives import Pretraining
+from mfm.objectives.supervised.settings import Finetuning
+from mfm.settings.messages import UniqueKeyLoader, nearest
+from mfm.settings.section import Name, Section, parse
+
+# Keys of earlier versions, and what says the same now.
+_MOVED = {
+    "initialisations": "arms",
+    "label_efficiency": "variants, e.g. {labels: {key: finetune, values: [{images_per_class: 10}, "
+    "{images_per_class: null, fraction: 0.1}]}}",
+    "ablations": "variants, e.g. {loss: {key: finetune.loss, values: [ce, bce]}}; "
+    "configs/ablations.yaml has all four",
+}
+
+
+class Study(Section):
+    """Other values of one setting, each a variant of the experiment."""
+
+    key: str = Field(
+        description="The setting's dotted key (finetune.loss, pretrain.mfm.seed), or a section's "
+        "(finetune), whose values are keys and values then."
+    )
+    values: list[Any] = Field(
+        min_length=1, description="Its values; the experiment's own always takes part."
+    )
+
+
+class Experiment(Section):
+    """A whole experiment: one dataset, any pretrainings, one finetuning recipe, any arms."""
+
+    results: str = Field(
+        "results",
+        min_length=1,
+        description="Folder of everything this experiment writes. Another experiment, another "
+        "folder: then no switch of configuration overwrites a finished run.",
+    )
+    seeds: list[int] = Field(
+        [0, 1, 2], min_length=1, description="Seeds of finetuning; one run per arm and seed."
+    )
+    baseline: Name = Field("scratch", description="The arm that the others are compared with.")
+    dataset: Dataset = Field(Dataset(), description="Images.")
+    loader: LoaderChoice = "torchvision"
+    model: Model = Field(Model(), description="Network.")
+    pretrain: dict[Name, Pretraining] = Field(
+        {}, description="Named pretrainings; only those that an arm uses are run."
+    )
+    arms: dict[Name, Arm] = Field(
+        {"scratch": "scratch"}, min_length=1, description="The arms of the comparison."
+    )
+    finetune: Finetuning = Field(Finetuning(), description="Finetuning recipe of every arm.")
+    evaluate: Evaluation = Field(Evaluation(), description="Evaluation.")
+    variants: dict[Name, Study] = Field(
+        {},
+        description="Comparisons of one setting's values, each with a page of its own "
+        "(variants/NAME.md). Runs that are equal are shared with the table's.",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _moved(cls, values: Any) -> Any:
+        for key in _MOVED.keys() & set(values if isinstance(values, dict) else ()):
+            raise ValueError(f"'{key}' is now {_MOVED[key]}")
+        return values
+
+    @field_validator("seeds")
+    @classmethod
+    def _seeds(cls, value: list[int]) -> list[int]:
+        if len(set(value)) != len(value) or any(seed < 0 for seed in value):
+            raise ValueError("seeds are different whole numbers from 0")
+        return value
+
+    @model_validator(mode="after")
+    def _references(self) -> Self:
+        for name, arm in self.arms.items():
+            self._check_arm(name, arm)
+        if self.baseline not in self.arms:
+            raise ValueError(
+                f"baseline '{self.baseline}' is not below 'arms:'"
+                f"{nearest(self.baseline, list(self.arms))}"
+            )
+        return self
+
+    def _check_arm(self, name: str, arm: Arm) -> None:
+        if arm == "scratch":
+            return
+        other = set(arm.seeds or ()) - set(self.seeds)
+        if other:
+            raise ValueError(f"arms.{name}.seeds: {sorted(other)} are not among seeds {self.seeds}")
+        if isinstance(arm, LongerScratch):
+            known = [
+                each
+                for each, its in self.arms.items()
+                if isinstance(its, FromWeights) and its.pretrain is not None
+            ]
+            if arm.as_long_as not in known:
+                raise ValueError(
+                    f"arms.{name}.as_long_as: '{arm.as_long_as}' is not an arm with a pretraining "
+                    f"of this workflow{nearest(arm.as_long_as, known)}"
+                )
+        elif arm.pretrain is not None and arm.pretrain not in self.pretrain:
+            raise ValueError(
+                f"arms.{name} uses pretrain '{arm.pretrain}', which is not below 'pretrain:'"
+                f"{nearest(arm.pretrain, list(self.pretrain))}"
+            )
+
+    @model_validator(mode="after")
+    def _studies(self) -> Self:
+        for name, study in self.variants.items():
+            for value in study.values:
+                try:
+                    with_value(self, study.key, value)
+                except UserError as error:
+                    raise ValueError(f"variants.{name}: {error}") from None
+        return self
+
+
+def value_at(experiment: Experiment, key: str) -> Any:
+    """The value of a dotted key, plain: a section is a dict.
+
+    Raises UserError for a key that is not there.
+    """
+    section, last = _follow(experiment.model_dump(), key)
+    return section[last]
+
+
+def with_value(experiment: Experiment, key: str, value: Any) -> Experiment:
+    """The experiment with another value of a dotted key, and without variants of its own.
+
+    A mapping changes the keys that it names, of a section. Raises UserError where it doesn't fit.
+    """
+    values = experiment.model_dump()
+    values["variants"] = {}
+    section, last = _follow(values, key)
+    if isinstance(value, dict) and isinstance(section[last], dict):
+        section[last] = {**section[last], **value}
+    else:
+        section[last] = value
+    return parse(Experiment, values, where=f"with {key}: {value}")
+
+
+def _follow(values: dict[str, Any], key: str) -> tuple[dict[str, Any], str]:
+    """The section that a dotted key is in, and its last name there. Names may hold dots."""
+    section, rest = values, key
+    while True:
+        if rest in section:
+            return section, rest
+        inside = [name for name in section if rest.startswith(f"{name}.")]
+        below = section[max(inside, key=len)] if inside else None
+        if not isinstance(below, dict):
+            raise UserError(f"there is no key '{key}'{nearest(rest, list(section))}")
+        section, rest = below, rest.removeprefix(f"{max(inside, key=len)}.")
+
+
+def load_yaml(path: Path) -> Experiment:
+    """Read and check an experiment's YAML file."""
+    try:
+        values = yaml.load(path.read_text(encoding="utf-8"), Loader=UniqueKeyLoader)
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise UserError(f"{path} is not a readable configuration: {error}") from None
+    return parse(Experiment, {} if values is None else values, where=str(path))

@@ -1,0 +1,194 @@
+"""Variants of an experiment: one of its settings with other values, all else as it is.
+
+Ablations, amounts of labelled images, evaluation sizes and seeds of a pretraining are all this. A
+run whose settings and initial weights are those of another one is that one: it is done once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from mfm.errors import UserError
+from mfm.experiment.layout import Layout, variant_folder
+from mfm.experiment.resolve import (
+    evaluate_job,
+    evaluated_names,
+    finetune_job,
+    finetunings,
+    pretrain_job,
+    pretraining_of,
+    used_pretrainings,
+)
+from mfm.experiment.settings import Experiment, Study, value_at, with_value
+from mfm.settings.section import dumps
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    """One value of a study, and the experiment that has it."""
+
+    study: str
+    value: Any
+    name: str  # of the value, in tables and folders
+    own: bool  # whether it is the experiment's own value
+    folder: str  # of the runs that are not shared: '' for the experiment's own
+    experiment: Experiment
+
+
+def name_of(value: Any) -> str:
+    """A value as it is called in tables and folders: bce, 0.1, images_per_class-10_batch-50."""
+    if isinstance(value, dict):
+        parts = [f"{key}-{name_of(part)}" for key, part in value.items() if part is not None]
+        return "_".join(parts) or "all"
+    if isinstance(value, list | tuple):
+        return "-".join(name_of(part) for part in value)
+    text = f"{value:g}" if isinstance(value, float) else "none" if value is None else str(value)
+    return "".join(c if c.isalnum() or c in "._-" else "-" for c in text)
+
+
+def variants_of(experiment: Experiment, study: str) -> list[Variant]:
+    """The study's variants, in its order; the experiment's own value is one, first if not listed.
+
+    Raises UserError for values that have one name.
+    """
+    settings = experiment.variants[study]
+    own = _own(experiment, settings)
+    found = []
+    for value in settings.values:
+        varied = with_value(experiment, settings.key, value)
+        same = varied == experiment.model_copy(update={"variants": {}})
+        found.append(_variant(study, value, own=same, experiment=varied))
+    if not any(variant.own for variant in found):
+        found.insert(0, _variant(study, own, own=True, experiment=experiment))
+    names = [variant.name for variant in found]
+    if len(set(names)) != len(names):
+        raise UserError(f"variants.{study}.values: give each value once")
+    return found
+
+
+def _variant(study: str, value: Any, *, own: bool, experiment: Experiment) -> Variant:
+    name = name_of(value)
+    folder = "" if own else variant_folder(study, name)
+    return Variant(
+        study=study, value=value, name=name, own=own, folder=folder, experiment=experiment
+    )
+
+
+def _own(experiment: Experiment, study: Study) -> Any:
+    """The experiment's value; of a section, the keys that the study's values set."""
+    value = value_at(experiment, study.key)
+    if not isinstance(value, dict):
+        return value
+    keys = {key: None for given in study.values if isinstance(given, dict) for key in given}
+    return {key: value[key] for key in keys}
+
+
+class Runs:
+    """All runs of an experiment and its variants, and the folder of each: shared where equal."""
+
+    def __init__(self, experiment: Experiment) -> None:
+        self.experiment = experiment
+        self.layout = Layout(experiment.results)
+        self.studies = {study: variants_of(experiment, study) for study in experiment.variants}
+        self._experiments = {"": experiment}
+        for variants in self.studies.values():
+            self._experiments |= {v.folder: v.experiment for v in variants if v.folder}
+        self._folders: dict[str, str] = {}  # of a run, by everything that determines it
+
+    @property
+    def folders(self) -> list[str]:
+        """Folders that may have runs: '' is the experiment's own."""
+        return list(self._experiments)
+
+    def at(self, folder: str) -> Experiment:
+        """The experiment whose own runs are in a folder."""
+        return self._experiments[folder]
+
+    def pretraining(self, name: str, *, folder: str = "") -> str:
+        """Folder of a pretraining that the experiment of `folder` uses."""
+        return self._folder_of(dumps(pretrain_job(self.at(folder), name)), folder)
+
+    def finetuning(self, arm: str, seed: int, *, folder: str = "") -> str:
+        """Folder of one of its finetunings."""
+        job = dumps(finetune_job(self.at(folder), arm, seed))
+        return self._folder_of(f"{job}\n{self.initial_weights(arm, folder=folder)}", folder)
+
+    def evaluation(self, arm: str, seed: int, *, folder: str = "", name: str = "evaluate") -> str:
+        """Folder of one of its evaluations."""
+        job = dumps(evaluate_job(self.at(folder), name))
+        return self._folder_of(
+            f"{job}\n{arm} {seed} {self.finetuning(arm, seed, folder=folder)}", folder
+        )
+
+    def initial_weights(self, arm: str, *, folder: str = "") -> str:
+        """What an arm's finetunings load: a file, a weight name, or 'scratch'."""
+        experiment = self.at(folder)
+        name = pretraining_of(experiment, arm)
+        if name is None:
+            return getattr(experiment.arms[arm], "weights", None) or "scratch"
+        return self.layout.pretraining(name, folder=self.pretraining(name, folder=folder)).weights
+
+    @cached_property
+    def pretrainings(self) -> list[tuple[str, str]]:
+        """Every pretraining: (folder, name), each once."""
+        return list(
+            dict.fromkeys(
+                (self.pretraining(name, folder=folder), name)
+                for folder, experiment in self._experiments.items()
+                for name in used_pretrainings(experiment)
+            )
+        )
+
+    @cached_property
+    def finetunings(self) -> list[tuple[str, str, int]]:
+        """Every finetuning: (folder, arm, seed), each once."""
+        return list(
+            dict.fromkeys(
+                (self.finetuning(arm, seed, folder=folder), arm, seed)
+                for folder, arm, seed in self._all()
+            )
+        )
+
+    def evaluations(self, name: str = "evaluate") -> list[tuple[str, str, int]]:
+        """Every evaluation of that name: (folder, arm, seed), each once."""
+        return list(
+            dict.fromkeys(
+                (self.evaluation(arm, seed, folder=folder, name=name), arm, seed)
+                for folder, arm, seed in self._all()
+                if name in evaluated_names(self.at(folder))
+            )
+        )
+
+    def rows(self, variant: Variant) -> list[str]:
+        """Result rows of a variant, of every arm and seed."""
+        return [
+            self.layout.evaluation(
+                arm, seed, folder=self.evaluation(arm, seed, folder=variant.folder)
+            ).row
+            for arm, seed in finetunings(variant.experiment)
+        ]
+
+    def varied_arms(self, study: str) -> list[str]:
+        """The arms that a study's values make any difference to."""
+        return [
+            arm
+            for arm in self.experiment.arms
+            if any(
+                self.evaluation(name, seed, folder=variant.folder)
+                for variant in self.studies[study]
+                for name, seed in finetunings(variant.experiment)
+                if name == arm
+            )
+        ]
+
+    def _all(self) -> Iterator[tuple[str, str, int]]:
+        for folder, experiment in self._experiments.items():
+            for arm, seed in finetunings(experiment):
+                yield folder, arm, seed
+
+    def _folder_of(self, determined_by: str, folder: str) -> str:
+        # The experiment's own runs come first, then the variants' in the configuration's order.
+        return self._folders.setdefault(determined_by, folder)

@@ -1,0 +1,1 @@
+"""Models: backbones, heads, weights in and out."""

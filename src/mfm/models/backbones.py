@@ -1,0 +1,58 @@
+"""Backbones from timm."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import timm
+from torch import nn
+
+from mfm.errors import UserError
+from mfm.models.settings import Model
+from mfm.settings.messages import nearest
+
+
+def create_backbone(settings: Model, *, classes: int, image_size: int | None = None) -> nn.Module:
+    """A timm model with torchvision's initialisation; classes=0 leaves the classifier out.
+
+    `image_size`, the side in pixels, counts for backbones that are made for one size, such as ViTs;
+    None is timm's own. Raises UserError for a name timm doesn't know, or one without a last feature
+    map.
+    """
+    options: dict[str, Any] = {"num_classes": classes, "pretrained": False}
+    if settings.drop_path:
+        options["drop_path_rate"] = settings.drop_path
+    if settings.pooling == "mean" and classes:
+        options["global_pool"] = "avg"
+    if image_size is not None and has_fixed_size(settings.backbone):
+        options["img_size"] = image_size
+    if settings.backbone.startswith(("resnet", "resnext", "wide_resnet")):
+        # timm starts the last batch norm of each block at zero, torchvision (and with it
+        # upstream) at one.
+        options["zero_init_last"] = settings.zero_init_last
+    elif settings.zero_init_last:
+        raise UserError(f"model.zero_init_last is for ResNets, not for {settings.backbone}")
+    if settings.backbone not in timm.list_models():
+        near = nearest(settings.backbone, timm.list_models())
+        raise UserError(f"model.backbone: timm has no model '{settings.backbone}'{near}")
+    try:
+        backbone: nn.Module = timm.create_model(settings.backbone, **options)
+    except (TypeError, RuntimeError, ValueError) as error:
+        raise UserError(f"model.backbone {settings.backbone}: {error}") from None
+    if not hasattr(backbone, "forward_intermediates"):
+        raise UserError(
+            f"model.backbone: timm's '{settings.backbone}' gives no feature maps; choose a ResNet, "
+            "ConvNeXt, ViT or Swin"
+        )
+    return backbone
+
+
+def has_fixed_size(backbone: str) -> bool:
+    """Whether a timm model is made for one image size, by its position embedding or windows."""
+    described = timm.models.get_pretrained_cfg(backbone, allow_unregistered=True)
+    return bool(getattr(described, "fixed_input_size", False))
+
+
+def stride(backbone: nn.Module) -> int:
+    """Pixels of the input per position of the last feature map, along one side."""
+    return int(backbone.feature_info[-1]["reduction"])  # type: ignore[index]

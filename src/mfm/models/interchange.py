@@ -1,0 +1,119 @@
+"""Weights for the models of plain torchvision and timm, which are checked to take them."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import timm
+import torch
+import torchvision
+from torch import Tensor, nn
+
+from mfm.errors import UserError
+from mfm.files.atomic import explaining_full_disk, replacing
+from mfm.models.backbones import create_backbone, has_fixed_size
+from mfm.models.settings import Model
+
+TARGETS = ("torchvision", "timm")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Network:
+    """What a weight file is of."""
+
+    model: Model
+    classes: int  # 0: no classifier
+    image_size: int | None  # where the backbone is made for one size
+
+    def create(self) -> nn.Module:
+        """The network in this package."""
+        return create_backbone(self.model, classes=self.classes, image_size=self.image_size)
+
+
+def add_new_classifier(parser: argparse.ArgumentParser) -> None:
+    """The option of both command lines that write for plain models."""
+    parser.add_argument(
+        "--new-classifier",
+        type=int,
+        default=0,
+        metavar="CLASSES",
+        help="add a classifier of zeros to a backbone, so that the whole plain model takes it",
+    )
+
+
+def describe_network(tensors: dict[str, Tensor], *, backbone: str) -> Network:
+    """The network of a state dict with timm's names, as far as its shapes tell."""
+    classes = next(
+        (len(tensors[name]) for name in ("fc.weight", "head.weight") if name in tensors), 0
+    )
+    size = None
+    if "pos_embed" in tensors and "patch_embed.proj.weight" in tensors:
+        # One position is the class token's; the others are a square of patches.
+        patch = tensors["patch_embed.proj.weight"].shape[-1]
+        size = patch * int((tensors["pos_embed"].shape[1] - 1) ** 0.5)
+    pooling = "mean" if "fc_norm.weight" in tensors else None
+    return Network(
+        model=Model(backbone=backbone, pooling=pooling), classes=classes, image_size=size
+    )
+
+
+def with_new_classifier(tensors: dict[str, Tensor], network: Network, classes: int) -> Network:
+    """Add a classifier of zeros to a backbone's tensors, in place."""
+    if network.classes:
+        raise UserError(f"--new-classifier: the file has a classifier of {network.classes} classes")
+    network = Network(model=network.model, classes=classes, image_size=network.image_size)
+    for name, tensor in network.create().state_dict().items():
+        if name not in tensors:
+            tensors[name] = torch.zeros_like(tensor)
+    return network
+
+
+def plain_model(network: Network, target: str) -> nn.Module:
+    """The model of plain torchvision or timm, without anything of this package.
+
+    Raises UserError for networks that torchvision doesn't have or names otherwise.
+    """
+    if target == "timm":
+        options: dict[str, Any] = {"num_classes": network.classes}
+        if network.model.pooling == "mean" and network.classes:
+            options["global_pool"] = "avg"
+        if network.image_size is not None and has_fixed_size(network.model.backbone):
+            options["img_size"] = network.image_size
+        model: nn.Module = timm.create_model(network.model.backbone, **options)
+        return model
+    if not network.model.backbone.startswith(("resnet", "resnext", "wide_resnet")):
+        raise UserError(
+            f"torchvision has no {network.model.backbone} with these parameter names; use --to timm"
+        )
+    try:
+        plain: nn.Module = torchvision.models.get_model(
+            network.model.backbone, num_classes=network.classes or 1000
+        )
+    except ValueError:
+        raise UserError(f"torchvision has no {network.model.backbone}; use --to timm") from None
+    if not network.classes:
+        plain.fc = nn.Identity()
+    return plain
+
+
+def write_plain(tensors: dict[str, Tensor], network: Network, *, target: str, path: Path) -> None:
+    """Write tensors that the target's own model takes with strict=True; .safetensors or .pth.
+
+    Raises UserError where it doesn't take them.
+    """
+    model = plain_model(network, target)
+    try:
+        model.load_state_dict(tensors, strict=True)
+    except RuntimeError as error:
+        raise UserError(f"{target}'s {network.model.backbone} refuses them: {error}") from None
+    tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+    with explaining_full_disk(path), replacing(path) as temporary:
+        if path.suffix == ".safetensors":
+            safetensors.torch.save_file(tensors, temporary, metadata={"format": "pt"})
+        else:
+            torch.save(tensors, temporary)
+        temporary.chmod(0o644)

@@ -1,0 +1,73 @@
+"""Backbone and head of the tasks that predict an image."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+
+from mfm.errors import UserError
+from mfm.models.backbones import create_backbone, stride
+from mfm.models.settings import Model
+
+
+class ReconstructionModel(nn.Module):
+    """A backbone and a one-layer head: images [N, 3, H, W] to predictions [N, K, H, W].
+
+    The head is a 1x1 convolution to K * stride**2 channels and a pixel shuffle (paper section
+    3.2: one linear layer). It starts at PyTorch's default, as in both released codes.
+    """
+
+    def __init__(self, backbone: nn.Module, *, out_channels: int) -> None:
+        super().__init__()
+        self.backbone = backbone
+        features = int(backbone.feature_info[-1]["num_chs"])  # type: ignore[index]
+        scale = stride(backbone)
+        self.head = nn.Sequential(
+            nn.Conv2d(features, out_channels * scale**2, kernel_size=1), nn.PixelShuffle(scale)
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Normalised images [N, 3, H, W] to predictions [N, K, H, W]."""
+        features = self.backbone.forward_intermediates(  # type: ignore[operator]
+            images, indices=1, norm=True, intermediates_only=True
+        )[-1]
+        prediction: Tensor = self.head(features)
+        return prediction
+
+    def load_head(self, tensors: Mapping[str, Tensor], *, prefix: str) -> bool:
+        """Load the head from tensors named `prefix` and so on; False where they don't fit."""
+        own = self.head.state_dict()
+        found = {
+            name: tensors[f"{prefix}{name}"]
+            for name, tensor in own.items()
+            if f"{prefix}{name}" in tensors and tensors[f"{prefix}{name}"].shape == tensor.shape
+        }
+        if found.keys() != own.keys():
+            return False
+        self.head.load_state_dict(found)
+        return True
+
+
+def create_reconstruction_model(
+    settings: Model, *, size: int, out_channels: int
+) -> ReconstructionModel:
+    """Backbone and head for images of `size` pixels.
+
+    Raises UserError where that is not a multiple of the backbone's stride.
+    """
+    backbone = create_backbone(settings, classes=0, image_size=size)
+    check_size(size, stride(backbone), backbone=settings.backbone, key="the size of its images")
+    return ReconstructionModel(backbone, out_channels=out_channels)
+
+
+def check_size(
+    size: int, stride: int, *, backbone: str, key: str, what: str = "this pretraining"
+) -> None:
+    """Raise UserError where the stride does not divide the size of an image to predict."""
+    if size % stride:
+        nearest = max(stride, round(size / stride) * stride)
+        raise UserError(
+            f"{key} is {size}, but {what} predicts whole images, so it has to be a multiple of "
+            f"{backbone}'s stride {stride}; set it to {nearest}"
+        )

@@ -1,0 +1,1 @@
+"""Numerics: random draws, number formats, convolutions, constants."""

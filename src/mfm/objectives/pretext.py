@@ -1,0 +1,77 @@
+"""Pretext: what the settings of every pretraining task have, and may have.
+
+A task is a module of this package whose `Settings` extend `Pretext`, and a line in
+`mfm.objectives`. Nothing else asks which task a pretraining is: it asks the settings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, ClassVar
+
+from pydantic import Field, field_validator, model_validator
+
+from mfm.models.settings import Model
+from mfm.models.sources import is_path
+from mfm.training.settings import Training
+
+if TYPE_CHECKING:  # settings are read without importing torch
+    from torch import Tensor
+
+    from mfm.objectives.pictures import Pictures
+    from mfm.training.task import Task
+
+
+class Pretext(Training):
+    """Settings of a pretraining task; its own keys and its `task:` name come with the subclass."""
+
+    labelled: ClassVar[bool] = False  # whether it reads labels; then it takes the training images
+    predicts_images: ClassVar[bool] = False  # whole ones, so the network's stride divides the size
+    losses: ClassVar[Mapping[str, str]] = {}  # on fixed images, with `pictures`: what each is of
+    sample_note: ClassVar[str] = ""  # below the table of `image_shares` in the dataset's report
+
+    seed: int = Field(0, ge=0, description="Seed of weights, sample order and augmentation.")
+    weights: str | None = Field(
+        None,
+        description="A local .pth or .safetensors file of a backbone to go on from, with the "
+        "task's own layers where the file has some that fit; null: new weights.",
+    )
+
+    @field_validator("weights")
+    @classmethod
+    def _file(cls, value: str | None) -> str | None:
+        if value is not None and not is_path(value):
+            raise ValueError("give a .pth or .safetensors file")
+        return value
+
+    @model_validator(mode="after")
+    def _one_rate(self) -> Pretext:
+        if self.optimizer.layer_decay != 1:
+            raise ValueError(
+                "optimizer.layer_decay is for finetuning: in a pretraining every layer starts new"
+            )
+        return self
+
+    def load_head(self, task: Task, tensors: Mapping[str, Tensor]) -> bool:
+        """Load what stands above the backbone in a file to go on from; whether it was there."""
+        return False
+
+    @property
+    def pictured(self) -> int:
+        """Number of fixed validation images whose pictures are drawn; 0: none."""
+        return 0
+
+    def pictures(self, *, model: Model, size: int) -> Pictures:
+        """What is shown of these images, where `pictured` says so."""
+        raise NotImplementedError
+
+    def sample_constants(self, size: int) -> dict[str, str]:
+        """Numbers of the task for images of `size` pixels that `image_shares` depends on."""
+        return {}
+
+    def image_shares(self, images: Tensor) -> dict[str, Tensor]:
+        """What the task says of each image, for the dataset's report: shares in [0, 1], or NaN.
+
+        Images are float64 [n, 3, H, W] in [0, 1], each share [n]; none by default.
+        """
+        return {}

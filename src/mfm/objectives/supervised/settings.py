@@ -1,0 +1,183 @@
+"""Settings of training with labels: finetuning, and the supervised pretraining."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from mfm.data.settings import IMAGENET_MEAN, IMAGENET_STD, RandAugment
+from mfm.models.settings import Model
+from mfm.objectives.pretext import Pretext
+from mfm.settings.section import PositiveTriple, Triple
+from mfm.training.settings import Training
+from mfm.training.task import Inputs, Task
+
+if TYPE_CHECKING:  # settings are read without importing torch
+    from torch import nn
+
+_CLASSIFIER_SEEDS = 2**31  # beyond any seed of a finetuning; torch takes 32 bits of a seed
+
+
+class Supervision(Training):
+    """Training with labels: finetuning, and the supervised pretraining."""
+
+    loss: Literal["bce", "ce"] = Field(
+        "ce", description="'bce': binary cross-entropy per class (upstream), 'ce': softmax."
+    )
+    smoothing: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="Label smoothing: 1 - s on the class, s / (classes - 1) on each other.",
+    )
+    smoothing_over: Literal["others", "all"] = Field(
+        "others",
+        description="Classes that label smoothing spreads s over: all others (upstream), or all, "
+        "the image's own included: s / classes more on each (paper, timm).",
+    )
+    bce_threshold: float | None = Field(
+        None,
+        ge=0,
+        lt=1,
+        description="BCE: targets above it, after mixing, become 1 and all others 0 (RSB: 0.2); "
+        "null keeps them as they are.",
+    )
+    mixup: float = Field(0.0, ge=0, description="Alpha of mixup; 0 is off.")
+    cutmix: float = Field(0.0, ge=0, description="Alpha of cutmix; 0 is off. With both, half each.")
+    randaugment: RandAugment | None = Field(None, description="RandAugment; null is off.")
+    erasing: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Probability that a rectangle of 2 to 33% of the normalised image becomes "
+        "Gaussian noise, before mixing; 0 is off.",
+    )
+    mean: Triple = Field(IMAGENET_MEAN, description="Mean subtracted from images in [0, 1].")
+    std: PositiveTriple = Field(
+        IMAGENET_STD, description="Standard deviation images are divided by."
+    )
+
+    @model_validator(mode="after")
+    def _pairs(self) -> Self:
+        if (self.mixup or self.cutmix) and (self.batch // self.ranks) % 2:
+            raise ValueError("mixup and cutmix pair images: batch / ranks has to be even")
+        if (self.mixup or self.cutmix) and self.micro_batch % 2:
+            raise ValueError("mixup and cutmix pair images: micro_batch has to be even")
+        return self
+
+    @model_validator(mode="after")
+    def _threshold(self) -> Self:
+        if self.bce_threshold is not None and self.loss != "bce":
+            raise ValueError("bce_threshold is for loss: bce")
+        return self
+
+    def normalisation(self) -> tuple[Triple, Triple]:
+        """The settings' own."""
+        return self.mean, self.std
+
+    def _task(self, model: nn.Module, inputs: Inputs) -> Task:
+        from mfm.objectives.supervised.loss import SupervisedObjective
+
+        return Task(
+            model=model,
+            backbone=model,
+            objective=SupervisedObjective(
+                self, classes=inputs.classes, seed=inputs.seed, rows=inputs.rows
+            ),
+            mixes=bool(self.mixup or self.cutmix),
+            randaugment=self.randaugment,
+        )
+
+
+class SupervisedPretraining(Pretext, Supervision):
+    """Supervised training on all labelled training images, as an initialisation."""
+
+    task: Literal["supervised"] = Field(description="Pretraining task.")
+    labelled: ClassVar[bool] = True
+
+    @property
+    def title(self) -> str:
+        """'on labels, ce loss'."""
+        return f"on labels, {self.loss} loss"
+
+    def describe(self, *, model: Model, size: int) -> str:
+        """'supervised pretraining with ce'."""
+        return f"supervised pretraining with {self.loss}"
+
+    def build(self, inputs: Inputs) -> Task:
+        """The classifier of all labelled images."""
+        import torch
+
+        from mfm.models.backbones import create_backbone
+
+        # Not the weights that a finetuning of this seed begins with: its new classifier would be
+        # the one that these features were trained for (85% correct before the first step, on
+        # Fashion-MNIST).
+        torch.manual_seed(inputs.seed + _CLASSIFIER_SEEDS)
+        model = create_backbone(inputs.model, classes=inputs.classes, image_size=inputs.size)
+        return self._task(model, inputs)
+
+
+class Finetuning(Supervision):
+    """Finetuning; the same for every arm."""
+
+    drop_path: float | None = Field(
+        None,
+        ge=0,
+        lt=1,
+        description="Stochastic depth rate of the finetuning; null is model.drop_path.",
+    )
+    images_per_class: int | None = Field(
+        None,
+        ge=1,
+        description="Labelled images per class, drawn by seed and the same for every arm; null "
+        "is all of them.",
+    )
+    fraction: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="Instead of images_per_class: share of each class's labelled images, drawn by "
+        "seed, rounded, at least one; null is all of them.",
+    )
+    curve_images: int = Field(
+        0,
+        ge=0,
+        description="Evaluation images, evenly spread and the same for every run, whose top-1 is "
+        "measured at up to ten epochs for the report's curve. They change no result and choose "
+        "nothing; their time is in the finetuning's.",
+    )
+
+    @field_validator("fraction")
+    @classmethod
+    def _whole(cls, value: float | None) -> float | None:
+        return None if value == 1 else value
+
+    @model_validator(mode="after")
+    def _one_amount(self) -> Self:
+        if self.images_per_class is not None and self.fraction is not None:
+            raise ValueError("give images_per_class or fraction, not both")
+        return self
+
+    @property
+    def title(self) -> str:
+        """'finetuning with ce'."""
+        return f"finetuning with {self.loss}"
+
+    def describe(self, *, model: Model, size: int) -> str:
+        """'finetuning with ce'."""
+        return self.title
+
+    def build(self, inputs: Inputs) -> Task:
+        """The classifier; the seed decides the new layers, so arms with one seed share them."""
+        import torch
+
+        from mfm.models.backbones import create_backbone
+
+        torch.manual_seed(inputs.seed)
+        model = inputs.model
+        if self.drop_path is not None:
+            model = model.model_copy(update={"drop_path": self.drop_path})
+        classifier = create_backbone(model, classes=inputs.classes, image_size=inputs.size)
+        return self._task(classifier, inputs)

@@ -1,0 +1,49 @@
+"""Lock of a run folder: one writer at a time."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from mfm.errors import UserError
+from mfm.processes.ranks import Process
+
+
+@contextmanager
+def only_writer(run: Path, process: Process, *, wait_seconds: float = 60.0) -> Iterator[None]:
+    """Hold the run folder's lock, in the process that writes.
+
+    The kernel drops the lock with its process, so there are no stale ones. A second start waits
+    a while, for workers that are just ending, and then refuses with the holder named.
+    """
+    if not process.is_main:
+        yield
+        return
+    run.mkdir(parents=True, exist_ok=True)
+    with open(run / ".lock", "a+") as file:
+        deadline = time.monotonic() + wait_seconds
+        while not _try_lock(file.fileno()):
+            if time.monotonic() > deadline:
+                file.seek(0)
+                raise UserError(
+                    f"{run} is in use by {file.read().strip() or 'another process'}; wait for it "
+                    "or stop it"
+                )
+            time.sleep(0.5)
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+        file.flush()
+        yield
+
+
+def _try_lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -1,0 +1,100 @@
+"""One process of a torchrun group: rank, device, and what ranks say to each other."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TypeVar, cast
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from mfm.processes.lifetime import end_with_launcher, end_with_parent
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Process:
+    """Where this process stands. Without torchrun it's the only one."""
+
+    rank: int
+    world: int
+    device: torch.device
+
+    @property
+    def is_main(self) -> bool:
+        """True in the one process that writes files."""
+        return self.rank == 0
+
+
+@contextmanager
+def process_group(*, timeout_minutes: float = 10.0) -> Iterator[Process]:
+    """Join torchrun's group: nccl on GPUs, gloo on CPUs; leave it at the end.
+
+    The device is the rank's own GPU where there is one, otherwise the CPU. A collective that
+    waits longer than the timeout ends the run.
+    """
+    rank = int(os.environ.get("RANK", "0"))
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    device = torch.device("cpu")
+    if torch.cuda.is_available():
+        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        torch.cuda.set_device(device)
+    launched = "RANK" in os.environ
+    if launched:
+        dist.init_process_group(
+            "nccl" if device.type == "cuda" else "gloo", timeout=timedelta(minutes=timeout_minutes)
+        )
+    yield Process(rank=rank, world=world, device=device)
+    # Not after an error: waiting for a rank that is gone could take forever.
+    if launched:
+        dist.destroy_process_group()
+
+
+def data_parallel(model: nn.Module, process: Process) -> nn.Module:
+    """The model with gradients averaged over the ranks; the model itself where there is one rank.
+
+    Each rank's batch norm sees its own images; rank 0's running statistics are kept, so nothing
+    needs to be broadcast before each forward pass.
+    """
+    if process.world == 1:
+        return model
+    return DistributedDataParallel(model, forward_sync_buffers=False, gradient_as_bucket_view=True)
+
+
+def sum_over_ranks(values: torch.Tensor, process: Process) -> torch.Tensor:
+    """Element-wise sum of one tensor of each rank, given to all of them."""
+    if process.world > 1:
+        values = values.to(process.device)
+        dist.all_reduce(values)
+    return values
+
+
+def barrier(process: Process) -> None:
+    """Wait for all ranks."""
+    if process.world > 1:
+        dist.barrier()
+
+
+def gather_objects(value: T, process: Process) -> list[T]:
+    """One small picklable object of each rank, in rank order, given to all of them."""
+    if process.world == 1:
+        return [value]
+    values: list[T | None] = [None] * process.world
+    dist.all_gather_object(values, value)
+    return cast(list[T], values)
+
+
+def begin() -> None:
+    """Start a process of a job: its threads, and its tie to whatever started it."""
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", str(os.cpu_count() or 1))))
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        end_with_launcher()
+    else:
+        end_with_parent()

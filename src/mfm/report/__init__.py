@@ -1,1 +1,0 @@
-"""What is rendered from finished results. Nothing here changes a measured number."""

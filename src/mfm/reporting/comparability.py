@@ -1,0 +1,206 @@
+"""Whether the arms of a comparison differ in anything besides their initialisation.
+
+Nothing here is taken from the experiment's configuration, which may have changed since a run: each
+run is asked what it was made from and with. A finetuned model's metadata say that for finetuning
+and, as far as a file said so, for its initial weights; the predictions' metadata for evaluation.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from safetensors import SafetensorError
+
+from mfm.models.metadata import read_metadata
+
+# The same in all stages of all arms.
+_EVERYWHERE = ("code_version", "loader", "torch", "torchvision", "timm", "pillow", "dali")
+# The same in one stage of all arms.
+_BY_STAGE = ("precision", "hardware")
+_HINTS = {
+    "code_version": "Rerun the older ones (`snakemake --forcerun pretrain`, or `finetune`) before "
+    "comparing.",
+    "loader": "They decode and resize differently: `python -m mfm.loader_drift` measures by how "
+    "much.",
+    "hardware": "Times do not compare, and numbers may differ by rounding.",
+}
+# Of a run's configuration: what makes it this arm's and this seed's, and what metadata say too.
+_LEFT_OUT = ("init", "seed", "source", "loader")
+
+
+@dataclass(frozen=True)
+class Fact:
+    """What one run says of one key."""
+
+    key: str
+    value: str
+    stage: str
+    init: str
+    seed: int
+
+
+@dataclass(frozen=True)
+class Differing:
+    """A key in which runs differ that should not, with who has each value."""
+
+    key: str
+    values: dict[str, list[str]]
+
+
+def predictions_path(checkpoint: Path) -> Path:
+    """The per-image predictions of a finetuned model, as the workflow places them."""
+    run = checkpoint.parent  # <results>/finetune/<arm>/seed<n>
+    return run.parents[2] / "evaluate" / run.parent.name / f"{run.name}.parquet"
+
+
+def facts(results: pd.DataFrame) -> list[Fact]:
+    """What all runs say of themselves. A file that is missing or damaged says nothing."""
+    found: list[Fact] = []
+    for row in results.to_dict("records"):
+        who = (str(row["init"]), int(row["seed"]))
+        checkpoint = Path(str(row["checkpoint"]))
+        weights = metadata_of(checkpoint)
+        stages = {
+            "finetuning": {**weights, "code_version": str(row["code_version"])},
+            "pretraining": {
+                key.removeprefix("initial_"): value
+                for key, value in weights.items()
+                if key.startswith("initial_") and value != "-"
+            },
+            "evaluation": _predictions_metadata(predictions_path(checkpoint)),
+        }
+        for stage, described in stages.items():
+            for key in (*_EVERYWHERE, *_BY_STAGE):
+                if described.get(key, "-") != "-":
+                    found.append(Fact(key, described[key], stage, *who))
+        if (hashed := stages["evaluation"].get("config_hash")) is not None:
+            found.append(Fact("evaluation's configuration", hashed, "evaluation", *who))
+        for key, value in _flat(_own_config(checkpoint.parent, str(row["config_hash"]))):
+            found.append(Fact(key, value, "configuration", *who))
+        if (checkpoint.parent / "subset.txt").exists():
+            digest = _digest((checkpoint.parent / "subset.txt").read_bytes())
+            key = f"labelled images of seed {row['seed']}"
+            found.append(Fact(key, f"subset.txt {digest}", "finetuning", *who))
+    return found
+
+
+def differing(found: list[Fact]) -> list[Differing]:
+    """Keys in which the runs differ, each with its values and the runs that have them."""
+    groups: dict[tuple[str, str], dict[str, list[Fact]]] = {}
+    for fact in found:
+        # Pretraining may well have another number format or processor than finetuning.
+        stage = fact.stage if fact.key in _BY_STAGE else ""
+        groups.setdefault((stage, fact.key), {}).setdefault(fact.value, []).append(fact)
+    return [
+        Differing(
+            key=f"{key} of {stage}" if stage else key,
+            values={value: _who(values, value) for value in sorted(values)},
+        )
+        for (stage, key), values in groups.items()
+        if len(values) > 1
+    ]
+
+
+def unchecked(results: pd.DataFrame) -> list[str]:
+    """Runs whose own configuration or metadata are not there to be compared."""
+    missing = []
+    for row in results.to_dict("records"):
+        checkpoint = Path(str(row["checkpoint"]))
+        known = _own_config(checkpoint.parent, str(row["config_hash"]))
+        if not known or not metadata_of(checkpoint):
+            missing.append(f"{row['init']} (seed {row['seed']})")
+    return missing
+
+
+def warnings(results: pd.DataFrame, *, longer: Sequence[str] = ()) -> list[str]:
+    """Lines of Markdown about what differs; none where all is alike.
+
+    `longer` are the arms that were asked to train longer.
+    """
+    lines = []
+    for each in differing(facts(results)):
+        told = "; ".join(f"{value}: {', '.join(names)}" for value, names in each.values.items())
+        hint = _HINTS.get(each.key.split(" of ")[0], "")
+        if each.key == "training.epochs" and longer:
+            hint = f"Asked for in {', '.join(longer)}."
+        lines.append(f"- **Warning: `{each.key}` is not the same in all runs** ({told}). {hint}")
+    if (missing := unchecked(results)) and len(missing) < len(results):
+        lines.append(
+            f"- **Warning: not compared with the others: {', '.join(missing)}**, whose model or "
+            "config.json is missing or is not the one that was run."
+        )
+    elif missing:
+        lines.append("- The runs' own files are not here, so their settings were not compared.")
+    return [line.rstrip() for line in lines]
+
+
+def _who(values: dict[str, list[Fact]], value: str) -> list[str]:
+    """'finetuning of scratch, mfm'; with the seed where an arm's seeds differ."""
+    by_stage: dict[str, list[str]] = {}
+    for fact in values[value]:
+        split = any(
+            (other.init, other.stage) == (fact.init, fact.stage)
+            for other_value, others in values.items()
+            if other_value != value
+            for other in others
+        )
+        name = f"{fact.init} (seed {fact.seed})" if split else fact.init
+        names = by_stage.setdefault(fact.stage, [])
+        if name not in names:
+            names.append(name)
+    return [
+        f"{stage} of {', '.join(names)}" if stage != "configuration" else ", ".join(names)
+        for stage, names in by_stage.items()
+    ]
+
+
+def _own_config(run: Path, config_hash: str) -> dict[str, Any]:
+    """The run's own configuration, as far as arms should share it; {} if it is not here.
+
+    The file may be newer than the run: only the one whose hash the run carries is its own.
+    """
+    try:
+        text = (run / "config.json").read_text(encoding="utf-8").rstrip("\n")
+        values: dict[str, Any] = json.loads(text)
+    except (OSError, ValueError):
+        return {}
+    if _digest(text.encode()) != config_hash:
+        return {}
+    return {key: value for key, value in values.items() if key not in _LEFT_OUT}
+
+
+def _flat(values: object, prefix: str = "") -> Iterator[tuple[str, str]]:
+    if isinstance(values, dict):
+        for key, value in values.items():
+            yield from _flat(value, f"{prefix}{key}.")
+    else:
+        yield prefix.rstrip("."), json.dumps(values)
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:12]
+
+
+def metadata_of(path: Path) -> dict[str, str]:
+    """What a finetuned model says of itself; nothing where it was moved or damaged."""
+    try:
+        return read_metadata(path) or {}
+    except (OSError, SafetensorError):
+        return {}
+
+
+def _predictions_metadata(path: Path) -> dict[str, str]:
+    try:
+        described = (pq.read_schema(path).metadata or {}).get(b"mfm", b"{}")
+    except (OSError, pa.ArrowInvalid):
+        return {}
+    metadata: dict[str, str] = json.loads(described)
+    return metadata

@@ -1,0 +1,159 @@
+"""Which classes an initialisation helps, and what the worst ones are taken for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from mfm.experiment.settings import Experiment
+from mfm.files import style
+from mfm.objectives.mfm.settings import MfmPretraining
+from mfm.statistics.over_seeds import difference
+
+_AT_EACH_END = 10
+_WORST = 8
+Runs = Mapping[str, Mapping[int, pd.DataFrame]]  # rows of each evaluated image, by arm and seed
+
+
+def recall(runs: Runs) -> pd.DataFrame:
+    """Accuracy in percent of each class in each run, with the columns init, seed, label, top1."""
+    parts = []
+    for name, seeds in runs.items():
+        for seed, images in seeds.items():
+            top1 = 100 * images.groupby("label", observed=True)["correct"].mean()
+            parts.append(top1.rename("top1").reset_index().assign(init=name, seed=seed))
+    return pd.concat(parts, ignore_index=True)
+
+
+def draw_classes(experiment: Experiment, runs: Runs) -> Figure:
+    """Each class's difference from the baseline with its 95% interval, for every other arm."""
+    base = experiment.baseline
+    others = [name for name in runs if name != base]
+    if not others:
+        return style.nothing(f"The only arm is the baseline, '{base}'.")
+    table = recall(runs)
+    found = {
+        (name, label): difference(_of(table, name, label), _of(table, base, label))
+        for name in others
+        for label in table["label"].unique()
+    }
+    shown = next((name for name in others if _by_mfm(experiment, name)), others[-1])
+    labels = sorted(table["label"].unique(), key=lambda label: -found[shown, label].mean)
+    cut = len(labels) > 2 * _AT_EACH_END
+    if cut:
+        labels = labels[:_AT_EACH_END] + labels[-_AT_EACH_END:]
+    figure = Figure(
+        figsize=(7.0, 1.4 + len(labels) * (0.16 + 0.16 * len(others))), layout="constrained"
+    )
+    axis = figure.subplots()
+    axis.axvline(0, color=style.GREY, lw=1, ls="--", zorder=1)
+    looks = style.looks(list(runs))
+    for number, name in enumerate(others):
+        colour, marker = looks[name]
+        offset = 0.6 * ((number + 0.5) / len(others) - 0.5)
+        for line, label in enumerate(labels):
+            each = found[name, label]
+            if each.low is not None and each.high is not None:
+                axis.plot([each.low, each.high], [line + offset] * 2, color=colour, lw=1.5)
+            axis.plot(
+                each.mean,
+                line + offset,
+                marker=marker,
+                ms=5,
+                ls="",
+                color=colour,
+                label=name if line == 0 else None,
+            )
+    style.rows(axis, [str(label) for label in labels])
+    if cut:
+        axis.axhline(_AT_EACH_END - 0.5, color=style.GREY, lw=1)
+    axis.set_xlabel(f"top-1 of the class less that of '{base}' (points), 95% interval over seeds")
+    which = f"the {_AT_EACH_END} highest and lowest classes, " if cut else ""
+    figure.suptitle(f"{which}ordered by '{shown}'".capitalize(), x=0.02, ha="left", fontsize=10)
+    figure.legend(loc="outside upper right", ncols=len(others), fontsize=9)
+    return figure
+
+
+def _by_mfm(experiment: Experiment, arm: str) -> bool:
+    """Whether an arm starts from masked frequency modeling: the one that is asked about."""
+    name = getattr(experiment.arms[arm], "pretrain", None)
+    return name is not None and isinstance(experiment.pretrain[name], MfmPretraining)
+
+
+def _of(table: pd.DataFrame, name: str, label: str) -> dict[int, float]:
+    part = table[(table["init"] == name) & (table["label"] == label)]
+    return {int(seed): float(top1) for seed, top1 in zip(part["seed"], part["top1"], strict=True)}
+
+
+def draw_confusion(runs: Runs) -> Figure:
+    """What the worst classes' images are taken for, one panel an arm, in percent of the images.
+
+    The worst by their accuracy averaged over arms; images of all seeds together.
+    """
+    table = recall(runs)
+    mean = table.groupby(["init", "label"])["top1"].mean().groupby("label").mean()
+    worst = [str(label) for label in mean.sort_values(kind="stable").index[:_WORST]]
+    others = len(mean) > len(worst)
+    columns = [*worst, "any other"] if others else worst
+    across = min(2, len(runs))
+    down = -(-len(runs) // across)
+    side = 1.6 + 0.36 * len(columns)
+    figure = Figure(figsize=(side * across, (side - 0.2) * down), layout="constrained")
+    panels = figure.subplots(down, across, squeeze=False).ravel()
+    for axis in panels[len(runs) :]:
+        axis.axis("off")
+    for number, (axis, (name, seeds)) in enumerate(zip(panels, runs.items(), strict=False)):
+        images = pd.concat(list(seeds.values()))
+        share = confusion(images, worst, others=others)
+        last = number + across >= len(runs)
+        _matrix(axis, share, worst, columns, title=name, left=number % across == 0, bottom=last)
+    figure.supxlabel("predicted", fontsize=9)
+    figure.supylabel("class of the image", fontsize=9)
+    return figure
+
+
+def confusion(images: pd.DataFrame, classes: list[str], *, others: bool) -> np.ndarray:
+    """Percent of each class's images that are taken for each class, and for any other one."""
+    part = images[images["label"].isin(classes)]
+    prediction = part["prediction"].where(part["prediction"].isin(classes), "\0")
+    share = pd.crosstab(part["label"], prediction, normalize="index") * 100
+    columns = [*classes, "\0"] if others else classes
+    return share.reindex(index=classes, columns=columns, fill_value=0.0).to_numpy(float)
+
+
+def _matrix(
+    axis: Axes,
+    share: np.ndarray,
+    rows: list[str],
+    columns: list[str],
+    *,
+    title: str,
+    left: bool,
+    bottom: bool,
+) -> None:
+    axis.imshow(share, cmap="Blues", vmin=0, vmax=100)
+    for (row, column), value in np.ndenumerate(share):
+        if value >= 0.5:
+            colour = "white" if value > 55 else "black"
+            weight = "bold" if row == column else "normal"
+            axis.text(
+                column, row, f"{value:.0f}", ha="center", va="center", fontsize=7, color=colour,
+                weight=weight,
+            )  # fmt: skip
+    axis.set_xticks(range(len(columns)), [_short(name) for name in columns] if bottom else [])
+    axis.tick_params(axis="x", rotation=55, labelsize=8)
+    for label in axis.get_xticklabels():
+        label.set_horizontalalignment("right")
+        label.set_rotation_mode("anchor")
+    axis.set_yticks(range(len(rows)), [_short(name) for name in rows] if left else [])
+    axis.tick_params(axis="both", labelsize=8, length=0)
+    axis.set_title(f"{title} (%)")
+    axis.spines[:].set_visible(False)
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= 14 else f"{name[:13]}\N{HORIZONTAL ELLIPSIS}"

@@ -1,0 +1,126 @@
+"""Losses and accuracies over the epochs of pretrainings and finetunings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
+
+from mfm.experiment.settings import Experiment
+from mfm.files import style
+from mfm.objectives import Pretraining
+from mfm.objectives.mfm.settings import MfmPretraining
+
+_KEPT = {"low": "from low frequencies", "high": "from high frequencies"}
+
+
+def draw_pretraining(
+    experiment: Experiment,
+    metrics: Mapping[str, pd.DataFrame],
+    snapshots: Mapping[str, pd.DataFrame],
+) -> Figure:
+    """One panel for each pretraining: their losses are different quantities.
+
+    `metrics` are the epochs by the pretraining's name. `snapshots` are the losses on the fixed
+    validation images, with the columns epoch (a fraction), low and high, where some were kept.
+    """
+    if not metrics:
+        return style.nothing("No arm of this experiment is pretrained here.")
+    single = [
+        len(epochs) == 1 and (name not in snapshots or snapshots[name].empty)
+        for name, epochs in metrics.items()
+    ]
+    heights = [0.6 if alone else 2.8 for alone in single]
+    figure = Figure(figsize=(7.0, sum(heights)), layout="constrained")
+    panels = figure.subplots(len(metrics), height_ratios=heights, squeeze=False)[:, 0]
+    for axis, (name, epochs), alone in zip(panels, metrics.items(), single, strict=True):
+        if alone:
+            axis.axis("off")
+            text = f"loss {epochs['loss'].item():.4f}, the mean of the only epoch"
+            axis.text(0, 0.9, text, va="top", color=style.GREY, transform=axis.transAxes)
+            axis.set_title(f"{name}: {_kind(experiment.pretrain[name])}")
+            continue
+        axis.plot(
+            epochs["epoch"],
+            epochs["loss"],
+            color=style.OKABE_ITO[0],
+            marker="o" if len(epochs) < 30 else None,
+            label="training images, mean of the epoch",
+        )
+        kept = snapshots.get(name)
+        if kept is not None:
+            for (column, text), colour, marker in zip(
+                _KEPT.items(), style.OKABE_ITO[1:3], "s^", strict=True
+            ):
+                axis.plot(
+                    kept["epoch"],
+                    kept[column],
+                    color=colour,
+                    marker=marker,
+                    ms=5,
+                    ls="--",
+                    label=f"fixed validation images, {text}",
+                )
+            axis.set_yscale("log")  # the two bands' losses are of different sizes
+            axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axis.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+            axis.yaxis.set_minor_locator(NullLocator())
+        axis.set_xlim(left=-0.02 * epochs["epoch"].max())
+        axis.set_title(f"{name}: {_kind(experiment.pretrain[name])}")
+        axis.set_xlabel("epoch")
+        axis.set_ylabel("loss")
+        axis.grid(axis="y")
+        axis.set_axisbelow(True)
+        axis.legend(fontsize=8)
+    return figure
+
+
+def _kind(training: Pretraining) -> str:
+    if isinstance(training, MfmPretraining):
+        return f"masked frequency modeling, recipe {training.recipe}"
+    return f"on labels, {training.loss} loss"
+
+
+def draw_finetuning(
+    experiment: Experiment,
+    metrics: Mapping[str, list[pd.DataFrame]],
+    curves: Mapping[str, list[pd.DataFrame]],
+) -> Figure:
+    """Training loss of each arm, and accuracy where it was measured on the way.
+
+    `metrics` are the epochs of each seed, by arm; `curves` have the columns epoch and top1, and no
+    rows where nothing was measured. Drawn are means over the seeds, and their range.
+    """
+    measured = any(len(curve) for of_arm in curves.values() for curve in of_arm)
+    figure = Figure(figsize=(7.0, 6.0 if measured else 3.4), layout="constrained")
+    panels = figure.subplots(1 + measured, sharex=True, squeeze=False)[:, 0]
+    _band(panels[0], metrics, "loss")
+    panels[0].set_ylabel(f"training loss ({experiment.finetune.loss})")
+    panels[0].set_title("Mean over seeds; the bands reach from the lowest to the highest seed")
+    panels[0].legend()
+    if measured:
+        _band(panels[1], curves, "top1")
+        panels[1].set_ylabel(f"top-1 of {experiment.finetune.curve_images} images (%)")
+    panels[-1].set_xlabel("epoch of finetuning")
+    panels[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
+    return figure
+
+
+def _band(axis: Axes, values: Mapping[str, list[pd.DataFrame]], column: str) -> None:
+    for name, (colour, marker) in style.looks(list(values)).items():
+        runs = [run for run in values[name] if len(run)]
+        if not runs:
+            continue
+        heights = np.stack([run[column].to_numpy(float) for run in runs])
+        epochs = runs[0]["epoch"].to_numpy()
+        every = max(1, len(epochs) // 10)
+        axis.fill_between(epochs, heights.min(0), heights.max(0), color=colour, alpha=0.15, lw=0)
+        axis.plot(
+            epochs, heights.mean(0), color=colour, marker=marker, ms=5, markevery=every, label=name
+        )
+    axis.grid(axis="y")
+    axis.set_axisbelow(True)

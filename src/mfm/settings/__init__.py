@@ -1,0 +1,1 @@
+"""Settings: what a section is, and what is said of a wrong one."""

@@ -1,0 +1,93 @@
+"""Section of the settings: what every one is made of, and how it is read and written."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from mfm.errors import UserError
+from mfm.settings.messages import explain
+
+
+def _safe_name(name: str) -> str:
+    """Names become folder names, so they are kept to what no shell or file system minds."""
+    if not name or name[0] in ".-" or not all(c.isalnum() or c in "._-" for c in name):
+        raise ValueError(f"name {name!r}: use letters, digits, '-', '_' and '.' only")
+    return name
+
+
+Name = Annotated[str, AfterValidator(_safe_name)]
+Positive = Annotated[float, Field(gt=0)]
+Triple = tuple[float, float, float]
+PositiveTriple = tuple[Positive, Positive, Positive]
+Range = tuple[float, float]
+
+
+class Section(BaseModel):
+    """A section of the configuration: unknown keys are errors, values never change later."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False
+    )
+
+
+SectionT = TypeVar("SectionT", bound=Section)
+
+
+def parse(model: type[SectionT], values: object, *, where: str) -> SectionT:
+    """Check `values` against `model`.
+
+    Raises UserError with every problem, each with its key and, for an unknown key, the nearest
+    valid name.
+    """
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        problems = [explain(model, dict(problem)) for problem in error.errors()]
+        raise UserError(f"{where}: " + "; ".join(problems)) from None
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Plain values of a job's settings, as the workflow wrote them; UserError where it can't."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} is not a readable configuration: {error}") from None
+    if not isinstance(values, dict):
+        raise UserError(f"{path} is not a readable configuration: it has no keys")
+    return values
+
+
+def load_json(model: type[SectionT], path: Path) -> SectionT:
+    """Read a job's settings, as the workflow wrote them."""
+    return parse(model, read_json(path), where=str(path))
+
+
+def dumps(section: Section) -> str:
+    """Canonical JSON of a section: equal sections give equal text."""
+    return json.dumps(section.model_dump(mode="json"), indent=2, sort_keys=True)
+
+
+def dumps_ordered(section: Section) -> str:
+    """JSON of a section with keys, such as the arms, in the order they were given."""
+    return json.dumps(section.model_dump(mode="json"))
+
+
+def config_hash(section: Section) -> str:
+    """First 12 hexadecimal digits of the SHA-256 of the canonical JSON."""
+    return hashlib.sha256(dumps(section).encode()).hexdigest()[:12]
+
+
+def differing_keys(ours: object, theirs: object, prefix: str = "") -> list[str]:
+    """Dotted names of the keys in which two nested dicts differ."""
+    if isinstance(ours, dict) and isinstance(theirs, dict):
+        return [
+            name
+            for key in sorted(ours.keys() | theirs.keys())
+            for name in differing_keys(ours.get(key), theirs.get(key), f"{prefix}{key}.")
+        ]
+    return [] if ours == theirs else [prefix.rstrip(".")]

@@ -1,0 +1,1 @@
+"""Statistics: over seeds, over images, power, variance."""

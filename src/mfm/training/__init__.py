@@ -1,0 +1,1 @@
+"""Training: one run, its loop, its checkpoints."""
