@@ -1,29 +1,43 @@
+import os
+import re
 import sys
 from pathlib import Path
 
-from mfm import ablations
-from mfm import config as schema
-from mfm import workflow as experiments
 from mfm.errors import UserError, one_line
+from mfm.experiment import preflight, resolve
+from mfm.experiment.demands import demands_of
+from mfm.experiment.layout import Layout, dataset_folder
+from mfm.experiment.settings import Experiment
+from mfm.experiment.variants import Runs
+from mfm.files.atomic import write_text
+from mfm.settings.section import dumps, dumps_ordered
+from mfm.settings.section import parse as parse_settings
 
 
-def get_experiment(values):
-    """The checked configuration; a wrong one ends here, in one line, before any job."""
+def get_runs(values):
+    """The runs of the checked configuration; a wrong one ends here, in one line, before any job."""
     try:
-        experiment = schema.parse(schema.Experiment, values, where="configuration")
-        experiments.check(experiment, links_again=get_forces())
+        runs = Runs(parse_settings(Experiment, values, where="configuration"))
+        preflight.check(runs, links_again=get_forces())
     except UserError as error:
         sys.exit(f"mfm: error: {one_line(error)}")
-    return experiment
+    return runs
 
 
 def get_forces():
-    """Whether this call forces jobs, maybe the dataset's: what is known of it may be old then.
-
-    Snakemake knows its own options only after it has read this file.
-    """
+    """Whether this call forces jobs, maybe the dataset's: what is known of it may be old then."""
     options = {"-f", "--force", "-F", "--forceall", "-R", "--forcerun"}
     return any(word.split("=")[0] in options for word in sys.argv)
+
+
+def get_experiment(others=False):
+    """The experiment as JSON; without what else is compared, unless a page is about that."""
+    if others:
+        return dumps_ordered(EXPERIMENT)
+    further = dict.fromkeys(resolve.evaluated_names(EXPERIMENT)[1:])
+    evaluate = EXPERIMENT.evaluate.model_copy(update=further)
+    alone = EXPERIMENT.model_copy(update={"variants": {}, "evaluate": evaluate})
+    return dumps_ordered(alone)
 
 
 def get_demands(wildcards, output):
@@ -32,67 +46,67 @@ def get_demands(wildcards, output):
     `output` is here because Snakemake does not compare a parameter that is derived from it with the
     last run's: another batch size does not link the dataset again.
     """
-    return schema.dumps(experiments.demands(EXPERIMENT))
+    return dumps(demands_of(RUNS))
 
 
-def get_stage_files(stage, files):
-    """Input function of the rule that asks for all jobs of a stage by the stage's name.
-
-    A rule asked for by name (`snakemake pretrain`) has no wildcards, and a stage's jobs need some,
-    so each stage has a target rule of its name and a rule NAME_run for its jobs. Forcing the name
-    has to force the jobs: this runs after the rules to force are known and before they are applied.
-    """
-
-    def get_files(wildcards):
-        settings = workflow.dag_settings
-        if stage in settings.forcerun or (settings.forcetargets and stage in settings.targets):
-            workflow.dag.forcerules.add(workflow.get_rule(f"{stage}_run"))
-        return files
-
-    return get_files
+def get_pretrain_json(wildcards):
+    experiment = RUNS.at(wildcards.folder)
+    return dumps(resolve.pretrain_job(experiment, wildcards.pretraining))
 
 
-def get_config_json(stage):
-    """Input function of the local rules that write a job's own resolved configuration."""
-
-    def get_text(wildcards):
-        experiment = RUNS if stage in ("pretrain", "finetune") else EXPERIMENT
-        return schema.dumps(experiments.resolve(experiment, stage, **dict(wildcards.items())))
-
-    return get_text
+def get_finetune_json(wildcards):
+    experiment = RUNS.at(wildcards.folder)
+    return dumps(resolve.finetune_job(experiment, wildcards.arm, int(wildcards.seed)))
 
 
-def get_longer_json(wildcards):
-    """What determines a run of an arm that is trained as long as another, besides the images."""
-    return schema.dumps(experiments.resolve_longer(EXPERIMENT, **dict(wildcards.items())))
+def get_evaluate_json(wildcards):
+    return dumps(resolve.evaluate_job(RUNS.at(wildcards.folder), wildcards.evaluation))
 
 
 def get_initial_weights(wildcards):
-    """The files an arm starts from: a pretraining's backbone, a local file, or none."""
-    return experiments.initial_files(RUNS, wildcards.init)
+    """What a finetuning is told to load; 'scratch' for an arm from scratch."""
+    return RUNS.initial_weights(wildcards.arm, folder=wildcards.folder)
+
+
+def get_initial_files(wildcards):
+    """The files that a finetuning waits for; a change in them runs it again."""
+    return RUNS.initial_files(wildcards.arm, folder=wildcards.folder)
 
 
 def get_pretrain_weights(wildcards):
-    """The file that a pretraining goes on from, or none."""
-    return experiments.pretrain_files(RUNS, wildcards.pretrain)
+    """The file that a pretraining goes on from, or 'scratch'."""
+    return RUNS.at(wildcards.folder).pretrain[wildcards.pretraining].weights or "scratch"
 
 
-def get_weights_argument(wildcards):
-    """What finetuning is told to load; empty for an arm from scratch."""
-    return experiments.weights_argument(RUNS, wildcards.init)
+def get_pretrain_files(wildcards):
+    weights = get_pretrain_weights(wildcards)
+    return [] if weights == "scratch" else [weights]
 
 
-def get_pretrain_name(wildcards):
-    return experiments.pretrain_name(RUNS, wildcards.init)
+def get_finetuning(wildcards):
+    """Files of the finetuning that an evaluation is of."""
+    arm, seed = wildcards.arm, int(wildcards.seed)
+    folder = RUNS.finetuning(arm, seed, folder=wildcards.folder)
+    return LAYOUT.finetuning(arm, seed, folder=folder)
+
+
+def get_finetuned(kind):
+    """Input function: one of these files."""
+    return lambda wildcards: getattr(get_finetuning(wildcards), kind)
+
+
+def get_pretraining_name(wildcards):
+    return resolve.pretraining_of(RUNS.at(wildcards.folder), wildcards.arm) or "-"
 
 
 def get_ranks(stage):
     """Processes of a job. They are part of the recipe; threads and GPUs come from the profile."""
 
     def get_count(wildcards):
+        experiment = RUNS.at(wildcards.folder)
         if stage == "pretrain":
-            return RUNS.pretrain[wildcards.pretrain].ranks
-        return EXPERIMENT.finetune.ranks
+            return experiment.pretrain[wildcards.pretraining].ranks
+        return experiment.finetune.ranks
 
     return get_count
 
@@ -103,133 +117,136 @@ def get_pretrain_threads(wildcards):
     A finetuning has one thread by default, because there are many of them.
     """
     # A cluster's jobs have no cores to share; its profile says how many each gets.
-    return max(1, (workflow.cores or 1) // len(experiments.used_pretrainings(EXPERIMENT)))
+    return max(1, (workflow.cores or 1) // len(resolve.used_pretrainings(EXPERIMENT)))
 
 
 def get_launcher(wildcards, threads, resources):
-    """The module that starts a training's processes: here, or on the nodes of a SLURM job.
+    """The command that starts a training's processes: here, or on the nodes of a SLURM job.
 
     `resources` is here also because Snakemake then does not compare the text with the last run's:
     another number of nodes, or the profile of a cluster, does not repeat finished runs.
     """
     ranks, nodes = resources.ranks, resources.nodes
     if nodes == 1 and not resources.requeue:
-        return f"mfm.launch --standalone --nproc-per-node {ranks}"
+        return f"launch --standalone --nproc-per-node {ranks}"
     options = f"--nodes {nodes} --ranks {ranks} --threads {threads} --gpus {resources.gpu}"
-    return f"mfm.slurm {options}{' --requeue' if resources.requeue else ''} --"
+    return f"slurm {options}{' --requeue' if resources.requeue else ''} --"
 
 
-def get_result_rows(wildcards):
-    """Every evaluation's row. A deleted one is evaluated again, and the table with it.
+def get_rows(wildcards):
+    """Every evaluation's row, and a note of those that were found missing.
 
-    Snakemake does not miss a deleted file while everything made from it is still there.
+    Snakemake does not miss a deleted file while everything made from it is still there. The note is
+    an input that changes then: the row is evaluated again, and the table with it.
     """
-    rows = get_evaluations(rules.evaluate_run.output.row)
-    if not all(Path(row).exists() for row in rows):
-        workflow.dag.forcerules.add(workflow.get_rule("results"))
-    return rows
+    rows = get_evaluations("row")
+    note = Path(LAYOUT.file("evaluate/missing.txt"))
+    missing = [row for row in rows if not Path(row).exists()]
+    if missing and Path(LAYOUT.rows).exists():
+        try:
+            write_text(note, "".join(f"{row}\n" for row in missing))
+        except OSError:
+            pass  # nothing can be written here, nor made again
+    return rows + ([str(note)] if note.exists() else [])
 
 
-def get_plan_rows(wildcards):
-    """Every evaluation's row; none where the plan alone is asked for: then nothing is run for it."""
-    if set(workflow.dag_settings.targets) in ({"plan"}, {f"{RESULTS}/plan.md"}):
-        workflow.dag.forcerules.add(workflow.get_rule("plan"))
-        return []
-    return get_evaluations(rules.evaluate_run.output.row)
-
-
-def get_finished_rows(wildcards, input):
-    """The rows that a plan is made from: its inputs, or those that are there.
-
-    `input` is here because Snakemake does not compare a parameter that is derived from it with the
-    last run's: the rows themselves are compared.
-    """
-    rows = get_evaluations(rules.evaluate_run.output.row)
-    return list(input.rows) or [row for row in rows if Path(row).exists()]
-
-
-def get_pretrain_targets():
-    """The backbones that arms start from, and the figures of what the models predict."""
-    return expand(
-        rules.pretrain_run.output.backbone, pretrain=experiments.used_pretrainings(RUNS)
-    ) + expand(
-        rules.reconstructions.output.figure, pretrain=experiments.drawn_pretrainings(EXPERIMENT)
-    )
-
-
-def get_evaluations(pattern, amounts=("",)):
-    """`pattern` with every arm and seed of the experiment, and amount of labelled images."""
+def get_evaluations(kind, evaluation="evaluate"):
+    """`row` or `predictions` of every evaluation of the experiment itself."""
     return [
-        pattern.format(labels=labels, init=init, seed=seed)
-        for labels in amounts
-        for init, seed in experiments.finetunings(EXPERIMENT)
+        getattr(LAYOUT.evaluation(arm, seed, name=evaluation), kind)
+        for arm, seed in resolve.finetunings(EXPERIMENT)
     ]
 
 
-def get_table_experiment():
-    """The experiment as the table sees it: what else is compared doesn't change it."""
-    others = {"label_efficiency": [], "ablations": schema.Ablations()}
-    return schema.dumps_ordered(EXPERIMENT.model_copy(update=others))
-
-
-def get_all_evaluations(pattern):
-    """`pattern` with everything that is finetuned: also other amounts, and the ablations' arms."""
-    variants = [
-        pattern.format(labels="", init=init, seed=seed)
-        for init, seed in experiments.finetunings(RUNS)
-        if init not in EXPERIMENT.arms
-    ]
-    return get_evaluations(pattern, AMOUNTS) + variants
-
-
-def get_efficiency_targets():
-    """The comparison over amounts of labelled images, where the configuration lists some."""
-    return rules.label_efficiency.output if EXPERIMENT.label_efficiency else []
-
-
-def get_efficiency_rows(wildcards):
-    """The result rows of every amount of labelled images, in the configuration's order."""
+def get_finetunings(kind):
+    """A file of every finetuning of the experiment itself."""
     return [
-        row
-        for amount in EXPERIMENT.label_efficiency
-        for row in experiments.evaluations(EXPERIMENT, amount)
+        getattr(LAYOUT.finetuning(arm, seed), kind) for arm, seed in resolve.finetunings(EXPERIMENT)
     ]
 
 
-def get_ablation_targets():
-    """The ablations that the configuration gives values for."""
-    return expand(rules.ablation.output, ablation=ABLATIONS) if ABLATIONS else []
+def get_pretrain_metrics():
+    used = resolve.used_pretrainings(EXPERIMENT)
+    return [LAYOUT.pretraining(name).metrics for name in used]
 
 
-def get_ablation_rows(wildcards):
-    """The result rows of an ablation: of each value, arm and seed."""
-    rows = ablations.rows(EXPERIMENT, wildcards.ablation)
-    return sorted({row for part in rows.values() for row in part})
+def get_pictures():
+    """Pictures of the pretrainings that have some."""
+    pictured = resolve.pictured_pretrainings(EXPERIMENT)
+    return [LAYOUT.pretraining(name).pictures for name in pictured]
 
 
-EXPERIMENT = get_experiment(config)
-# With the ablations' further pretrainings and arms: what there may be a job for.
-RUNS = ablations.with_variants(EXPERIMENT)
-ABLATIONS = ablations.asked(EXPERIMENT)
-RESULTS = EXPERIMENT.results.rstrip("/")
-DATA = f"data/{EXPERIMENT.dataset.name}"
-# Folders, below the results, of finetunings with other recipes; the first is '': the runs of the
-# table are in no folder of their own.
-AMOUNTS = list(experiments.amounts(EXPERIMENT))
-LONGER = list(experiments.longer_arms(EXPERIMENT))
+def get_pretrainings():
+    """All backbones, also of variants, and the pictures."""
+    runs = RUNS.pretrainings
+    backbones = [LAYOUT.pretraining(name, folder=folder).weights for folder, name in runs]
+    return backbones + get_pictures()
 
-# Jobs run with the Python that runs this workflow, also where its environment isn't activated.
-# In a conda environment of a rule, that environment's own Python comes first instead.
-_environment = "export MFM_END_WITH_PARENT=1; "
-if not workflow.deployment_settings.deployment_method:
-    _environment += f"export PATH={Path(sys.executable).parent}:$PATH; "
-shell.prefix(_environment)
+
+def get_all_finetunings():
+    runs = RUNS.finetunings
+    return [LAYOUT.finetuning(arm, seed, folder=folder).weights for folder, arm, seed in runs]
+
+
+def get_all_evaluations():
+    """All result rows, also of variants and of further evaluations."""
+    return [
+        LAYOUT.evaluation(arm, seed, folder=folder, name=name).row
+        for name in resolve.evaluated_names(EXPERIMENT)
+        for folder, arm, seed in RUNS.evaluations(name)
+    ]
+
+
+def get_further_rows(wildcards):
+    return get_evaluations("row", wildcards.evaluation)
+
+
+def get_further_pages():
+    """The pages of the further evaluations that the configuration asks for."""
+    return [LAYOUT.file(f"{name}.md") for name in FURTHER]
+
+
+def get_study_rows(wildcards):
+    """The result rows of a study: of each value, arm and seed."""
+    variants = RUNS.studies[wildcards.study]
+    return sorted({row for variant in variants for row in RUNS.rows(variant)})
+
+
+def get_study_pages():
+    """The pages of the variants that the configuration asks for."""
+    return [LAYOUT.variants(study) for study in RUNS.studies]
+
+
+def either(names):
+    """A wildcard's constraint: one of the names. There is none that no name could have."""
+    return "|".join(re.escape(name) for name in names) or "-"
+
+
+RUNS = get_runs(config)
+EXPERIMENT = RUNS.experiment
+LAYOUT = RUNS.layout
+DATA = dataset_folder(EXPERIMENT.dataset.name)
+FURTHER = resolve.evaluated_names(EXPERIMENT)[1:]
+
+# Paths with wildcards. `folder` is empty for the experiment's own runs.
+PRETRAINING = LAYOUT.pretraining("{pretraining}", folder="{folder}")
+FINETUNING = LAYOUT.finetuning("{arm}", "{seed}", folder="{folder}")
+EVALUATION = LAYOUT.evaluation("{arm}", "{seed}", folder="{folder}")
+FURTHER_EVALUATION = LAYOUT.evaluation("{arm}", "{seed}", folder="{folder}", name="{evaluation}")
+
+# Jobs run with the Python that runs this workflow, also where its environment isn't activated. In
+# a rule's conda environment, which has been activated by then, that environment's own comes first.
+_conda = os.environ.get("CONDA_PREFIX", "")
+shell.prefix(
+    'export MFM_END_WITH_PARENT=1; [ "$CONDA_PREFIX" != "%s" ] || export PATH="%s:$PATH"; '
+    % (_conda, Path(sys.executable).parent)
+)
 
 
 wildcard_constraints:
-    pretrain="|".join(RUNS.pretrain) or "none",
-    init="|".join(RUNS.arms),
+    folder=f"({'|'.join(re.escape(folder) for folder in RUNS.folders)})",
+    pretraining=either(name for _, name in RUNS.pretrainings),
+    arm=either(EXPERIMENT.arms),
     seed=r"\d+",
-    ablation="|".join(ABLATIONS) or "none",
-    resize=r"\d+",
-    labels=f"({'|'.join(AMOUNTS)})",  # an empty constraint would be none at all
+    study=either(RUNS.studies),
+    evaluation=either(resolve.evaluated_names(EXPERIMENT)),

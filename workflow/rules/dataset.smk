@@ -1,19 +1,15 @@
-localrules:
-    dataset_config,
-    dataset_report_config,
-
-
 rule dataset_config:
     output:
         config=f"{DATA}/config.json",
     log:
-        f"{RESULTS}/logs/dataset_config.log",
+        LAYOUT.log("dataset_config"),
     benchmark:
-        f"{RESULTS}/benchmarks/dataset_config.tsv"
+        LAYOUT.benchmark("dataset_config")
+    localrule: True
     conda:
         "../envs/mfm.yaml"
     params:
-        text=get_config_json("dataset"),
+        text=dumps(resolve.dataset_job(EXPERIMENT)),
     shell:
         "printf '%s\\n' {params.text:q} > {output.config:q} 2> {log:q}"
 
@@ -28,9 +24,9 @@ rule link_dataset:
         manifest=update(f"{DATA}/manifest.parquet"),
         summary=update(f"{DATA}/summary.json"),
     log:
-        f"{RESULTS}/logs/link_dataset.log",
+        LAYOUT.log("link_dataset"),
     benchmark:
-        f"{RESULTS}/benchmarks/link_dataset.tsv"
+        LAYOUT.benchmark("link_dataset")
     conda:
         "../envs/mfm.yaml"
     threads: 2
@@ -38,21 +34,22 @@ rule link_dataset:
         folder=subpath(output.manifest, parent=True),
         demands=get_demands,
     shell:
-        "python -m mfm.data.link --config {input.config:q} --folder {params.folder:q} "
+        "python -m mfm link --config {input.config:q} --folder {params.folder:q} "
         "--demands {params.demands:q} > {log:q} 2>&1"
 
 
 rule dataset_report_config:
     output:
-        config=f"{RESULTS}/dataset.config.json",
+        config=LAYOUT.file("dataset.config.json"),
     log:
-        f"{RESULTS}/logs/dataset_report.config.log",
+        LAYOUT.log("dataset_report.config"),
     benchmark:
-        f"{RESULTS}/benchmarks/dataset_report.config.tsv"
+        LAYOUT.benchmark("dataset_report.config")
+    localrule: True
     conda:
         "../envs/mfm.yaml"
     params:
-        text=get_config_json("dataset_report"),
+        text=dumps(resolve.dataset_report_job(EXPERIMENT)),
     shell:
         "printf '%s\\n' {params.text:q} > {output.config:q} 2> {log:q}"
 
@@ -62,15 +59,15 @@ rule dataset_report:
         config=rules.dataset_report_config.output.config,
         manifest=rules.link_dataset.output.manifest,
     output:
-        table=report(f"{RESULTS}/dataset.md", caption="../report/dataset.rst", category="Dataset"),
-        json=f"{RESULTS}/dataset.json",
+        table=report(LAYOUT.file("dataset.md"), caption="../report/dataset.rst", category="Dataset"),
+        json=LAYOUT.file("dataset.json"),
     log:
-        f"{RESULTS}/logs/dataset_report.log",
+        LAYOUT.log("dataset_report"),
     benchmark:
-        f"{RESULTS}/benchmarks/dataset_report.tsv"
+        LAYOUT.benchmark("dataset_report")
     conda:
         "../envs/mfm.yaml"
     threads: 2
     shell:
-        "python -m mfm.report.dataset --config {input.config:q} --manifest {input.manifest:q} "
+        "python -m mfm dataset --config {input.config:q} --manifest {input.manifest:q} "
         "--markdown {output.table:q} --json {output.json:q} > {log:q} 2>&1"

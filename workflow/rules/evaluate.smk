@@ -1,36 +1,32 @@
-localrules:
-    evaluate,
-    evaluate_config,
-
-
 rule evaluate_config:
     output:
-        config=f"{RESULTS}/evaluate/config.json",
+        config=LAYOUT.evaluation_config(folder="{folder}", name="{evaluation}"),
     log:
-        f"{RESULTS}/logs/evaluate.config.log",
+        LAYOUT.log("{folder}{evaluation}.config"),
     benchmark:
-        f"{RESULTS}/benchmarks/evaluate.config.tsv"
+        LAYOUT.benchmark("{folder}{evaluation}.config")
+    localrule: True
     conda:
         "../envs/mfm.yaml"
     params:
-        text=get_config_json("evaluate"),
+        text=get_evaluate_json,
     shell:
         "printf '%s\\n' {params.text:q} > {output.config:q} 2> {log:q}"
 
 
-rule evaluate_run:
+rule evaluate:
     input:
-        config=rules.evaluate_config.output.config,
+        config=LAYOUT.evaluation_config(folder="{folder}"),
         manifest=rules.link_dataset.output.manifest,
-        weights=rules.finetune_run.output.weights,
-        metrics=rules.finetune_run.output.metrics,
+        weights=get_finetuned("weights"),
+        metrics=get_finetuned("metrics"),
     output:
-        row=f"{RESULTS}/{{labels}}evaluate/{{init}}/seed{{seed}}.csv",
-        predictions=f"{RESULTS}/{{labels}}evaluate/{{init}}/seed{{seed}}.parquet",
+        row=EVALUATION.row,
+        predictions=EVALUATION.predictions,
     log:
-        f"{RESULTS}/logs/{{labels}}evaluate/{{init}}/seed{{seed}}.log",
+        EVALUATION.log,
     benchmark:
-        f"{RESULTS}/benchmarks/{{labels}}evaluate/{{init}}/seed{{seed}}.tsv"
+        EVALUATION.benchmark
     conda:
         "../envs/mfm.yaml"
     threads: 1
@@ -38,14 +34,62 @@ rule evaluate_run:
         gpu=1,
         workers=1,
     params:
-        pretrain=get_pretrain_name,
+        pretraining=get_pretraining_name,
+        predictions=lambda wildcards, output: ["--predictions", output.predictions],
     shell:
         "export OMP_NUM_THREADS={threads}; "
-        "exec python -m mfm.start mfm.evaluate --config {input.config:q} --manifest {input.manifest:q} "
-        "--weights {input.weights:q} --pretrain {params.pretrain:q} --csv {output.row:q} "
-        "--predictions {output.predictions:q} --workers {resources.workers} > {log:q} 2>&1"
+        "exec python -m mfm evaluate --config {input.config:q} --manifest {input.manifest:q} "
+        "--weights {input.weights:q} --pretraining {params.pretraining:q} --csv {output.row:q} "
+        "{params.predictions:q} --workers {resources.workers} > {log:q} 2>&1"
 
 
-rule evaluate:
+if FURTHER:
+
+    use rule evaluate as evaluate_further with:
+        input:
+            config=rules.evaluate_config.output.config,
+            manifest=rules.link_dataset.output.manifest,
+            weights=get_finetuned("weights"),
+            metrics=get_finetuned("metrics"),
+        output:
+            row=FURTHER_EVALUATION.row,
+        log:
+            FURTHER_EVALUATION.log,
+        benchmark:
+            FURTHER_EVALUATION.benchmark
+        wildcard_constraints:
+            evaluation=either(FURTHER),
+        params:
+            pretraining=get_pretraining_name,
+            predictions=[],
+
+    rule further:
+        input:
+            rows=get_further_rows,
+        output:
+            table=report(
+                LAYOUT.file("{evaluation}.md"),
+                caption="../report/further.rst",
+                category="Comparison",
+                labels={"evaluation": "{evaluation}"},
+            ),
+            csv=LAYOUT.file("{evaluation}.csv"),
+        log:
+            LAYOUT.log("further/{evaluation}"),
+        benchmark:
+            LAYOUT.benchmark("further/{evaluation}")
+        wildcard_constraints:
+            evaluation=either(FURTHER),
+        localrule: True
+        conda:
+            "../envs/mfm.yaml"
+        params:
+            experiment=get_experiment(others=True),
+        script:
+            "../scripts/further.py"
+
+
+rule evaluations:
     input:
-        get_stage_files("evaluate", get_all_evaluations(rules.evaluate_run.output.row)),
+        get_all_evaluations(),
+    localrule: True

@@ -1,38 +1,35 @@
-localrules:
-    results,
-    table,
-
-
 rule results:
     input:
-        rows=get_result_rows,
+        rows=get_rows,
     output:
-        csv=f"{RESULTS}/results.csv",
+        csv=LAYOUT.rows,
     log:
-        f"{RESULTS}/logs/results.log",
+        LAYOUT.log("results"),
     benchmark:
-        f"{RESULTS}/benchmarks/results.tsv"
+        LAYOUT.benchmark("results")
+    localrule: True
     conda:
         "../envs/mfm.yaml"
+    params:
+        rows=lambda wildcards, input: [row for row in input.rows if row.endswith(".csv")],
     script:
         "../scripts/results.py"
 
 
-# Asked for alone, this takes the runs that are finished and starts none.
 rule plan:
     input:
-        rows=get_plan_rows,
+        results=rules.results.output.csv,
     output:
-        plan=report(f"{RESULTS}/plan.md", caption="../report/plan.rst", category="Comparison"),
+        plan=report(LAYOUT.file("plan.md"), caption="../report/plan.rst", category="Comparison"),
     log:
-        f"{RESULTS}/logs/plan.log",
+        LAYOUT.log("plan"),
     benchmark:
-        f"{RESULTS}/benchmarks/plan.tsv"
+        LAYOUT.benchmark("plan")
+    localrule: True
     conda:
         "../envs/mfm.yaml"
     params:
-        experiment=get_table_experiment(),
-        finished=get_finished_rows,
+        experiment=get_experiment(),
     script:
         "../scripts/plan.py"
 
@@ -40,21 +37,20 @@ rule plan:
 rule table:
     input:
         results=rules.results.output.csv,
-        predictions=get_evaluations(rules.evaluate_run.output.predictions),
+        predictions=get_evaluations("predictions"),
         plan=rules.plan.output.plan,
         summary=rules.link_dataset.output.summary,
-        pretrain_metrics=expand(
-            rules.pretrain_run.output.metrics, pretrain=experiments.used_pretrainings(EXPERIMENT)
-        ),
+        pretrain_metrics=get_pretrain_metrics(),
     output:
-        table=report(f"{RESULTS}/table.md", caption="../report/table.rst", category="Comparison"),
+        table=report(LAYOUT.file("table.md"), caption="../report/table.rst", category="Comparison"),
     log:
-        f"{RESULTS}/logs/table.log",
+        LAYOUT.log("table"),
     benchmark:
-        f"{RESULTS}/benchmarks/table.tsv"
+        LAYOUT.benchmark("table")
+    localrule: True
     conda:
         "../envs/mfm.yaml"
     params:
-        experiment=get_table_experiment(),
+        experiment=get_experiment(),
     script:
         "../scripts/table.py"

@@ -19,7 +19,7 @@ from mfm.models.sources import is_path
 from mfm.settings.section import load_json
 
 
-def check(experiment: Experiment, *, links_again: bool = False) -> None:
+def check(runs: Runs, *, links_again: bool = False) -> None:
     """Find what would stop a job later.
 
     The demands on the numbers of images are checked here where the dataset is linked already and
@@ -27,11 +27,12 @@ def check(experiment: Experiment, *, links_again: bool = False) -> None:
 
     Raises UserError for a dataset or weights that don't exist, and for too few images.
     """
+    experiment = runs.experiment
     check_source(experiment.dataset)
     folder = dataset_folder(experiment.dataset.name)
     check_owner(experiment.dataset, folder)
     if not links_again:
-        _check_linked(experiment, folder)
+        _check_linked(runs, folder)
     _check_results(experiment)
     for name, training in used_pretrainings(experiment).items():
         if training.weights is not None:
@@ -47,13 +48,13 @@ def _check_file(weights: str, key: str) -> None:
         raise UserError(f"{key}: there is no file {path}")
 
 
-def _check_linked(experiment: Experiment, folder: Path) -> None:
+def _check_linked(runs: Runs, folder: Path) -> None:
     files = [folder / name for name in ("config.json", "summary.json")]
     if not all(file.exists() for file in files):
         return
-    if load_json(Dataset, files[0]) == dataset_job(experiment):
+    if load_json(Dataset, files[0]) == dataset_job(runs.experiment):
         try:
-            check_counts(demands_of(Runs(experiment)), json.loads(files[1].read_text()))
+            check_counts(demands_of(runs), json.loads(files[1].read_text()))
         except UserError as error:
             raise UserError(
                 f"{error} (if you have changed the images: snakemake --forcerun link_dataset)"

@@ -23,6 +23,7 @@ from mfm.experiment.resolve import (
     used_pretrainings,
 )
 from mfm.experiment.settings import Experiment, Study, value_at, with_value
+from mfm.models.sources import source_of
 from mfm.settings.section import dumps
 
 
@@ -97,6 +98,11 @@ class Runs:
         for variants in self.studies.values():
             self._experiments |= {v.folder: v.experiment for v in variants if v.folder}
         self._folders: dict[str, str] = {}  # of a run, by everything that determines it
+        # Which of equal runs is the one must not depend on what is asked first.
+        assert self.pretrainings is not None
+        assert self.finetunings is not None
+        for name in evaluated_names(experiment):
+            self.evaluations(name)
 
     @property
     def folders(self) -> list[str]:
@@ -130,6 +136,13 @@ class Runs:
         if name is None:
             return getattr(experiment.arms[arm], "weights", None) or "scratch"
         return self.layout.pretraining(name, folder=self.pretraining(name, folder=folder)).weights
+
+    def initial_files(self, arm: str, *, folder: str = "") -> list[str]:
+        """Files that an arm's finetunings wait for: the weights, or what says that they are here."""
+        weights = self.initial_weights(arm, folder=folder)
+        if weights == "scratch":
+            return []
+        return [source_of(weights).file(weights) or self.layout.weights(arm)]
 
     @cached_property
     def pretrainings(self) -> list[tuple[str, str]]:
