@@ -6,7 +6,7 @@ READY = $(VENV)/.ready
 # Jobs find their tools here, also where the environment isn't activated.
 export PATH := $(abspath $(BIN)):$(PATH)
 
-.PHONY: table test test-fast test-slurm lint types format constraints environment
+.PHONY: table test test-fast test-slurm lint types docs format constraints environment
 .DEFAULT_GOAL := table
 
 table: environment ## The comparison table of the default experiment, results/table.md
@@ -34,6 +34,9 @@ lint: environment ## Style of Python and Snakemake files
 
 types: environment ## mypy --strict
 	mypy
+
+docs: environment ## The manual as pages, build/docs/index.html
+	mkdocs build --strict
 
 format: environment ## Mend what can be mended
 	ruff check --fix .
