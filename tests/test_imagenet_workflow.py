@@ -12,8 +12,8 @@ import torchvision
 from conftest import ROOT
 from tiny_imagenet import WNIDS, write_tree
 
-from mfm.models import weights
 from mfm.models.metadata import read_metadata
+from mfm.models.weights import read_weights, weights_checksum
 
 pytestmark = pytest.mark.processes
 
@@ -24,7 +24,7 @@ def test_resnet50_runs_by_upstreams_recipe(tmp_path):
     torch.save(torchvision.models.resnet50(weights=None).state_dict(), tmp_path / "stand-in.pth")
     command = [str(Path(sys.executable).parent / "snakemake"), "--cores", "all"]
     # One thread, so that the arm from scratch is finetuned beside the pretraining.
-    command += ["results/imagenet-tiny/table.md", "--set-threads", "pretrain_run=1"]
+    command += ["results/imagenet-tiny/table.md", "--set-threads", "pretrain=1"]
     command += ["--directory", str(tmp_path), "--configfile"]
     files = ("imagenet-resnet50", "imagenet-tiny")
     command += [str(ROOT / f"configs/{name}.yaml") for name in files]
@@ -35,16 +35,16 @@ def test_resnet50_runs_by_upstreams_recipe(tmp_path):
 
     results = tmp_path / "results/imagenet-tiny"
     rows = pd.read_csv(results / "results.csv")
-    assert list(rows["init"]) == ["scratch", "supervised", "mfm"]
+    assert list(rows["arm"]) == ["scratch", "supervised", "mfm"]
     assert set(rows["images"]) == {len(WNIDS)}
     log = (results / "logs/pretrain/mfm.log").read_text()
-    assert "recipe upstream, radius 16, low-pass share 0.5" in log
+    assert "recipe 'upstream', radius 16, low-pass share 0.5" in log
     # 1.2e-3 and 1.2e-2 at batch 2048, here at batch 4
     assert "batch 4 = 1 ranks x 1 micro-batches x 4" in log
     assert "to 2.344e-06, then to 0" in log
     finetuned = (results / "logs/finetune/supervised/seed0.log").read_text()
     assert "to 2.344e-05, then to 0" in finetuned
-    checksum = weights.weights_checksum(str(tmp_path / "stand-in.pth"))
+    checksum = weights_checksum(str(tmp_path / "stand-in.pth"))
     assert checksum in finetuned
     table = (results / "table.md").read_text()
     [line] = re.findall(r"^- 'supervised' starts from .*$", table, re.M)
@@ -53,5 +53,5 @@ def test_resnet50_runs_by_upstreams_recipe(tmp_path):
     assert "though the configuration asks to keep it" in line
     saved = read_metadata(results / "finetune/mfm/seed0/model.safetensors")
     assert saved["peak_learning_rate"] == "2.34375e-05"
-    weights = weights.read_weights(str(results / "finetune/mfm/seed0/model.safetensors"))
+    weights = read_weights(str(results / "finetune/mfm/seed0/model.safetensors"))
     torchvision.models.resnet50(num_classes=10).load_state_dict(weights, strict=True)

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.processes
 SNAKEMAKE = Path(sys.executable).parent / "snakemake"
 TABLE = "results/tiny/table.md"
 COLUMNS = (
-    "init,pretrain,seed,top1,top5,loss,images,epochs,train_images,images_per_second,seconds,"
+    "arm,pretraining,seed,top1,top5,loss,images,epochs,train_images,images_per_second,seconds,"
     "code_version,config_hash,checkpoint"
 )
 
@@ -58,8 +58,8 @@ def test_the_whole_workflow_leaves_every_artifact(finished):
     results = finished / "results/tiny"
     rows = pd.read_csv(results / "results.csv")
     assert ",".join(rows.columns) == COLUMNS
-    arms = [(init, seed) for init in ("scratch", "supervised", "mfm") for seed in (0, 1)]
-    assert list(zip(rows["init"], rows["seed"], strict=True)) == arms
+    arms = [(arm, seed) for arm in ("scratch", "supervised", "mfm") for seed in (0, 1)]
+    assert list(zip(rows["arm"], rows["seed"], strict=True)) == arms
     assert (rows["images"] == 48).all()
     assert (rows["train_images"] == 64).all()
     assert rows["top1"].between(0, 100).all()
@@ -81,9 +81,9 @@ def test_the_whole_workflow_leaves_every_artifact(finished):
     for name in ("backbone.safetensors", "checkpoint.pt", "metrics.csv"):
         assert (results / "pretrain/mfm" / name).is_file()
     for name in ("reconstructions", "spectra", "epochs"):
-        with Image.open(results / f"pretrain/mfm/{name}.png") as figure:
+        with Image.open(results / f"pretrain/mfm/pictures/{name}.png") as figure:
             assert min(figure.size) > 200
-    losses = pd.read_csv(results / "pretrain/mfm/fixed_images.csv")
+    losses = pd.read_csv(results / "pretrain/mfm/pictures/losses.csv")
     assert (losses["epoch"].min(), losses["epoch"].max()) == (0, 1)
     assert losses.notna().all(axis=None)
     curve = pd.read_csv(results / "finetune/mfm/seed0/accuracy.csv")
@@ -93,7 +93,7 @@ def test_the_whole_workflow_leaves_every_artifact(finished):
         assert part in page
     predictions = pd.read_parquet(results / "evaluate/mfm/seed0.parquet")
     assert predictions["path"].nunique() == 48
-    top1 = rows[(rows["init"] == "mfm") & (rows["seed"] == 0)]["top1"].item()
+    top1 = rows[(rows["arm"] == "mfm") & (rows["seed"] == 0)]["top1"].item()
     hits = (predictions["label"] == predictions["prediction"]).mean()
     assert 100 * hits == pytest.approx(top1, abs=1e-3)
     assert not list(results.rglob("rolling"))
@@ -112,8 +112,8 @@ def test_the_finetuning_rate_reruns_finetuning_but_no_pretraining(finished):
     jobs = planned(finished, TABLE, config=("finetune={optimizer: {lr: 0.002}}",))
     assert jobs == {
         "finetune_config": 6,
-        "finetune_run": 6,
-        "evaluate_run": 6,
+        "finetune": 6,
+        "evaluate": 6,
         "results": 1,
         "plan": 1,
         "table": 1,
@@ -122,7 +122,7 @@ def test_the_finetuning_rate_reruns_finetuning_but_no_pretraining(finished):
 
 def test_another_image_size_does_not_link_again(finished):
     jobs = planned(finished, TABLE, config=("dataset={image_size: 64}",))
-    assert jobs["finetune_run"] == 6
+    assert jobs["finetune"] == 6
     assert not {"dataset_config", "link_dataset"} & jobs.keys()
 
 
@@ -130,118 +130,141 @@ def test_a_new_seed_runs_only_that_seed(finished):
     jobs = planned(finished, TABLE, config=("seeds=[0, 1, 2]",))
     assert jobs == {
         "finetune_config": 3,
-        "finetune_run": 3,
-        "evaluate_run": 3,
+        "finetune": 3,
+        "evaluate": 3,
         "results": 1,
         "plan": 1,
         "table": 1,
     }
 
 
-def test_other_amounts_of_labels_share_what_the_table_has(finished):
-    amounts = "label_efficiency=[{images_per_class: 16}, {fraction: 0.25, batch: 16}]"
-    assert planned(finished, config=(amounts,)) == {
+AMOUNTS = "{images_per_class: 16}, {images_per_class: null, fraction: 0.25, batch: 16}"
+
+
+def test_variants_share_what_the_table_has(finished):
+    def jobs(key: str, values: str, *words: str) -> dict[str, int]:
+        study = f"variants={{study: {{key: {key}, values: [{values}]}}}}"
+        return planned(finished, *words, config=(study,))
+
+    pages = {"variants": 1, "report_page": 1, "default": 1}
+    six = {"finetune_config": 6, "finetune": 6, "evaluate_config": 1, "evaluate": 6}
+    assert jobs("finetune", AMOUNTS) == six | pages
+    assert jobs("finetune", AMOUNTS, TABLE) == {}
+    assert jobs("finetune.loss", "ce") == six | pages
+    assert jobs("evaluate.resize", "32, 36") == {"evaluate_config": 1, "evaluate": 6} | pages
+    # Two of three arms have nothing to do with it.
+    assert jobs("pretrain.mfm.crop.area", "[0.67, 1.0]") == {
+        "pretrain_config": 1,
+        "pretrain": 1,
+        "finetune_config": 2,
+        "finetune": 2,
+        "evaluate_config": 1,
+        "evaluate": 2,
+        **pages,
+    }
+
+
+def test_two_studies_share_their_equal_runs(finished):
+    values = "variants={a: {key: finetune.loss, values: [ce]}, b: {key: finetune, values: [{loss: ce}]}}"
+    assert planned(finished, config=(values,)) == {
         "finetune_config": 6,
-        "finetune_run": 6,
-        "evaluate_run": 6,
-        "label_efficiency": 1,
+        "finetune": 6,
+        "evaluate_config": 1,
+        "evaluate": 6,
+        "variants": 2,
         "report_page": 1,
-        "all": 1,
+        "default": 1,
     }
-    assert planned(finished, TABLE, config=(amounts,)) == {}
-    target = "results/tiny/label_efficiency.md"
-    shared = ("label_efficiency=[{images_per_class: 16}]",)
-    assert planned(finished, target, config=shared) == {"label_efficiency": 1}
-    snakemake(finished, target, config=shared)
+
+
+def test_a_study_whose_only_value_is_the_tables_own_shows_its_runs(finished):
+    target = "results/tiny/variants/labels.md"
+    study = ("variants={labels: {key: finetune.images_per_class, values: [16]}}",)
+    assert planned(finished, target, config=study) == {"variants": 1}
+    snakemake(finished, target, config=study)
     text = (finished / target).read_text()
-    assert "## mfm against the other arms" in text
-    top1 = pd.read_csv(finished / "results/tiny/results.csv").groupby("init")["top1"].mean()
-    assert f"| mfm | **{top1['mfm']:.2f}** |" in text
-    assert (finished / "results/tiny/label_efficiency.png").is_file()
+    top1 = pd.read_csv(finished / "results/tiny/results.csv").groupby("arm")["top1"].mean()
+    assert f"{top1['mfm']:.2f}" in text
+    for ending in ("csv", "svg", "png"):
+        assert (finished / target).with_suffix(f".{ending}").is_file()
 
 
-def test_ablations_share_what_the_table_has(finished):
-    def jobs(values: str) -> dict[str, int]:
-        return planned(finished, config=(f"ablations={{{values}}}",))
-
-    tables = {"ablation": 1, "report_page": 1, "all": 1}
-    assert jobs("val_resize: [32, 36]") == {
-        "ablation_resize_config": 1,
-        "ablation_resize_run": 6,
-        "resize_figure": 1,
-        **tables,
-    }
-    six = {"finetune_config": 6, "finetune_run": 6, "evaluate_run": 6}
-    assert jobs("loss: [ce]") == six | tables
-    assert jobs("crop_area: [0.67, 0.2], pretrain_seeds: [1]") == {
-        "pretrain_config": 2,
-        "pretrain_run": 2,
-        "finetune_config": 4,
-        "finetune_run": 4,
-        "evaluate_run": 4,
-        "ablation": 2,
+def test_a_further_evaluation_evaluates_alone_and_has_a_page(finished):
+    config = ("evaluate={bands: {radii: [2, 40]}}",)
+    jobs = planned(finished, config=config)
+    assert jobs == {
+        "evaluate_config": 1,
+        "evaluate_further": 6,
+        "further": 1,
         "report_page": 1,
-        "all": 1,
+        "default": 1,
     }
-    # Its only value is the table's own.
-    target = "results/tiny/ablation_loss.md"
-    snakemake(finished, target, config=("ablations={loss: [bce]}",))
-    text = (finished / target).read_text()
-    top1 = pd.read_csv(finished / "results/tiny/results.csv").groupby("init")["top1"].mean()
-    assert f"| **bce** | mfm | {top1['mfm']:.2f} |" in text
+    snakemake(finished, "results/tiny/bands.md", config=config)
+    rows = pd.read_csv(finished / "results/tiny/bands.csv")
+    results = pd.read_csv(finished / "results/tiny/results.csv")
+    assert rows["low_40"].tolist() == pytest.approx(results["top1"].tolist(), abs=1e-3)
+    assert "| mfm |" in (finished / "results/tiny/bands.md").read_text()
 
 
 def test_an_arm_from_scratch_that_is_trained_longer_runs_alone(finished):
     arm = ("arms={scratch-long: {as_long_as: mfm, seeds: [1]}}",)
     jobs = planned(finished, TABLE, config=arm)
     assert jobs == {
-        "longer_config": 1,
-        "finetune_run": 1,
-        "evaluate_run": 1,
+        "finetune_config": 1,
+        "finetune": 1,
+        "evaluate": 1,
         "results": 1,
         "plan": 1,
         "table": 1,
     }
-    config = "results/tiny/finetune/scratch-long/seed1/config.json"
-    snakemake(finished, config, config=arm)
-    text = (finished / config).read_text()
-    assert json.loads(text)["training"]["epochs"] == 2 + 2  # 128 images once, 64 an epoch
+    run = "results/tiny/finetune/scratch-long/seed1"
+    snakemake(finished, f"{run}/metrics.csv", config=arm)
+    epochs = pd.read_csv(finished / run / "metrics.csv")["epoch"]
+    assert epochs.max() == 2 + 2  # 128 images once, 64 an epoch
 
 
-def test_the_plan_asked_for_alone_runs_nothing_else(finished, tmp_path):
-    assert planned(tmp_path, "plan") == planned(finished, "plan") == {"plan": 1}
-    before = (finished / "results/tiny/plan.md").read_text()
-    snakemake(tmp_path, "plan")
-    text = (tmp_path / "results/tiny/plan.md").read_text()
-    assert "## Before there are runs" in text
-    assert "found with the 2 seeds configured" in text
-    assert not (tmp_path / "data").exists()
-    snakemake(finished, "plan")
-    assert (finished / "results/tiny/plan.md").read_text() == before
-    snakemake(finished)  # the plan's inputs are recorded again
+def test_the_plan_command_runs_nothing(finished, tmp_path):
+    def plan(folder: Path) -> str:
+        command = [sys.executable, "-m", "mfm", "plan", "--configfile"]
+        command += [str(ROOT / "configs/tiny.yaml")]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    assert "## Before there are runs" in plan(tmp_path)
+    assert "found with the 2 seeds configured" in plan(tmp_path)
+    assert not list(tmp_path.iterdir())
+    assert plan(finished) == (finished / "results/tiny/plan.md").read_text()
+    assert planned(finished) == {}
 
 
 def test_an_evaluation_setting_reruns_evaluation_alone(finished):
     jobs = planned(finished, TABLE, config=("evaluate={resize: 36}",))
-    assert jobs == {"evaluate_config": 1, "evaluate_run": 6, "results": 1, "plan": 1, "table": 1}
+    assert jobs == {"evaluate_config": 1, "evaluate": 6, "results": 1, "plan": 1, "table": 1}
 
 
 def test_stages_can_be_asked_for_and_forced_by_name(finished):
-    for stage in ("pretrain", "finetune", "evaluate"):
-        assert planned(finished, stage) == {}
-    assert planned(finished, "evaluate", "-f") == {"evaluate": 1, "evaluate_run": 6}
+    for target in ("pretrainings", "finetunings", "evaluations"):
+        assert planned(finished, target) == {}
+    assert planned(finished, "evaluations", "--forcerun", "evaluate") == {
+        "evaluate": 6,
+        "evaluations": 1,
+    }
     jobs = planned(finished, TABLE, "--forcerun", "pretrain")
-    assert jobs["pretrain_run"] == 2
-    assert jobs["finetune_run"] == 4, "the arm from scratch does not start from a pretraining"
+    assert jobs["pretrain"] == 2
+    assert jobs["finetune"] == 4, "the arm from scratch does not start from a pretraining"
+    for rule in ("finetune", "evaluate"):
+        assert planned(finished, TABLE, "--forcerun", rule)[rule] == 6
 
 
 def test_a_deleted_evaluation_reruns_with_the_table_alone(finished):
     results = finished / "results/tiny"
     before = (results / "results.csv").read_text()
     (results / "evaluate/mfm/seed1.csv").unlink()
-    assert planned(finished, TABLE) == {"evaluate_run": 1, "results": 1, "plan": 1, "table": 1}
+    assert planned(finished, TABLE) == {"evaluate": 1, "results": 1, "plan": 1, "table": 1}
     snakemake(finished, TABLE)
     assert (results / "results.csv").read_text() == before
+    assert planned(finished, TABLE) == {}
 
 
 def test_forced_pretraining_trains_again_to_the_same_bits(finished):
@@ -266,6 +289,9 @@ def test_report_is_written_with_the_table(finished):
 @pytest.mark.parametrize(
     ("setting", "expected"),
     [
+        ("label_efficiency=[{images_per_class: 10}]", "'label_efficiency' is now variants"),
+        ("initialisations={scratch: scratch}", "'initialisations' is now arms"),
+        ("variants={loss: {key: finetune.los, values: [ce]}}", "did you mean 'loss'?"),
         ("finetune={epohcs: 3}", "unknown key 'finetune.epohcs' (did you mean 'epochs'?)"),
         ("finetune={epochs: 0}", "finetune.epochs"),
         ("dataset={source: /nowhere/at/all}", "dataset.source: '/nowhere/at/all'"),
@@ -344,20 +370,22 @@ def run(words: list[str]):
 
 def test_own_images_run_to_the_table(tmp_path):
     root = photographs(tmp_path / "own")
-    amounts = [{"fraction": 0.34, "batch": 4}]
-    done = run(own_images(tmp_path, root, label_efficiency=amounts))
+    study = {"key": "finetune", "values": [{"fraction": 0.34, "batch": 4}]}
+    settings = {"variants": {"labels": study}, "finetune": {"batch": 12, "epochs": 1}}
+    done = run(own_images(tmp_path, root, **settings))
     assert done.returncode == 0, done.stdout + done.stderr
     assert (tmp_path / "data/own/train").is_symlink()
     results = tmp_path / "results/own"
-    subset = results / "label_efficiency/34-percent/finetune/scratch/seed0/subset.txt"
+    own = results / "variants/labels/fraction-0.34_batch-4"
+    subset = own / "finetune/scratch/seed0/subset.txt"
     assert len(subset.read_text().splitlines()) == 4
-    assert "| 34-percent | 4 | scratch |" in (results / "label_efficiency.md").read_text()
+    assert "fraction-0.34_batch-4" in (results / "variants/labels.md").read_text()
     assert "| mfm |" in (results / "table.md").read_text()
 
     # Linked again with an image that has gone bad, and once more when it is mended.
     manifest = tmp_path / "data/own/manifest.parquet"
     before = manifest.read_bytes()
-    relink = [*own_images(tmp_path, root, "link_dataset", label_efficiency=amounts)]
+    relink = [*own_images(tmp_path, root, "link_dataset", **settings)]
     relink += ["--forcerun", "link_dataset"]
     bad = root / "train/cats/bad.jpg"
     bad.touch()
@@ -365,7 +393,7 @@ def test_own_images_run_to_the_table(tmp_path):
     assert manifest.read_bytes() == before
     bad.unlink()
     assert run(relink).returncode == 0
-    done = run([*own_images(tmp_path, root, label_efficiency=amounts), "--dry-run"])
+    done = run([*own_images(tmp_path, root, **settings), "--dry-run"])
     assert "Nothing to be done" in done.stdout + done.stderr
 
 

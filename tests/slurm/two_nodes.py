@@ -34,13 +34,13 @@ PROFILE = {
     "slurm-init-seconds-before-status-checks": 3,
 }
 RESOURCES = {
-    "pretrain_run": SMALL | {"nodes": 2, "tasks": 2, "tasks_per_gpu": 0, "mpi": "srun"},
-    "finetune_run": SMALL | {"checkpoint_epochs": 5},
-    "evaluate_run": SMALL,
+    "pretrain": SMALL | {"nodes": 2, "tasks": 2, "tasks_per_gpu": 0, "mpi": "srun"},
+    "finetune": SMALL | {"checkpoint_epochs": 5},
+    "evaluate": SMALL,
 }
 # Runs that are stopped, and how SLURM's comment of their jobs ends.
 STOPPED = {
-    "pretrain/mfm": "rule_pretrain_run_wildcards_mfm",
+    "pretrain/mfm": "rule_pretrain_wildcards_mfm",
     "finetune/mfm/seed0": "_mfm_0",
 }
 # Columns that say how fast it went.

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field, field_validator, model_validator
 
+from mfm.data.settings import IMAGENET_MEAN, IMAGENET_STD
 from mfm.models.settings import Model
 from mfm.models.sources import is_path
+from mfm.settings.section import Triple
 from mfm.training.settings import Training
 
 if TYPE_CHECKING:  # settings are read without importing torch
@@ -51,6 +53,10 @@ class Pretext(Training):
                 "optimizer.layer_decay is for finetuning: in a pretraining every layer starts new"
             )
         return self
+
+    def normalisation(self) -> tuple[Triple, Triple]:
+        """ImageNet's, where the task has no other."""
+        return IMAGENET_MEAN, IMAGENET_STD
 
     def load_head(self, task: Task, tensors: Mapping[str, Tensor]) -> bool:
         """Load what stands above the backbone in a file to go on from; whether it was there."""

@@ -1,4 +1,4 @@
-"""Keep a step whose numbers went bad for `python -m mfm.replay`, and say what happened."""
+"""Keep a step whose numbers went bad for `mfm replay`, and say what happened."""
 
 from __future__ import annotations
 
@@ -67,6 +67,6 @@ def refusal(
     return UserError(
         f"{bad.what} at epoch {step.epoch + 1}, step {step.number + 1} ({len(mine)} images: "
         f"{names}, ...); last good checkpoint: {last[0] if last else 'none yet'}; see where it "
-        f"went wrong with `python -m mfm.replay {path}`, then lower the learning rate, set clip, "
+        f"went wrong with `mfm replay {path}`, then lower the learning rate, set clip, "
         "or use fp32"
     )

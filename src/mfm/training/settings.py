@@ -109,9 +109,9 @@ class Training(Section):
     def title(self) -> str:
         """What is trained by what, in a few words."""
 
-    @abstractmethod
     def describe(self, *, model: Model, size: int) -> str:
         """The same with its numbers, for the network and the images of `size` pixels."""
+        return self.title
 
     @abstractmethod
     def normalisation(self) -> tuple[Triple, Triple]:

@@ -165,10 +165,6 @@ class Finetuning(Supervision):
         """'finetuning with ce'."""
         return f"finetuning with {self.loss}"
 
-    def describe(self, *, model: Model, size: int) -> str:
-        """'finetuning with ce'."""
-        return self.title
-
     def build(self, inputs: Inputs) -> Task:
         """The classifier; the seed decides the new layers, so arms with one seed share them."""
         import torch
