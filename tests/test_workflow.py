@@ -1,6 +1,5 @@
 """The workflow itself: real runs of configs/tiny.yaml in a folder of their own."""
 
-import json
 import re
 import shutil
 import signal
@@ -165,7 +164,9 @@ def test_variants_share_what_the_table_has(finished):
 
 
 def test_two_studies_share_their_equal_runs(finished):
-    values = "variants={a: {key: finetune.loss, values: [ce]}, b: {key: finetune, values: [{loss: ce}]}}"
+    values = (
+        "variants={a: {key: finetune.loss, values: [ce]}, b: {key: finetune, values: [{loss: ce}]}}"
+    )
     assert planned(finished, config=(values,)) == {
         "finetune_config": 6,
         "finetune": 6,
