@@ -42,7 +42,7 @@ format: environment ## Mend what can be mended
 	ruff check --fix .
 	ruff format .
 	snakefmt Snakefile workflow
-	python -m mfm.schema config.schema.json
+	python -m mfm schema config.schema.json
 
 constraints: ## Pin the newest versions that pyproject.toml allows
 	$(PYTHON) -m venv $(VENV)-new
