@@ -1,4 +1,4 @@
-"""`mfm COMMAND`, or `python -m mfm COMMAND`."""
+"""Entry of `mfm COMMAND`, or `python -m mfm COMMAND`."""
 
 from __future__ import annotations
 

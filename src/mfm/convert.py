@@ -1,4 +1,4 @@
-"""`python -m mfm.convert`: the same as `mfm convert`."""
+"""Entry of `python -m mfm.convert`: the same as `mfm convert`."""
 
 import sys
 

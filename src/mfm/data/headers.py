@@ -1,4 +1,4 @@
-"""What is read of each image file when a dataset is linked: its header and its content's hash."""
+"""Facts that are read of each image file when a dataset is linked: header, hash of its content."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which images each optimizer step sees, on every rank: known before any image is read."""
+"""Order of a run's images: which of them each step sees, on every rank, before any is read."""
 
 from __future__ import annotations
 

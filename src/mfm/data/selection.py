@@ -1,4 +1,4 @@
-"""Which labelled images a finetuning uses: by seed, balanced over classes."""
+"""Selection of labelled images: by seed, balanced over classes."""
 
 from __future__ import annotations
 

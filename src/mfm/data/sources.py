@@ -1,4 +1,4 @@
-"""Which datasets a configuration can name."""
+"""Sources of images that a configuration can name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How all figures look: colours that colour-blind readers tell apart, files that repeat."""
+"""Look of all figures: colours that colour-blind readers tell apart, files that repeat."""
 
 from __future__ import annotations
 

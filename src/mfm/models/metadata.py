@@ -1,4 +1,4 @@
-"""What a weight file of this package says of itself. Readable without torch."""
+"""Metadata of weight files: what one of this package says of itself. Readable without torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run was computed with, besides its configuration and this package's own code."""
+"""Environment of a run: hardware and versions, besides its configuration and our own code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who may run: one writer for each run folder, and no process without its launcher."""
+"""Lifetime of processes: stop signals, and no process without its launcher."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is wrong with a configuration, in words about the user's own keys."""
+"""Messages about a wrong configuration, in words about the user's own keys."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What all ranks do together after a step: go on, save, or stop."""
+"""Agreement of all ranks after a step: go on, save, or stop."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Keep a step whose numbers went bad for `mfm replay`, and say what happened."""
+"""Record of a step whose numbers went bad, for `mfm replay`, and the error that ends the run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stop a run whose numbers are no longer numbers, before they reach its weights."""
+"""Check for numbers that are no longer numbers, before they reach the weights."""
 
 from __future__ import annotations
 

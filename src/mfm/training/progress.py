@@ -1,4 +1,4 @@
-"""What a run shows while it works: a bar on a terminal, plain lines in a log file."""
+"""Progress of a run as it is shown: a bar on a terminal, plain lines in a log file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a training says of itself while it runs: a small file, rewritten as it goes.
+"""Status of a training while it runs: a small file, rewritten as it goes.
 
 `mfm watch` reads it. It lies beside the rolling checkpoints and goes with them at the end.
 """

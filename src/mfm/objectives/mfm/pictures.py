@@ -90,8 +90,8 @@ class MfmPictures(Pictures):
             "spectra": _spectra(columns, task.radius, title=title),
         }
         return [
-            Picture(name=name, figure=figure, caption=_CAPTIONS[name])
-            for name, figure in figures.items()
+            Picture(name=each, figure=figure, caption=_CAPTIONS[each])
+            for each, figure in figures.items()
         ]
 
 

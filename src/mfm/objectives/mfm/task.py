@@ -1,4 +1,8 @@
-"""The masked frequency modeling objective, in both published recipes (DESIGN section 3)."""
+"""Mathematics of masked frequency modeling, in both published recipes.
+
+Source: arXiv 2206.07706, sections 3.1 to 3.3; what the two released codes do otherwise stands where it
+is done.
+"""
 
 from __future__ import annotations
 
