@@ -1,7 +1,6 @@
 """Mathematics of masked frequency modeling, in both published recipes.
 
-Source: arXiv 2206.07706, sections 3.1 to 3.3; what the two released codes do otherwise stands where it
-is done.
+Source: arXiv 2206.07706, sections 3.1 to 3.3; where the two released codes differ is said there.
 """
 
 from __future__ import annotations
