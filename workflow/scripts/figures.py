@@ -1,4 +1,4 @@
-"""The figures of the comparison, from the files that its runs left."""
+"""Figures of the comparison, from the files that its runs left."""
 
 import json
 import sys

@@ -1,4 +1,4 @@
-"""The figures of a finished experiment, as SVG for the report and PNG for anything else."""
+"""Figures of a finished experiment, as SVG for the report and PNG for anything else."""
 
 # Name, and what it shows.
 FIGURES = {

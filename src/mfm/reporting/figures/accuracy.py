@@ -14,12 +14,12 @@ from mfm.statistics.over_seeds import difference, estimate
 
 def draw_accuracy(experiment: Experiment, results: pd.DataFrame) -> Figure:
     """Every seed as a dot, the mean and its 95% t interval."""
-    arms = [name for name in experiment.arms if (results["init"] == name).any()]
+    arms = [name for name in experiment.arms if (results["arm"] == name).any()]
     figure = Figure(figsize=(7.0, 1.1 + 0.55 * len(arms)), layout="constrained")
     axis = figure.subplots()
     for line, name in enumerate(arms):
         colour, marker = style.looks(arms)[name]
-        values = results[results["init"] == name]["top1"].to_numpy(float)
+        values = results[results["arm"] == name]["top1"].to_numpy(float)
         found = estimate(list(values))
         if found.low is not None and found.high is not None:
             axis.plot([found.low, found.high], [line, line], color=colour, lw=2, zorder=2)
@@ -46,18 +46,18 @@ def draw_accuracy(experiment: Experiment, results: pd.DataFrame) -> Figure:
 def draw_difference(experiment: Experiment, results: pd.DataFrame) -> Figure:
     """Each other arm less the baseline: the mean, its 95% interval, and, paired, the seeds."""
     base = experiment.baseline
-    drawn = [name for name in experiment.arms if (results["init"] == name).any()]
+    drawn = [name for name in experiment.arms if (results["arm"] == name).any()]
     others = [name for name in drawn if name != base]
     if not others:
         return style.nothing(f"The only arm is the baseline, '{base}'.")
-    baseline = by_seed(results[results["init"] == base])
+    baseline = by_seed(results[results["arm"] == base])
     figure = Figure(figsize=(7.0, 1.1 + 0.55 * len(others)), layout="constrained")
     axis = figure.subplots()
     axis.axvline(0, color=style.GREY, lw=1, ls="--", zorder=1)
     words = []
     for line, name in enumerate(others):
         colour, marker = style.looks(drawn)[name]
-        values = by_seed(results[results["init"] == name])
+        values = by_seed(results[results["arm"] == name])
         found = difference(values, baseline)
         text = f"{found.mean:+.2f}"
         if found.low is not None and found.high is not None:

@@ -1,4 +1,4 @@
-"""Which classes an initialisation helps, and what the worst ones are taken for."""
+"""Accuracy by class: which ones an arm helps, and what the worst ones are taken for."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from mfm.experiment.resolve import pretraining_of
 from mfm.experiment.settings import Experiment
 from mfm.files import style
-from mfm.objectives.mfm.settings import MfmPretraining
 from mfm.statistics.over_seeds import difference
 
 _AT_EACH_END = 10
@@ -20,12 +20,12 @@ Runs = Mapping[str, Mapping[int, pd.DataFrame]]  # rows of each evaluated image,
 
 
 def recall(runs: Runs) -> pd.DataFrame:
-    """Accuracy in percent of each class in each run, with the columns init, seed, label, top1."""
+    """Accuracy in percent of each class in each run, with the columns arm, seed, label, top1."""
     parts = []
     for name, seeds in runs.items():
         for seed, images in seeds.items():
             top1 = 100 * images.groupby("label", observed=True)["correct"].mean()
-            parts.append(top1.rename("top1").reset_index().assign(init=name, seed=seed))
+            parts.append(top1.rename("top1").reset_index().assign(arm=name, seed=seed))
     return pd.concat(parts, ignore_index=True)
 
 
@@ -41,7 +41,7 @@ def draw_classes(experiment: Experiment, runs: Runs) -> Figure:
         for name in others
         for label in table["label"].unique()
     }
-    shown = next((name for name in others if _by_mfm(experiment, name)), others[-1])
+    shown = next((name for name in others if _by_unlabelled(experiment, name)), others[-1])
     labels = sorted(table["label"].unique(), key=lambda label: -found[shown, label].mean)
     cut = len(labels) > 2 * _AT_EACH_END
     if cut:
@@ -78,14 +78,14 @@ def draw_classes(experiment: Experiment, runs: Runs) -> Figure:
     return figure
 
 
-def _by_mfm(experiment: Experiment, arm: str) -> bool:
-    """Whether an arm starts from masked frequency modeling: the one that is asked about."""
-    name = getattr(experiment.arms[arm], "pretrain", None)
-    return name is not None and isinstance(experiment.pretrain[name], MfmPretraining)
+def _by_unlabelled(experiment: Experiment, arm: str) -> bool:
+    """Whether an arm starts from a pretraining without labels: the one that is asked about."""
+    name = pretraining_of(experiment, arm)
+    return name is not None and not experiment.pretrain[name].labelled
 
 
 def _of(table: pd.DataFrame, name: str, label: str) -> dict[int, float]:
-    part = table[(table["init"] == name) & (table["label"] == label)]
+    part = table[(table["arm"] == name) & (table["label"] == label)]
     return {int(seed): float(top1) for seed, top1 in zip(part["seed"], part["top1"], strict=True)}
 
 
@@ -95,7 +95,7 @@ def draw_confusion(runs: Runs) -> Figure:
     The worst by their accuracy averaged over arms; images of all seeds together.
     """
     table = recall(runs)
-    mean = table.groupby(["init", "label"])["top1"].mean().groupby("label").mean()
+    mean = table.groupby(["arm", "label"])["top1"].mean().groupby("label").mean()
     worst = [str(label) for label in mean.sort_values(kind="stable").index[:_WORST]]
     others = len(mean) > len(worst)
     columns = [*worst, "any other"] if others else worst

@@ -12,77 +12,71 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFor
 
 from mfm.experiment.settings import Experiment
 from mfm.files import style
-from mfm.objectives import Pretraining
-from mfm.objectives.mfm.settings import MfmPretraining
 
-_KEPT = {"low": "from low frequencies", "high": "from high frequencies"}
+_MARKERS = "s^Dv"  # of the losses on fixed images
 
 
 def draw_pretraining(
     experiment: Experiment,
     metrics: Mapping[str, pd.DataFrame],
-    snapshots: Mapping[str, pd.DataFrame],
+    losses: Mapping[str, pd.DataFrame],
 ) -> Figure:
     """One panel for each pretraining: their losses are different quantities.
 
-    `metrics` are the epochs by the pretraining's name. `snapshots` are the losses on the fixed
-    validation images, with the columns epoch (a fraction), low and high, where some were kept.
+    `metrics` are the epochs by the pretraining's name. `losses` are those on the fixed validation
+    images, where some were measured: the column epoch (a fraction), and one for each loss.
     """
     if not metrics:
         return style.nothing("No arm of this experiment is pretrained here.")
-    single = [
-        len(epochs) == 1 and (name not in snapshots or snapshots[name].empty)
-        for name, epochs in metrics.items()
-    ]
-    heights = [0.6 if alone else 2.8 for alone in single]
+    measured = {name: losses[name] if name in losses else pd.DataFrame() for name in metrics}
+    alone = [len(epochs) == 1 and measured[name].empty for name, epochs in metrics.items()]
+    heights = [0.6 if single else 2.8 for single in alone]
     figure = Figure(figsize=(7.0, sum(heights)), layout="constrained")
     panels = figure.subplots(len(metrics), height_ratios=heights, squeeze=False)[:, 0]
-    for axis, (name, epochs), alone in zip(panels, metrics.items(), single, strict=True):
-        if alone:
+    for axis, (name, epochs), single in zip(panels, metrics.items(), alone, strict=True):
+        training = experiment.pretrain[name]
+        axis.set_title(f"{name}: {training.title}")
+        if single:
             axis.axis("off")
             text = f"loss {epochs['loss'].item():.4f}, the mean of the only epoch"
             axis.text(0, 0.9, text, va="top", color=style.GREY, transform=axis.transAxes)
-            axis.set_title(f"{name}: {_kind(experiment.pretrain[name])}")
-            continue
-        axis.plot(
-            epochs["epoch"],
-            epochs["loss"],
-            color=style.OKABE_ITO[0],
-            marker="o" if len(epochs) < 30 else None,
-            label="training images, mean of the epoch",
-        )
-        kept = snapshots.get(name)
-        if kept is not None:
-            for (column, text), colour, marker in zip(
-                _KEPT.items(), style.OKABE_ITO[1:3], "s^", strict=True
-            ):
-                axis.plot(
-                    kept["epoch"],
-                    kept[column],
-                    color=colour,
-                    marker=marker,
-                    ms=5,
-                    ls="--",
-                    label=f"fixed validation images, {text}",
-                )
-            axis.set_yscale("log")  # the two bands' losses are of different sizes
-            axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-            axis.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-            axis.yaxis.set_minor_locator(NullLocator())
-        axis.set_xlim(left=-0.02 * epochs["epoch"].max())
-        axis.set_title(f"{name}: {_kind(experiment.pretrain[name])}")
-        axis.set_xlabel("epoch")
-        axis.set_ylabel("loss")
-        axis.grid(axis="y")
-        axis.set_axisbelow(True)
-        axis.legend(fontsize=8)
+        else:
+            _losses(axis, epochs, measured[name], texts=training.losses)
     return figure
 
 
-def _kind(training: Pretraining) -> str:
-    if isinstance(training, MfmPretraining):
-        return f"masked frequency modeling, recipe {training.recipe}"
-    return f"on labels, {training.loss} loss"
+def _losses(
+    axis: Axes, epochs: pd.DataFrame, measured: pd.DataFrame, *, texts: Mapping[str, str]
+) -> None:
+    axis.plot(
+        epochs["epoch"],
+        epochs["loss"],
+        color=style.OKABE_ITO[0],
+        marker="o" if len(epochs) < 30 else None,
+        label="training images, mean of the epoch",
+    )
+    columns = [column for column in measured.columns if column != "epoch"]
+    for number, column in enumerate(columns):
+        axis.plot(
+            measured["epoch"],
+            measured[column],
+            color=style.OKABE_ITO[1 + number % (len(style.OKABE_ITO) - 1)],
+            marker=_MARKERS[number % len(_MARKERS)],
+            ms=5,
+            ls="--",
+            label=f"fixed validation images, {texts.get(column, column)}",
+        )
+    if columns:
+        axis.set_yscale("log")  # the losses are of different sizes
+        axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axis.yaxis.set_minor_locator(NullLocator())
+    axis.set_xlim(left=-0.02 * epochs["epoch"].max())
+    axis.set_xlabel("epoch")
+    axis.set_ylabel("loss")
+    axis.grid(axis="y")
+    axis.set_axisbelow(True)
+    axis.legend(fontsize=8)
 
 
 def draw_finetuning(

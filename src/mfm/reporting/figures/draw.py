@@ -1,4 +1,4 @@
-"""All figures of the comparison, from the files that its runs left."""
+"""Figures of the comparison, all of them, from the files that its runs left."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from pathlib import Path
 import pandas as pd
 
 from mfm.experiment import resolve
+from mfm.experiment.layout import Layout
 from mfm.experiment.settings import Experiment
 from mfm.files import style
+from mfm.objectives.pictures import LOSSES
 from mfm.objectives.supervised import accuracy_curve
 from mfm.reporting.figures import FIGURES
 from mfm.reporting.figures.accuracy import draw_accuracy, draw_difference
@@ -18,13 +20,13 @@ from mfm.reporting.figures.curves import draw_finetuning, draw_pretraining
 
 def draw_all(experiment: Experiment, results: pd.DataFrame, folder: Path) -> None:
     """Write NAME.svg and NAME.png for every name of FIGURES."""
-    root = Path(experiment.results)
-    arms = [name for name in experiment.arms if (results["init"] == name).any()]
-    seeds = {name: results[results["init"] == name]["seed"].tolist() for name in arms}
+    layout = Layout(experiment.results)
+    arms = [name for name in experiment.arms if (results["arm"] == name).any()]
+    seeds = {name: results[results["arm"] == name]["seed"].tolist() for name in arms}
     images = {
         name: {
             seed: pd.read_parquet(
-                root / f"evaluate/{name}/seed{seed}.parquet",
+                layout.evaluation(name, seed).predictions,
                 columns=["label", "prediction", "correct"],
             )
             for seed in seeds[name]
@@ -32,26 +34,20 @@ def draw_all(experiment: Experiment, results: pd.DataFrame, folder: Path) -> Non
         for name in arms
     }
     finetunings = {
-        name: [
-            pd.read_csv(root / f"finetune/{name}/seed{seed}/metrics.csv") for seed in seeds[name]
-        ]
+        name: [pd.read_csv(layout.finetuning(name, seed).metrics) for seed in seeds[name]]
         for name in arms
     }
     curves = {
         name: [
-            accuracy_curve.read(root / f"finetune/{name}/seed{seed}/{accuracy_curve.NAME}")
-            for seed in seeds[name]
+            accuracy_curve.read(Path(layout.finetuning(name, seed).curve)) for seed in seeds[name]
         ]
         for name in arms
     }
-    pretrainings = {
-        name: pd.read_csv(root / f"pretrain/{name}/metrics.csv")
-        for name in resolve.used_pretrainings(experiment)
-    }
+    pretrainings = resolve.used_pretrainings(experiment)
+    metrics = {name: pd.read_csv(layout.pretraining(name).metrics) for name in pretrainings}
     losses = {
-        name: pd.read_csv(path)
-        for name in pretrainings
-        if (path := root / f"pretrain/{name}/fixed_images.csv").exists()
+        name: pd.read_csv(Path(layout.pretraining(name).pictures, LOSSES))
+        for name in resolve.pictured_pretrainings(experiment)
     }
     drawn = {
         "difference": draw_difference(experiment, results),
@@ -59,7 +55,7 @@ def draw_all(experiment: Experiment, results: pd.DataFrame, folder: Path) -> Non
         "classes": draw_classes(experiment, images),
         "confusion": draw_confusion(images),
         "finetuning": draw_finetuning(experiment, finetunings, curves),
-        "pretraining": draw_pretraining(experiment, pretrainings, losses),
+        "pretraining": draw_pretraining(experiment, metrics, losses),
     }
     assert drawn.keys() == FIGURES.keys()
     for name, figure in drawn.items():
