@@ -12,7 +12,7 @@ from mfm.data.batches import Batch, to_float
 from mfm.data.order import Step
 from mfm.numerics.draws import Ints
 from mfm.numerics.pixels import normalise
-from mfm.objectives.supervised.settings import Supervision
+from mfm.objectives.supervised.recipe import Supervision
 
 
 def smoothed_targets(
