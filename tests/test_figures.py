@@ -5,11 +5,11 @@ import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
-from mfm.reporting.figures.style import looks
 from PIL import Image
 from scipy import stats
 
 from mfm.experiment.settings import Experiment
+from mfm.files.style import looks
 from mfm.reporting.figures import FIGURES
 from mfm.reporting.figures.accuracy import draw_accuracy, draw_difference
 from mfm.reporting.figures.classes import confusion, draw_classes, recall
@@ -54,7 +54,7 @@ def test_accuracy_shows_each_seed_mean_and_interval(done):
     ours, results, _ = done
     (axis,) = draw_accuracy(ours, results).axes
     for number, name in enumerate(ours.arms):
-        top1 = results[results["init"] == name]["top1"]
+        top1 = results[results["arm"] == name]["top1"]
         assert axis.collections[number].get_offsets()[:, 0].tolist() == top1.tolist()
         half = stats.t.ppf(0.975, 2) * top1.std() / np.sqrt(3)
         assert lines(axis)[2 * number] == pytest.approx((top1.mean() - half, top1.mean() + half))
@@ -64,7 +64,7 @@ def test_accuracy_shows_each_seed_mean_and_interval(done):
 def test_difference_is_paired_over_seeds(done):
     ours, results, _ = done
     (axis,) = draw_difference(ours, results).axes
-    wide = results.pivot_table(index="seed", columns="init", values="top1")
+    wide = results.pivot_table(index="seed", columns="arm", values="top1")
     pairs = wide["mfm"] - wide["scratch"]
     interval = stats.ttest_rel(wide["mfm"], wide["scratch"]).confidence_interval()
     assert axis.collections[0].get_offsets()[:, 0].tolist() == pytest.approx(pairs.tolist())
@@ -89,7 +89,7 @@ def test_one_arm_has_no_difference(done):
         {**finished.EXPERIMENT, "results": str(folder), "arms": {"scratch": "scratch"}},
         where="test",
     )
-    few = results[results["init"] == "scratch"]
+    few = results[results["arm"] == "scratch"]
     for figure in (draw_difference(alone, few), draw_classes(alone, {"scratch": {}})):
         assert "only arm" in figure.texts[0].get_text()
     assert "No arm" in draw_pretraining(alone, {}, {}).texts[0].get_text()
@@ -98,7 +98,7 @@ def test_one_arm_has_no_difference(done):
 def test_classes_are_ordered_by_their_difference(done):
     ours, *_ = done
     (axis,) = draw_classes(ours, runs(done)).axes
-    table = recall(runs(done)).pivot_table(index=["label", "seed"], columns="init", values="top1")
+    table = recall(runs(done)).pivot_table(index=["label", "seed"], columns="arm", values="top1")
     means = (table["mfm"] - table["scratch"]).groupby("label").mean()
     shown = [label.get_text() for label in axis.get_yticklabels()]
     assert sorted(shown) == sorted(finished.CLASSES)
@@ -107,6 +107,17 @@ def test_classes_are_ordered_by_their_difference(done):
         table["mfm"][shown[0]], table["scratch"][shown[0]]
     ).confidence_interval()
     assert any(line == pytest.approx(tuple(interval)) for line in lines(axis) if len(line) == 2)
+
+
+def test_classes_are_ordered_by_an_arm_that_sees_no_labels(done):
+    _, _, folder = done
+    values = {**finished.EXPERIMENT, "results": str(folder)}
+    values["pretrain"] = {**values["pretrain"], "s": {"task": "supervised", "epochs": 1}}
+    values["arms"] = {"scratch": "scratch", "supervised": {"pretrain": "s"}, **values["arms"]}
+    ours = parse(Experiment, values, where="test")
+    found = runs(done)
+    three = {"scratch": found["scratch"], "supervised": found["scratch"], "mfm": found["mfm"]}
+    assert "ordered by 'mfm'" in draw_classes(ours, three).get_suptitle()
 
 
 def test_confusion_counts_images():
@@ -126,6 +137,12 @@ def test_curves_show_the_epochs(done):
     kept = pd.DataFrame({"epoch": [0.0, 2.0], "low": [4.0, 2.0], "high": [1.0, 0.5]})
     (axis,) = draw_pretraining(ours, {"p": epochs}, {"p": kept}).axes
     assert [line.get_ydata().tolist() for line in axis.lines] == [[3, 1], [4, 2], [1, 0.5]]
+    labels = [text.get_text() for text in axis.get_legend().get_texts()]
+    assert labels[1] == "fixed validation images, from low frequencies"
+    assert axis.get_title(loc="left") == "p: masked frequency modeling, recipe upstream"
+    other = pd.DataFrame({"epoch": [0.0], "of its own": [0.5]})
+    (axis,) = draw_pretraining(ours, {"p": epochs}, {"p": other}).axes
+    assert axis.get_legend().get_texts()[1].get_text() == "fixed validation images, of its own"
     (axis,) = draw_pretraining(ours, {"p": epochs[:1]}, {}).axes
     assert "3.0000" in axis.texts[0].get_text()
 

@@ -14,9 +14,7 @@ from mfm.files.pickles import load_pickle
 from mfm.objectives.pictures import LIST, LOSSES, fixed_images, load_snapshots, losses
 
 
-def draw_pictures(
-    job: PretrainJob, *, manifest_path: Path, checkpoint: Path, folder: Path
-) -> None:
+def draw_pictures(job: PretrainJob, *, manifest_path: Path, checkpoint: Path, folder: Path) -> None:
     """Leave FIGURE.png for each picture, the losses and the list of captions in `folder`.
 
     The model's final state is that of the checkpoint; earlier ones are the snapshots beside it.
