@@ -1,6 +1,6 @@
 """Images/s of the loaders, and what training waits for them, in training's own environment:
 
-    python -m mfm.launch --standalone --nproc-per-node 1 -m benchmarks.loading
+    python -m mfm launch --standalone --nproc-per-node 1 -m benchmarks.loading
 
 Photographs of about 500x375 pixels, from file to a normalised float batch of 224 px, by four ways
 in turn within each round; then 28x28 PNGs to 32 px, the default experiment's case, and the share of
@@ -20,7 +20,6 @@ from statistics import median
 
 import numpy as np
 import torch
-from mfm.experiment.pretrain import MfmObjective, create_reconstruction_model, create_task
 from nvidia.dali import Pipeline, fn, types
 from nvidia.dali.plugin.pytorch import DALIGenericIterator, LastBatchPolicy
 from PIL import Image
@@ -216,8 +215,8 @@ def waiting(folder: Path) -> None:
         model=Model(),
         training=MfmPretraining(task="mfm", recipe="paper", radius=3, batch=128, micro_batch=128),
     )
-    model = create_reconstruction_model(run).to(memory_format=torch.channels_last)
-    objective = MfmObjective(create_task(run), rows=images.rows, seed=0, size=32)
+    task = run.training.build(run.inputs(images))
+    model = task.model.to(memory_format=torch.channels_last)
     optimizer = optimizers.create_optimizer(model, run.training.optimizer)
     number_format = precision.resolve(run.training.precision, CPU)
     plan = Plan(
@@ -231,7 +230,7 @@ def waiting(folder: Path) -> None:
         for step, (batch,) in loader.train(plan, epoch, 0):
             got = time.perf_counter()
             with precision.autocast(number_format, CPU):
-                loss = objective(model, batch, step)
+                loss = task.objective(model, batch, step)
             loss.backward()
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)

@@ -93,7 +93,7 @@ def link(root: Path, folder: Path) -> tuple[float, float, str]:
     settings = folder.parent / "config.json"
     settings.write_text(dumps(Dataset(name="own", source=str(root))))
     started = time.perf_counter()
-    command = [sys.executable, "-m", "mfm.data.link", "--config", str(settings)]
+    command = [sys.executable, "-m", "mfm", "link", "--config", str(settings)]
     process = subprocess.Popen(
         [*command, "--folder", str(folder)], stdout=subprocess.PIPE, stderr=sys.stderr, text=True
     )

@@ -3,7 +3,7 @@
     python benchmarks/objective.py
     python benchmarks/objective.py --size 32 --batch 128 --threads 1
 
-'ours' is mfm.objectives in a process with the allocator settings of mfm.launch, and once with the
+'ours' is mfm.objectives in a process with the allocator settings of `mfm launch`, and once with the
 system's own; 'plain' is PlainMasking of benchmarks/reference.py. Both get the same images
 (channels_last, as the loader gives them; plain gets them contiguous) and prediction, and their
 results are compared with the plain ones in float64.

@@ -6,7 +6,7 @@
 The effective batch is the same: each of the two processes takes half of it. 'two, no exchange'
 trains two processes that never talk, which is what the exchange of gradients can be measured
 against. The step is the package's own (see train_step.py), with DistributedDataParallel set up as
-mfm.engine does.
+mfm.training.loop does.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Kill real training runs at random moments and compare what they end with.
 
-A run is started by `python -m mfm.launch`, killed with SIGKILL at a random moment (the launcher
+A run is started by `mfm launch`, killed with SIGKILL at a random moment (the launcher
 alone, one worker alone, or the whole tree), and started again until it ends. Its weights have to be
 those of a run that nobody touched, bit for bit, and so have the epoch, loss and rate of each
 metrics row. Workers have to be gone soon after their launcher was killed.
@@ -84,8 +84,7 @@ def write_config(case: Case, folder: Path) -> None:
         augmented = {"mixup": 0.2, "cutmix": 1.0, "randaugment": {}, "images_per_class": 24}
         run = parse(
             FinetuneJob,
-            {"init": "a", "source": "scratch", "seed": 1, "training": training | augmented}
-            | common,
+            {"arm": "a", "source": "scratch", "seed": 1, "training": training | augmented} | common,
             where="stress",
         )
     folder.mkdir(parents=True)
@@ -94,12 +93,10 @@ def write_config(case: Case, folder: Path) -> None:
 
 def start(case: Case, folder: Path, data: Path, log: Path) -> subprocess.Popen[bytes]:
     """Start a run in a session of its own."""
-    command = [sys.executable, "-m", "mfm.launch", "--standalone"]
+    command = [sys.executable, "-m", "mfm", "launch", "--standalone"]
     command += ["--nproc-per-node", str(case.ranks), "--max-restarts", "100"]
-    command += ["-m", f"mfm.{case.stage}", "--config", str(folder / "config.json")]
+    command += ["-m", "mfm", "train", "--config", str(folder / "config.json")]
     command += ["--manifest", str(data), "--folder", str(folder), "--checkpoint-steps", "3"]
-    if case.stage == "finetune":
-        command += ["--weights", "scratch"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     with open(log, "ab") as file:
         return subprocess.Popen(

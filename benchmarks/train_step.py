@@ -4,9 +4,9 @@
     python benchmarks/train_step.py --cases resnet50:224:16 --tasks pretrain --rounds 5
 
 'ours' runs the package's own model, objective, optimizer and number format in the order of
-mfm.engine.train, with the allocator settings of mfm.launch; 'ours, plain allocator' without those;
-'reference' is benchmarks/reference.py. All start from the same weights and see the same images.
-Loading images is not part of it.
+mfm.training.loop, with the allocator settings of `mfm launch`; 'ours, plain allocator' without
+those; 'reference' is benchmarks/reference.py. All start from the same weights and see the same
+images. Loading images is not part of it.
 
 FLOP/s count the model's convolutions and products, forward and backward
 (torch.utils.flop_counter), and are given as a share of what a product of two 2048 x 2048 matrices
@@ -23,7 +23,6 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from mfm.experiment.pretrain import MfmObjective
 from reference import PlainStep
 from sides import (
     Answer,
@@ -46,6 +45,7 @@ from mfm.models.backbones import create_backbone
 from mfm.models.reconstruction import ReconstructionModel
 from mfm.models.settings import Model
 from mfm.numerics import convolution, precision
+from mfm.objectives.mfm.objective import MfmObjective
 from mfm.objectives.mfm.settings import MfmPretraining, default_radius
 from mfm.objectives.mfm.task import MaskedFrequencyModeling
 from mfm.objectives.supervised.loss import SupervisedObjective
@@ -88,7 +88,7 @@ class Case:
 
 
 class OurStep:
-    """The step of mfm.engine.train, on one process."""
+    """The step of mfm.training.loop.Trainer, on one process."""
 
     def __init__(self, case: Case, *, number_format: str) -> None:
         training: Training

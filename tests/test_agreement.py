@@ -8,11 +8,11 @@ import torch
 
 from mfm.processes.lifetime import STOP_SIGNALS, StopRequest
 from mfm.processes.ranks import Process
-from mfm.training.agreement import Control
+from mfm.training.agreement import Agreement
 
 
-def control(stop, *, minutes=None, rank=0):
-    return Control(
+def agreement(stop, *, minutes=None, rank=0):
+    return Agreement(
         stop=stop,
         checkpoint_minutes=minutes,
         timeout_minutes=1.0,
@@ -20,9 +20,9 @@ def control(stop, *, minutes=None, rank=0):
     )
 
 
-def decide(control):
-    control.begin()
-    return control.end()
+def decide(subject):
+    subject.begin()
+    return subject.end()
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def handlers():
 def test_a_signal_is_a_wish_to_stop(handlers, number):
     stop = StopRequest()
     stop.catch_signals()
-    subject = control(stop)
+    subject = agreement(stop)
     assert not decide(subject).stop
     os.kill(os.getpid(), number)
     decision = decide(subject)
@@ -48,7 +48,7 @@ def test_a_signal_is_a_wish_to_stop(handlers, number):
 
 def test_a_signal_within_a_step_counts_from_the_next():
     stop = StopRequest()
-    subject = control(stop)
+    subject = agreement(stop)
     subject.begin()
     stop.received = signal.SIGTERM
     assert not subject.end().stop
@@ -57,8 +57,8 @@ def test_a_signal_within_a_step_counts_from_the_next():
 
 def test_a_checkpoint_is_due_by_the_clock_until_it_is_saved(monkeypatch):
     now = [100.0]
-    monkeypatch.setattr("mfm.control.time.monotonic", lambda: now[0])
-    subject = control(StopRequest(), minutes=2.0)
+    monkeypatch.setattr("mfm.training.agreement.time.monotonic", lambda: now[0])
+    subject = agreement(StopRequest(), minutes=2.0)
     now[0] += 119
     assert not decide(subject).save
     now[0] += 2
@@ -66,4 +66,4 @@ def test_a_checkpoint_is_due_by_the_clock_until_it_is_saved(monkeypatch):
     assert decide(subject).save
     subject.saved()
     assert not decide(subject).save
-    assert not decide(control(StopRequest(), minutes=None)).save
+    assert not decide(agreement(StopRequest(), minutes=None)).save

@@ -11,10 +11,10 @@ import torch
 import torchvision
 from torch import nn
 
-from mfm.commands import convert
+from mfm.__main__ import main
 from mfm.errors import UserError
 from mfm.files.pickles import load_pickle
-from mfm.models import interchange, weights
+from mfm.models import conversion, interchange, weights
 from mfm.models.backbones import create_backbone
 from mfm.models.settings import Model
 
@@ -82,7 +82,7 @@ def vit(**options):
 
 
 def run(path, out, *, source="upstream", target="torchvision", backbone=BACKBONE, **more):
-    return convert.convert(path, out, source=source, target=target, backbone=backbone, **more)
+    return conversion.convert(path, out, source=source, target=target, backbone=backbone, **more)
 
 
 def read(path):
@@ -180,7 +180,7 @@ def test_safetensors_are_what_this_package_reads(tmp_path, resnet):
     model = create_backbone(Model(backbone=BACKBONE), classes=7)
     metadata = weights.load_weights(model, out)
     assert torch.equal(logits(model), logits(resnet))
-    assert metadata["init"] == "saved_model_bce_15"
+    assert metadata["arm"] == "saved_model_bce_15"
     assert metadata["source_sha256"] == weights.weights_checksum(str(source))
 
 
@@ -221,12 +221,12 @@ def test_the_settings_in_a_file_are_not_executed(tmp_path, resnet):
 def test_the_command_line_says_what_it_wrote(tmp_path, resnet, monkeypatch, capsys):
     source, out = upstream_finetuned(resnet, tmp_path / "in.pth"), tmp_path / "out.pth"
     words = [source, out, "--from", "upstream", "--to", "timm", "--backbone", BACKBONE]
-    monkeypatch.setattr(sys, "argv", ["convert", *map(str, words)])
-    convert.main()
+    monkeypatch.setattr(sys, "argv", ["mfm", "convert", *map(str, words)])
+    main()
     said = capsys.readouterr().out
     assert "7 classes" in said
     assert weights.weights_checksum(str(source)) in said
-    monkeypatch.setattr(sys, "argv", ["convert", *map(str, words[:-2])])
+    monkeypatch.setattr(sys, "argv", ["mfm", "convert", *map(str, words[:-2])])
     with pytest.raises(SystemExit):  # a ResNet-18 is no ResNet-50
-        convert.main()
+        main()
     assert "mfm: error: " in capsys.readouterr().err

@@ -13,18 +13,18 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import nn
 
-from mfm.commands import loader_drift
-from mfm.data import dali, manifest
+from mfm.__main__ import main
+from mfm.data import dali, drift, manifest
 from mfm.data.batches import EvalBatches, TrainBatches
 from mfm.data.dali import DaliBatches, PipelineLoader, plain_jpeg_size
 from mfm.data.loading import create_loader
 from mfm.data.order import Plan
 from mfm.data.settings import IMAGENET_MEAN, IMAGENET_STD, Crop, Dataset, RandAugment
 from mfm.errors import UserError
-from mfm.evaluation import classifier
-from mfm.evaluation.settings import Evaluation
-from mfm.experiment import resolve
+from mfm.evaluation import Evaluation
+from mfm.evaluation.classifier import Subject
 from mfm.evaluation.job import EvaluateJob
+from mfm.experiment import resolve
 from mfm.experiment.settings import Experiment
 from mfm.models import weights
 from mfm.models.backbones import create_backbone
@@ -477,9 +477,9 @@ def test_one_key_reaches_every_stage_and_is_torchvision_by_default():
         given = values if loader == "torchvision" else values | {"loader": loader}
         experiment = parse(Experiment, given, where="test")
         runs = [
-            resolve.resolve(experiment, "pretrain", pretrain="p"),
-            resolve.resolve(experiment, "finetune", init="scratch", seed="0"),
-            resolve.resolve(experiment, "evaluate"),
+            resolve.pretrain_job(experiment, "p"),
+            resolve.finetune_job(experiment, "scratch", 0),
+            resolve.evaluate_job(experiment),
         ]
         assert [run.loader for run in runs] == [loader] * 3
     with pytest.raises(UserError, match="loader"):
@@ -510,12 +510,15 @@ def evaluate_run(loader):
 @pytest.mark.parametrize("workers", [0, 2])
 def test_evaluation_counts_every_image_once(val, workers):
     process = Process(rank=0, world=1, device=CPU)
-    ours = classifier.predict(
-        Brightness(), val, evaluate_run("dali"), process=process, workers=workers
+    subject = Subject(
+        model=Brightness(),
+        images=val,
+        job=evaluate_run("dali"),
+        process=process,
+        workers=workers,
     )
-    theirs = classifier.predict(
-        Brightness(), val, evaluate_run("torchvision"), process=process, workers=0
-    )
+    ours = subject.predict()
+    theirs = dataclasses.replace(subject, job=evaluate_run("torchvision"), workers=0).predict()
     assert len(ours.labels) == len(val)
     assert np.array_equal(ours.labels, val.labels)
     np.testing.assert_allclose(ours.probabilities, theirs.probabilities, atol=1e-3)
@@ -527,7 +530,7 @@ def test_evaluation_counts_every_image_once(val, workers):
 def test_drift_is_the_difference_of_the_two_loaders(val):
     batches = EvalBatches(val, resize=47, crop=32, interpolation="bicubic")
     positions = np.array([0, 1, 2, 4, 9])
-    found = loader_drift.drift(batches, positions, workers=0, device=CPU)
+    found = drift.drift(batches, positions, workers=0, device=CPU)
     ours, theirs = (read(batches, [(0, positions)])[0] for read in (by_dali, by_pillow))
     differences = np.abs(ours.images.numpy().astype(int) - theirs.images.numpy().astype(int))
     assert found.mean == pytest.approx(differences.mean())
@@ -537,9 +540,9 @@ def test_drift_is_the_difference_of_the_two_loaders(val):
 
 
 def test_samples_are_by_seed(val):
-    assert np.array_equal(loader_drift.sample(val, 0, seed=0), np.arange(len(val)))
-    assert np.array_equal(loader_drift.sample(val, 99, seed=0), np.arange(len(val)))
-    chosen = [tuple(loader_drift.sample(val, 5, seed=seed)) for seed in range(4)]
+    assert np.array_equal(drift.sample(val, 0, seed=0), np.arange(len(val)))
+    assert np.array_equal(drift.sample(val, 99, seed=0), np.arange(len(val)))
+    chosen = [tuple(drift.sample(val, 5, seed=seed)) for seed in range(4)]
     assert all(len(set(part)) == 5 for part in chosen)
     assert len(set(chosen)) > 1
 
@@ -548,11 +551,11 @@ def test_the_command_prints_pixels_and_accuracy(path, tmp_path, monkeypatch, cap
     experiment = tmp_path / "config.yaml"
     experiment.write_text("dataset: {name: mine, image_size: 32}\n")
     model = create_backbone(Model(), classes=2)
-    weights.save_weights(model, tmp_path / "model.safetensors", {"init": "scratch"})
+    weights.save_weights(model, tmp_path / "model.safetensors", {"arm": "scratch"})
     arguments = ["--configfile", str(experiment), "--manifest", str(path), "--images", "6"]
     arguments += ["--weights", str(tmp_path / "model.safetensors"), "--workers", "0"]
-    monkeypatch.setattr(sys, "argv", ["loader_drift", *arguments])
-    loader_drift.main()
+    monkeypatch.setattr("sys.argv", ["mfm", "loader-drift", *arguments])
+    main()
     printed = capsys.readouterr().out
     assert "torchvision against dali on cpu: 6 training and 6 evaluation images" in printed
     assert "| finetuning crop, 32 px, bilinear |" in printed
@@ -565,8 +568,8 @@ def test_the_command_prints_pixels_and_accuracy(path, tmp_path, monkeypatch, cap
 def test_the_command_says_that_a_dataset_is_not_linked(tmp_path, monkeypatch, capsys):
     (tmp_path / "config.yaml").write_text("dataset: {name: mine}\n")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["loader_drift"])
+    monkeypatch.setattr("sys.argv", ["mfm", "loader-drift"])
     with pytest.raises(SystemExit) as exit_:
-        loader_drift.main()
+        main()
     assert exit_.value.code == 2
     assert "link_dataset" in capsys.readouterr().err

@@ -1,14 +1,15 @@
 import json
-import sys
 
 import pytest
 
+from mfm.__main__ import main
 from mfm.data import link
 from mfm.data.settings import Dataset
 from mfm.errors import UserError
-from mfm.experiment import resolve
-from mfm.experiment.demands import check_counts, check_sizes
+from mfm.experiment import preflight
+from mfm.experiment.demands import check_counts, check_sizes, demands_of
 from mfm.experiment.settings import Experiment
+from mfm.experiment.variants import Runs
 from mfm.settings.section import dumps, parse
 
 VALUES = {
@@ -32,7 +33,7 @@ def demands(**changes):
         for key in parents:
             section = section.setdefault(key, {})
         section[last] = value
-    return resolve.demands(parse(Experiment, values, where="test"))
+    return demands_of(Runs(parse(Experiment, values, where="test")))
 
 
 def complaint(check, *arguments):
@@ -104,9 +105,7 @@ def test_other_strides_and_other_tasks_are_not_held_to_32():
         )
     )
     check_sizes(
-        demands(
-            dataset__image_size=50, arms={"scratch": "scratch", "s": {"pretrain": "sup"}}
-        )
+        demands(dataset__image_size=50, arms={"scratch": "scratch", "s": {"pretrain": "sup"}})
     )
 
 
@@ -132,14 +131,14 @@ def test_linking_refuses_what_the_experiment_cannot_have(
 ):
     settings = tmp_path / "c.json"
     settings.write_text(dumps(Dataset(name="own", source="generated")))
-    words = ["link", "--config", str(settings), "--folder", str(tmp_path / "own")]
+    words = ["mfm", "link", "--config", str(settings), "--folder", str(tmp_path / "own")]
     words += ["--demands", dumps(demands(**changes))]
-    monkeypatch.setattr(sys, "argv", words)
+    monkeypatch.setattr("sys.argv", words)
     if told is None:
-        link.main()
+        main()
         return
     with pytest.raises(SystemExit) as ended:
-        link.main()
+        main()
     assert ended.value.code == 2
     assert told in capsys.readouterr().err.splitlines()[-1]
 
@@ -148,15 +147,16 @@ def test_what_is_linked_is_checked_before_any_job(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     values = VALUES | {"finetune": {"batch": 8, "images_per_class": 33}}
     experiment = parse(Experiment, values, where="test")
-    resolve.check(experiment)  # nothing is known of the images yet
+    runs = Runs(experiment)
+    preflight.check(runs)  # nothing is known of the images yet
     folder = tmp_path / "data/own"
     link.link(experiment.dataset, folder)
     (folder / "config.json").write_text(dumps(experiment.dataset))
-    message = complaint(resolve.check, experiment)
+    message = complaint(preflight.check, runs)
     assert "finetune.images_per_class is 33, but class checks has 32" in message
     assert "--forcerun link_dataset" in message
-    resolve.check(experiment, links_again=True)
+    preflight.check(runs, links_again=True)
     (folder / "config.json").write_text(
         dumps(experiment.dataset.model_copy(update={"holdout_per_class": 2}))
     )
-    resolve.check(experiment)  # will be linked with other settings
+    preflight.check(runs)  # will be linked with other settings

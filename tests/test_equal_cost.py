@@ -1,20 +1,33 @@
 import json
-import sys
 
 import pytest
+from PIL import Image
 
+from mfm.data import manifest
 from mfm.errors import UserError
-from mfm.experiment import equal_cost, resolve
-from mfm.experiment.jobs import FinetuneJob, LongerRun
+from mfm.experiment import resolve
+from mfm.experiment.equal_cost import MadeUpFor
+from mfm.experiment.jobs import FinetuneJob
 from mfm.experiment.settings import Experiment
+from mfm.experiment.variants import Runs
 from mfm.settings.section import differing_keys, dumps, load_json, parse
 
-SUMMARY = {
-    "splits": {
-        "train": {"images": 1010, "per_class": {"a": 500, "b": 510}},
-        "pretrain": {"images": 3000},
-    }
-}
+LABELLED = {"a": 500, "b": 510}
+UNLABELLED = 3000
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    """A manifest of so many images; nothing reads their pixels."""
+    folder = tmp_path_factory.mktemp("images")
+    Image.new("L", (8, 8)).save(folder / "one.png")
+    counts = {f"train/{name}": count for name, count in LABELLED.items()}
+    for where, count in (counts | {"val/a": 1, "val/b": 1, "pretrain": UNLABELLED}).items():
+        (folder / where).mkdir(parents=True)
+        for number in range(count):
+            (folder / where / f"{number}.png").hardlink_to(folder / "one.png")
+    manifest.write(folder, splits=("train", "val", "pretrain"))
+    return folder / "manifest.parquet"
 
 
 def experiment(arm=None, **more):
@@ -36,36 +49,43 @@ def experiment(arm=None, **more):
     return parse(Experiment, values | more, where="test")
 
 
-def epochs(ours, **wildcards):
-    found = resolve.resolve_longer(ours, init="scratch-long", seed="0", **wildcards)
-    # What Snakemake hands over
-    found = parse(LongerRun, json.loads(dumps(found)), where="test")
-    return equal_cost.lengthened(found, SUMMARY).training.epochs
+def longer(ours, seed=0):
+    return resolve.finetune_job(ours, "scratch-long", seed)
 
 
-def test_scratch_sees_as_many_images_as_both_stages():
+@pytest.fixture
+def epochs(images, tmp_path):
+    def count(ours):
+        path = tmp_path / "config.json"  # what Snakemake hands over
+        path.write_text(dumps(longer(ours)))
+        return load_json(FinetuneJob, path).with_known_length(images).training.epochs
+
+    return count
+
+
+def test_scratch_sees_as_many_images_as_both_stages(epochs):
     # 3 epochs of 10 full batches of 100, and 40 images an epoch here
     assert epochs(experiment()) == 10 + 3 * 1000 / 40
 
 
-def test_an_incomplete_batch_is_no_step():
+def test_an_incomplete_batch_is_no_step(epochs):
     finetune = {"epochs": 10, "batch": 30, "images_per_class": 20}
     assert epochs(experiment(finetune=finetune)) == 10 + 3 * 1000 / 30
 
 
-def test_unlabelled_images_count_where_they_are_pretrained_on():
+def test_unlabelled_images_count_where_they_are_pretrained_on(epochs):
     dataset = {"unlabelled": "somewhere"}
     assert epochs(experiment(dataset=dataset)) == 10 + 3 * 3000 / 40
     ours = experiment({"as_long_as": "supervised"}, dataset=dataset)
     assert epochs(ours) == 10 + 2 * 1000 / 40
 
 
-def test_large_images_count_by_their_pixels():
+def test_large_images_count_by_their_pixels(epochs):
     finetune = {"epochs": 10, "batch": 10, "images_per_class": 20, "crop": {"size": 64}}
     assert epochs(experiment(finetune=finetune)) == 10 + round(3 * 1000 / 40 / 4)
 
 
-def test_upstreams_recipe_on_all_labels_is_its_epochs_by_pixels():
+def test_upstreams_recipe_on_all_labels_is_its_epochs_by_pixels(epochs):
     finetune = {"epochs": 100, "batch": 10, "crop": {"size": 160}}
     pretrain = {"m": {"task": "mfm", "epochs": 300, "batch": 10, "crop": {"size": 224}}}
     arms = {"scratch": "scratch", "mfm": {"pretrain": "m"}, "scratch-long": {"as_long_as": "mfm"}}
@@ -73,31 +93,41 @@ def test_upstreams_recipe_on_all_labels_is_its_epochs_by_pixels():
     assert epochs(ours) == 100 + 300 * 1.96
 
 
-def test_other_amounts_of_labels_have_their_own_number():
-    ours = experiment(label_efficiency=[{"images_per_class": 5, "epochs": 4}])
-    labels = "label_efficiency/5-per-class/"
-    assert epochs(ours, labels=labels) == 4 + 3 * 1000 / 10
+def test_at_least_one_epoch_more():
+    made_up_for = MadeUpFor(name="p", split="train", batch=1, epochs=1, size=8)
+    assert made_up_for.epochs_more(images=1, own_images=1000, batch=10, size=64) == 1
 
 
-def test_nothing_but_the_epochs_is_another_than_scratchs():
+def test_other_amounts_of_labels_have_their_own_number(epochs):
+    labels = {"key": "finetune", "values": [{"images_per_class": 5, "epochs": 4}]}
+    runs = Runs(experiment(variants={"labels": labels}))
+    [folder] = [folder for folder in runs.folders if folder]
+    assert epochs(runs.at(folder)) == 4 + 3 * 1000 / 10
+    assert epochs(runs.at("")) == 10 + 3 * 1000 / 40
+
+
+def test_nothing_but_the_epochs_is_another_than_scratchs(images):
     ours = experiment()
-    run = resolve.resolve_longer(ours, init="scratch-long", seed="1")
-    found = json.loads(dumps(equal_cost.lengthened(run, SUMMARY)))
-    scratch = json.loads(dumps(resolve.resolve(ours, "finetune", init="scratch", seed="1")))
-    assert differing_keys(found, scratch) == ["init", "training.epochs"]
+    found = json.loads(dumps(longer(ours, seed=1).with_known_length(images)))
+    scratch = json.loads(dumps(resolve.finetune_job(ours, "scratch", 1)))
+    keys = differing_keys(found, scratch)
+    assert [key for key in keys if not key.startswith("makes_up_for")] == ["arm", "training.epochs"]
     assert found["source"] == "scratch"
-    assert resolve.weights_argument(ours, "scratch-long") == "scratch"
-    assert resolve.initial_files(ours, "scratch-long") == []
+    runs = Runs(ours)
+    assert runs.initial_weights("scratch-long") == "scratch"
+    assert runs.initial_files("scratch-long") == []
+
+
+def test_another_arms_length_is_known_from_the_start(images):
+    job = resolve.finetune_job(experiment(), "scratch", 0)
+    assert job.with_known_length(images) is job
 
 
 def test_another_rate_of_the_pretraining_does_not_train_it_again():
     pretrain = {"masked": {"task": "mfm", "epochs": 3, "batch": 100, "optimizer": {"lr": 0.1}}}
     arms = {"scratch": "scratch", "mfm": {"pretrain": "masked"}}
     arms["scratch-long"] = {"as_long_as": "mfm"}
-    found = [
-        resolve.resolve_longer(ours, init="scratch-long", seed="0")
-        for ours in (experiment(), experiment(pretrain=pretrain, arms=arms))
-    ]
+    found = [longer(ours) for ours in (experiment(), experiment(pretrain=pretrain, arms=arms))]
     assert found[0] == found[1]
 
 
@@ -125,14 +155,3 @@ def test_only_an_arm_with_a_pretraining_has_a_time_to_make_up_for(other):
 def test_a_wrong_key_is_told(arm, message):
     with pytest.raises(UserError, match=message):
         experiment(arm)
-
-
-def test_the_command_writes_the_runs_configuration(tmp_path, monkeypatch, capsys):
-    run = resolve.resolve_longer(experiment(), init="scratch-long", seed="0")
-    (tmp_path / "summary.json").write_text(json.dumps(SUMMARY))
-    words = ["--run", dumps(run), "--summary", str(tmp_path / "summary.json")]
-    monkeypatch.setattr(sys, "argv", ["longer", *words, "--config", str(tmp_path / "config.json")])
-    equal_cost.main()
-    found = load_json(FinetuneJob, tmp_path / "config.json")
-    assert found == equal_cost.lengthened(run, SUMMARY)
-    assert "85 epochs" in capsys.readouterr().out

@@ -1,6 +1,5 @@
 import csv
 import json
-import sys
 
 import numpy as np
 import pandas as pd
@@ -12,12 +11,13 @@ from PIL import Image
 from torch import nn
 from torch.nn import functional as F
 
+from mfm.__main__ import main
 from mfm.data import generated, link, manifest
 from mfm.data.settings import IMAGENET_MEAN, IMAGENET_STD, Dataset
 from mfm.errors import UserError
-from mfm.evaluation import classifier
-from mfm.evaluation.settings import Evaluation
+from mfm.evaluation import Evaluation, classifier
 from mfm.evaluation.job import EvaluateJob
+from mfm.evaluation.results import COLUMNS
 from mfm.models import weights
 from mfm.models.backbones import create_backbone
 from mfm.models.settings import Model
@@ -68,7 +68,10 @@ def evaluation(*, batch=16, resize=36, crop=32, interpolation="bilinear"):
 
 
 def predict(model, images, run=None, *, process=ALONE, workers=0):
-    return classifier.predict(model, images, run or evaluation(), process=process, workers=workers)
+    job = run or evaluation()
+    return classifier.Subject(
+        model=model, images=images, job=job, process=process, workers=workers
+    ).predict()
 
 
 class CountsBatches(nn.Module):
@@ -188,11 +191,11 @@ def test_ranks_have_no_influence(images, monkeypatch, world):
     def process(rank):
         return Process(rank=rank, world=world, device=torch.device("cpu"))
 
-    monkeypatch.setattr(evaluate, "gather_objects", record)
+    monkeypatch.setattr(classifier, "gather_objects", record)
     for rank in range(world):
         with pytest.raises(Gathered):
             predict(CountsBatches(), images, process=process(rank))
-    monkeypatch.setattr(evaluate, "gather_objects", lambda value, process: parts)
+    monkeypatch.setattr(classifier, "gather_objects", lambda value, process: parts)
     found = predict(CountsBatches(), images, process=process(0))
     monkeypatch.undo()
     alone = predict(CountsBatches(), images)
@@ -270,7 +273,7 @@ def test_predictions_are_saved_one_row_per_image(model, images, by_7, tmp_path):
 
 METRICS = "epoch,images_per_second,seconds\n0,100.0,2.5\n1,300.0,1.5\n2,200.0,1.0\n"
 METADATA = {
-    "init": "mfm",
+    "arm": "mfm",
     "seed": "2",
     "train_images": "1000",
     "code_version": "1.0+aaaaaaaaaa",
@@ -281,11 +284,11 @@ METADATA = {
 def test_a_result_row_says_where_it_comes_from(by_7, tmp_path):
     (tmp_path / "metrics.csv").write_text(METRICS)
     finetuned = tmp_path / "model.safetensors"
-    row = classifier.result_row(by_7, finetuned=finetuned, weights=METADATA, pretrain="masked")
-    assert tuple(row) == classifier.COLUMNS
+    row = classifier.result_row(by_7, finetuned=finetuned, weights=METADATA, pretraining="masked")
+    assert tuple(row) == COLUMNS
     assert row == {
-        "init": "mfm",
-        "pretrain": "masked",
+        "arm": "mfm",
+        "pretraining": "masked",
         "seed": 2,
         "top1": round(by_7.top1, 4),
         "top5": round(by_7.top5, 4),
@@ -304,7 +307,7 @@ def test_a_result_row_says_where_it_comes_from(by_7, tmp_path):
 @pytest.fixture
 def arguments(folder, model, tmp_path, monkeypatch):
     """A command line of the stage, run within this process."""
-    monkeypatch.setattr(classifier.stage, "begin", lambda: None)
+    monkeypatch.setattr("mfm.commands.evaluate.begin", lambda: None)
     for name in ("RANK", "WORLD_SIZE"):
         monkeypatch.delenv(name, raising=False)
     run = tmp_path / "finetune"
@@ -315,23 +318,23 @@ def arguments(folder, model, tmp_path, monkeypatch):
         "--config": tmp_path / "config.json",
         "--manifest": folder / "manifest.parquet",
         "--weights": run / "model.safetensors",
-        "--pretrain": "masked",
+        "--pretraining": "masked",
         "--csv": tmp_path / "out/row.csv",
         "--predictions": tmp_path / "out/row.parquet",
         "--workers": "0",
     }
     monkeypatch.setattr(
-        sys, "argv", ["evaluate", *(str(word) for pair in options.items() for word in pair)]
+        "sys.argv", ["mfm", "evaluate", *(str(word) for pair in options.items() for word in pair)]
     )
     return options
 
 
 def test_the_command_line_leaves_a_row_and_predictions(arguments, images, by_7, capsys):
-    classifier.main()
+    main()
     with open(arguments["--csv"]) as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 1
-    assert tuple(rows[0]) == classifier.COLUMNS
+    assert tuple(rows[0]) == COLUMNS
     assert float(rows[0]["top1"]) == pytest.approx(by_7.top1)
     assert rows[0]["config_hash"] == "000000000012"
     saved = pd.read_parquet(arguments["--predictions"])
@@ -346,7 +349,7 @@ def test_the_command_line_leaves_a_row_and_predictions(arguments, images, by_7, 
 def test_the_command_line_ends_on_weights_of_another_model(arguments, capsys):
     weights.save_weights(nn.Linear(2, 2), arguments["--weights"], METADATA)
     with pytest.raises(SystemExit) as ended:
-        classifier.main()
+        main()
     assert ended.value.code == 2
     assert capsys.readouterr().err.startswith(f"mfm: error: weights {arguments['--weights']} ")
     assert not arguments["--csv"].exists()
@@ -360,12 +363,12 @@ def test_the_generated_datasets_validation_images_are_all_counted(tmp_path, mode
 
 
 def test_a_converted_file_is_evaluated_without_a_training(arguments, model, by_7):
-    # What mfm.convert --to safetensors writes: of another code, without metrics.
-    metadata = {"stage": "convert", "init": "saved_model_bce_15", "seed": "0", "train_images": "0"}
+    # What `mfm convert --to safetensors` writes: of another code, without metrics.
+    metadata = {"stage": "convert", "arm": "saved_model_bce_15", "seed": "0", "train_images": "0"}
     metadata |= {"code_version": "1.0+a", "config_hash": "-"}
     weights.save_weights(model, arguments["--weights"], metadata)
     (arguments["--weights"].parent / "metrics.csv").unlink()
-    classifier.main()
+    main()
     [row] = list(csv.DictReader(open(arguments["--csv"])))  # noqa: SIM115
     assert float(row["top1"]) == pytest.approx(by_7.top1)
-    assert (row["init"], row["epochs"], row["seconds"]) == ("saved_model_bce_15", "0", "0")
+    assert (row["arm"], row["epochs"], row["seconds"]) == ("saved_model_bce_15", "0", "0")

@@ -4,6 +4,7 @@ import functools
 import math
 import re
 
+import numpy as np
 import pytest
 import timm
 import torch
@@ -11,9 +12,10 @@ from conftest import ROOT
 from timm.scheduler.cosine_lr import CosineLRScheduler
 from torch import nn
 
-from mfm.experiment import finetune, resolve
-from mfm.experiment.demands import check_sizes
+from mfm.experiment import resolve
+from mfm.experiment.demands import check_sizes, demands_of
 from mfm.experiment.settings import load_yaml
+from mfm.experiment.variants import Runs
 from mfm.models.backbones import create_backbone
 from mfm.models.reconstruction import ReconstructionModel
 from mfm.objectives.supervised.settings import Finetuning
@@ -143,7 +145,7 @@ def test_recipes_are_those_of_the_design():
     ]
     for found in (upstream, paper, vit):
         assert len(found.seeds) >= 3
-        check_sizes(resolve.demands(found))
+        check_sizes(demands_of(Runs(found)))
 
 
 def groups_by_name(model, settings):
@@ -176,9 +178,9 @@ def test_parameters_decay_as_in_either_code(name):
 
 def test_layers_of_the_vit_learn_as_in_the_papers_code():
     found = experiment(VIT)
-    run = resolve.resolve(found, "finetune", init="mfm", seed="0")
+    run = resolve.finetune_job(found, "mfm", 0)
     with torch.device("meta"):
-        model = finetune.create_classifier(run, classes=1000)
+        model = run.training.build(run.inputs_of(classes=1000, rows=np.arange(1))).model
     groups = groups_by_name(model, run.training.optimizer)
     for key, parameter in model.named_parameters():
         # 14 layers: embeddings, 12 blocks, and the rest
@@ -196,9 +198,9 @@ def test_layers_of_the_vit_learn_as_in_the_papers_code():
 
 def test_the_vit_is_the_papers():
     found = experiment(VIT)
-    run = resolve.resolve(found, "finetune", init="mfm", seed="0")
+    run = resolve.finetune_job(found, "mfm", 0)
     with torch.device("meta"):
-        classifier = finetune.create_classifier(run, classes=1000)
+        classifier = run.training.build(run.inputs_of(classes=1000, rows=np.arange(1))).model
         pretrained = create_backbone(found.model, classes=0, image_size=224)
     assert classifier.pos_embed.shape == (1, 197, 768)
     assert classifier.pos_embed.requires_grad

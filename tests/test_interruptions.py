@@ -13,9 +13,9 @@ import pytest
 import torch
 from test_training import assert_same_bits, command, dataset, final, losses, write_config
 
-from mfm.commands import replay
+from mfm.__main__ import main
 from mfm.files.pickles import load_pickle
-from mfm.objectives import snapshots
+from mfm.objectives.pictures import load_snapshots
 from mfm.training import bad_step, checkpoint
 
 __all__ = ["dataset"]  # a fixture
@@ -27,7 +27,7 @@ RANKS = 3  # a sum of two has no order; three show what a resume does to it
 
 def start(run, dataset, environment, *options, ranks=2):
     words = command(run, dataset, ranks=ranks)
-    at = words.index("mfm.pretrain") - 1
+    at = words.index("-m", words.index("launch"))
     return subprocess.Popen(
         [*words[:at], "--max-restarts", "2", *words[at:], "--checkpoint-steps", "3", *options],
         env=environment,
@@ -43,14 +43,14 @@ def ranks_of(process):
     found = {}
     for child in psutil.Process(process.pid).children(recursive=True):
         environment = child.environ()
-        if "RANK" in environment and "mfm.pretrain" in child.cmdline():
+        if "RANK" in environment and "train" in child.cmdline():
             found[int(environment["RANK"])] = child
     return [found[rank] for rank in sorted(found)]
 
 
 def assert_same_snapshots(ours, theirs):
     """The predictions kept on the way, with the first and the last step among them."""
-    kept, others = (snapshots.load(run / snapshots.FOLDER) for run in (ours, theirs))
+    kept, others = (load_snapshots(run) for run in (ours, theirs))
     assert (min(kept), max(kept)) == (0, SETTINGS["epochs"])
     assert list(kept) == list(others)
     for epoch, values in kept.items():
@@ -159,12 +159,12 @@ def test_a_bad_loss_ends_the_run_and_can_be_replayed(tmp_path, dataset, child_en
     )
     assert done.returncode == 2, done.stderr
     assert done.stderr.count("\n") == 1, done.stderr
-    for part in ("epoch 1, step", ".png", "last good checkpoint: none yet", "mfm.replay"):
+    for part in ("epoch 1, step", ".png", "last good checkpoint: none yet", "`mfm replay "):
         assert part in done.stderr
     file = next((run / bad_step.FOLDER).iterdir())
     saved = load_pickle(file)
     replayed = subprocess.run(
-        [sys.executable, "-m", "mfm.replay", str(file)],
+        [sys.executable, "-m", "mfm", "replay", str(file)],
         env=child_environment,
         capture_output=True,
         text=True,
@@ -211,8 +211,8 @@ def test_the_number_of_processes_is_the_configured_one(tmp_path, dataset, child_
 def test_replay_refuses_other_files(tmp_path, capsys, monkeypatch):
     torch.save({"a": 1}, tmp_path / "other.pt")
     for name, expected in (("other.pt", "is no saved step"), ("none.pt", "there is no file")):
-        monkeypatch.setattr(sys, "argv", ["replay", str(tmp_path / name)])
+        monkeypatch.setattr(sys, "argv", ["mfm", "replay", str(tmp_path / name)])
         with pytest.raises(SystemExit) as ended:
-            replay.main()
+            main()
         assert ended.value.code == 2
         assert expected in capsys.readouterr().err

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mfm.__main__ import main
 from mfm.data import generated, link, manifest
 from mfm.data.settings import Dataset
 from mfm.errors import UserError
@@ -365,8 +366,8 @@ def write_config(path, source):
 
 def test_the_command_line_links(root, folder, tmp_path, monkeypatch):
     arguments = ["--config", write_config(tmp_path / "c.json", root), "--folder", str(folder)]
-    monkeypatch.setattr(sys, "argv", ["link", *arguments])
-    link.main()
+    monkeypatch.setattr(sys, "argv", ["mfm", "link", *arguments])
+    main()
     assert len(manifest.load(folder / "manifest.parquet", "val")) == 2
 
 
@@ -374,7 +375,7 @@ def test_the_command_line_ends_on_a_user_error_with_one_line(root, folder, tmp_p
     (root / "train/cat/bad.jpg").write_bytes(b"")
     arguments = ["--config", write_config(tmp_path / "c.json", root), "--folder", str(folder)]
     done = subprocess.run(
-        [sys.executable, "-m", "mfm.data.link", *arguments], capture_output=True, text=True
+        [sys.executable, "-m", "mfm", "link", *arguments], capture_output=True, text=True
     )
     assert done.returncode == 2
     assert "Traceback" not in done.stderr + done.stdout
@@ -389,9 +390,9 @@ def test_the_command_line_ends_on_a_user_error_with_one_line(root, folder, tmp_p
 )
 def test_the_command_line_names_a_wrong_source(source, told, folder, tmp_path, monkeypatch, capsys):
     arguments = ["--config", write_config(tmp_path / "c.json", source), "--folder", str(folder)]
-    monkeypatch.setattr(sys, "argv", ["link", *arguments])
+    monkeypatch.setattr(sys, "argv", ["mfm", "link", *arguments])
     with pytest.raises(SystemExit) as ended:
-        link.main()
+        main()
     assert ended.value.code == 2
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 1
@@ -401,9 +402,10 @@ def test_the_command_line_names_a_wrong_source(source, told, folder, tmp_path, m
 def test_a_command_line_error_of_several_lines_is_shown_as_one(tmp_path, monkeypatch, capsys):
     path = tmp_path / "c.json"
     path.write_text('{"name": "a\\n\\nb"}')
-    monkeypatch.setattr(sys, "argv", ["link", "--config", str(path), "--folder", str(tmp_path)])
+    arguments = ["--config", str(path), "--folder", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", ["mfm", "link", *arguments])
     with pytest.raises(SystemExit):
-        link.main()
+        main()
     assert len(capsys.readouterr().err.splitlines()) == 1
 
 

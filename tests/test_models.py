@@ -22,11 +22,14 @@ from torch.nn import functional as F
 
 from mfm.commands import fetch
 from mfm.errors import UserError
-from mfm.experiment import pretrain
+from mfm.experiment.jobs import PretrainJob
 from mfm.files.pickles import load_pickle
-from mfm.models.backbones import create_backbone, has_fixed_size
+from mfm.models import weights
+from mfm.models.backbones import create_backbone, has_fixed_size, stride
 from mfm.models.reconstruction import ReconstructionModel
 from mfm.models.settings import Model
+from mfm.models.sources import source_of
+from mfm.training.task import Task
 
 TINY = "test_resnet"  # timm's own for tests: 0.4 million parameters
 WEIGHTS = "ResNet18_Weights.IMAGENET1K_V1"
@@ -50,6 +53,10 @@ def refusal(function, *arguments, **options):
     with pytest.raises(UserError) as caught:
         function(*arguments, **options)
     return str(caught.value)
+
+
+def check_weights(name):
+    source_of(name).check(name)
 
 
 def equal(ours, theirs):
@@ -136,7 +143,7 @@ def test_an_unknown_backbone_like_none_is_told_in_a_short_line():
 
 @pytest.mark.parametrize("out_channels", [1, 3])
 @pytest.mark.parametrize(
-    ("name", "size", "stride"),
+    ("name", "size", "pixels"),
     [
         ("resnet18", (64, 96), 32),
         (TINY, (64, 64), 32),
@@ -144,10 +151,10 @@ def test_an_unknown_backbone_like_none_is_told_in_a_short_line():
         ("test_convnext", (96, 64), 32),
     ],
 )
-def test_a_prediction_for_every_pixel(name, size, stride, out_channels):
+def test_a_prediction_for_every_pixel(name, size, pixels, out_channels):
     backbone = create(name, classes=0)
     model = ReconstructionModel(backbone, out_channels=out_channels)
-    assert stride(backbone) == stride
+    assert stride(backbone) == pixels
     assert model(torch.randn(2, 3, *size)).shape == (2, out_channels, *size)
 
 
@@ -199,13 +206,13 @@ def test_own_weights_load_and_leave_the_classifier_new(tmp_path):
     source = create(TINY, classes=0)
     source.load_state_dict(trained())
     path = tmp_path / "backbone.safetensors"
-    fetch.save_weights(source, path, {})
+    weights.save_weights(source, path, {})
     model = create(TINY)
     fc = model.fc.weight.clone()
-    report = fetch.load_backbone(model, fetch.read_weights(str(path)), source=str(path))
+    report = weights.load_backbone(model, weights.read_weights(str(path)), source=str(path))
     assert equal(backbone_of(model), trained())
     assert torch.equal(model.fc.weight, fc)
-    assert report == fetch.LoadReport(
+    assert report == weights.LoadReport(
         matched=len(trained()), new=("fc.weight", "fc.bias"), unused=()
     )
 
@@ -216,7 +223,7 @@ def test_own_weights_load_and_leave_the_classifier_new(tmp_path):
 def test_prefixes_of_other_code_are_taken_off(prefix):
     model = create(TINY)
     tensors = {prefix + name: tensor for name, tensor in trained().items()}
-    report = fetch.load_backbone(model, tensors, source="file")
+    report = weights.load_backbone(model, tensors, source="file")
     assert equal(backbone_of(model), trained())
     assert report.matched == len(trained())
 
@@ -231,7 +238,7 @@ def test_a_classifier_and_a_decoder_in_the_file_are_ignored_and_told(classes):
         "fc.bias": torch.ones(classes),
         "decoder.0.weight": torch.ones(32**2, features, 1, 1),
     }
-    report = fetch.load_backbone(model, trained() | more, source="file")
+    report = weights.load_backbone(model, trained() | more, source="file")
     assert equal(backbone_of(model), trained())
     assert equal(dict(model.fc.state_dict()), fc)
     assert set(report.unused) == more.keys()
@@ -246,7 +253,7 @@ def test_a_file_without_batch_counters_is_accepted():
     model = create(TINY)
     tensors = {name: t for name, t in trained().items() if "num_batches" not in name}
     assert len(tensors) < len(trained())
-    fetch.load_backbone(model, tensors, source="file")
+    weights.load_backbone(model, tensors, source="file")
     assert all(torch.equal(model.state_dict()[name], tensor) for name, tensor in tensors.items())
 
 
@@ -264,7 +271,7 @@ def test_a_file_without_batch_counters_is_accepted():
 def test_a_file_that_does_not_fill_the_backbone_is_refused(tensors, matching):
     model = create(TINY)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    message = refusal(fetch.load_backbone, model, tensors(trained()), source="some/file.pth")
+    message = refusal(weights.load_backbone, model, tensors(trained()), source="some/file.pth")
     total = len(trained())
     # batch counters may be missing, and are counted as matching
     counters = sum(name.endswith("num_batches_tracked") for name in trained())
@@ -284,7 +291,7 @@ def test_the_file_of_another_model_is_refused(here, there):
     # A shallower model's names and shapes are all in a deeper one's file.
     with torch.device("meta"):
         model, other = create(here), create(there)
-    message = refusal(fetch.load_backbone, model, other.state_dict(), source="other.pth")
+    message = refusal(weights.load_backbone, model, other.state_dict(), source="other.pth")
     assert "other.pth" in message
     assert "another model" in message
 
@@ -310,7 +317,7 @@ class RunsCode:
 def test_a_pickle_that_would_run_code_is_refused(tmp_path, write, suffix):
     path, proof = tmp_path / f"evil{suffix}", tmp_path / "proof"
     write({"model": {"a": torch.ones(1)}, "extra": RunsCode(proof)}, path)
-    message = refusal(fetch.read_weights, str(path))
+    message = refusal(weights.read_weights, str(path))
     assert str(path) in message
     assert "refused" in message
     assert "run code" in message
@@ -325,7 +332,7 @@ def test_a_pickle_that_would_run_code_is_refused(tmp_path, write, suffix):
 def test_a_pickle_named_safetensors_is_refused(tmp_path):
     path, proof = tmp_path / "evil.safetensors", tmp_path / "proof"
     torch.save({"extra": RunsCode(proof)}, path)
-    assert str(path) in refusal(fetch.read_weights, str(path))
+    assert str(path) in refusal(weights.read_weights, str(path))
     assert not proof.exists()
 
 
@@ -348,14 +355,14 @@ STATE = {"a.weight": torch.arange(6.0).reshape(2, 3), "a.count": torch.tensor(3)
 def test_state_dicts_are_found_in_their_usual_wrappers(tmp_path, content, new_format):
     path = tmp_path / "x.pth"
     torch.save(content, path, _use_new_zipfile_serialization=new_format)
-    assert equal(fetch.read_weights(str(path)), STATE)
+    assert equal(weights.read_weights(str(path)), STATE)
 
 
 @pytest.mark.parametrize("content", [[1, 2], torch.ones(2), "text", 3])
 def test_a_file_that_holds_no_dict_is_told(tmp_path, content):
     path = tmp_path / "x.pth"
     torch.save(content, path)
-    message = refusal(fetch.read_weights, str(path))
+    message = refusal(weights.read_weights, str(path))
     assert str(path) in message
     assert type(content).__name__ in message
 
@@ -370,16 +377,16 @@ def test_a_damaged_file_is_told(tmp_path, suffix, damage):
     path = tmp_path / f"x{suffix}"
     (torch.save if suffix == ".pth" else safetensors.torch.save_file)(STATE, path)
     path.write_bytes(damage(path.read_bytes()))
-    assert str(path) in refusal(fetch.read_weights, str(path))
+    assert str(path) in refusal(weights.read_weights, str(path))
 
 
 @pytest.mark.parametrize("name", ["x.pth", "x.safetensors", "folder/x"])
-@pytest.mark.parametrize("check", [fetch.read_weights, fetch.check_weights])
+@pytest.mark.parametrize("check", [weights.read_weights, check_weights])
 def test_a_missing_file_is_told(tmp_path, name, check):
     assert str(tmp_path / name) in refusal(check, str(tmp_path / name))
 
 
-@pytest.mark.parametrize("check", [fetch.read_weights, fetch.check_weights])
+@pytest.mark.parametrize("check", [weights.read_weights, check_weights])
 @pytest.mark.parametrize(
     "name",
     [
@@ -398,8 +405,8 @@ def test_a_name_torchvision_does_not_know_is_told(name, check):
 
 
 def test_a_known_name_needs_no_network_to_be_checked():
-    fetch.check_weights(WEIGHTS)
-    fetch.check_weights(f"torchvision/{WEIGHTS}")
+    check_weights(WEIGHTS)
+    check_weights(f"torchvision/{WEIGHTS}")
 
 
 @pytest.fixture
@@ -420,7 +427,7 @@ def hub(tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", [WEIGHTS, f"torchvision/{WEIGHTS}"])
 def test_torchvision_weights_come_from_its_cache(hub, name):
     torch.save(STATE, hub / WEIGHTS_FILE)
-    assert equal(fetch.read_weights(name), STATE)
+    assert equal(weights.read_weights(name), STATE)
 
 
 def test_torchvision_weights_are_downloaded_with_their_hash(hub, monkeypatch):
@@ -431,12 +438,12 @@ def test_torchvision_weights_are_downloaded_with_their_hash(hub, monkeypatch):
         torch.save(STATE, path)
 
     monkeypatch.setattr(torch.hub, "download_url_to_file", download)
-    assert equal(fetch.read_weights(WEIGHTS), STATE)
+    assert equal(weights.read_weights(WEIGHTS), STATE)
     assert asked == [(WEIGHTS_URL, "f37072fd")]
 
 
 def test_without_a_network_the_message_names_url_and_folder(hub):
-    message = refusal(fetch.read_weights, WEIGHTS)
+    message = refusal(weights.read_weights, WEIGHTS)
     assert WEIGHTS in message
     assert WEIGHTS_URL in message
     assert str(hub) in message
@@ -448,13 +455,13 @@ def test_a_wrong_hash_is_told(hub, monkeypatch):
         raise RuntimeError(f'invalid hash value (expected "{hash_prefix}", got "0123abcd")')
 
     monkeypatch.setattr(torch.hub, "download_url_to_file", download)
-    assert "invalid hash value" in refusal(fetch.read_weights, WEIGHTS)
+    assert "invalid hash value" in refusal(weights.read_weights, WEIGHTS)
 
 
 @pytest.mark.parametrize("content", [b"", b"<html>not found</html>", b"PK\x03\x04 torn"])
 def test_a_damaged_file_in_the_cache_is_told(hub, content):
     (hub / WEIGHTS_FILE).write_bytes(content)
-    message = refusal(fetch.read_weights, WEIGHTS)
+    message = refusal(weights.read_weights, WEIGHTS)
     assert WEIGHTS_FILE in message
     assert str(hub) in message
 
@@ -462,7 +469,7 @@ def test_a_damaged_file_in_the_cache_is_told(hub, content):
 def test_a_file_in_the_cache_that_would_run_code_is_refused(hub, tmp_path):
     proof = tmp_path / "proof"
     torch.save({"a": torch.ones(1), "extra": RunsCode(proof)}, hub / WEIGHTS_FILE)
-    message = refusal(fetch.read_weights, WEIGHTS)
+    message = refusal(weights.read_weights, WEIGHTS)
     assert WEIGHTS_FILE in message
     assert not proof.exists()
 
@@ -473,9 +480,9 @@ METADATA = {"stage": "finetune", "seed": "3", "classes": '["é", "a|b"]'}
 def test_weights_and_their_metadata_make_a_round_trip(tmp_path):
     path = tmp_path / "deep/er/model.safetensors"
     source, target = create(TINY), create(TINY)
-    fetch.save_weights(source, path, METADATA)
+    weights.save_weights(source, path, METADATA)
     assert not equal(target.state_dict(), source.state_dict())
-    assert fetch.load_weights(target, path) == METADATA
+    assert weights.load_weights(target, path) == METADATA
     assert equal(target.state_dict(), source.state_dict())
 
 
@@ -484,7 +491,7 @@ def test_equal_models_leave_equal_files(tmp_path):
     written = []
     for number, items in enumerate((METADATA, dict(reversed(METADATA.items())))):
         path = tmp_path / f"{number}.safetensors"
-        fetch.save_weights(model, path, items)
+        weights.save_weights(model, path, items)
         written.append(path.read_bytes())
     assert written[0] == written[1]
 
@@ -492,28 +499,28 @@ def test_equal_models_leave_equal_files(tmp_path):
 def test_weights_that_others_saved_are_not_taken_for_a_run(tmp_path):
     path, model = tmp_path / "model.safetensors", nn.Linear(2, 2)
     safetensors.torch.save_file(model.state_dict(), path, metadata={"format": "pt"})
-    assert str(path) in refusal(fetch.load_weights, model, path)
+    assert str(path) in refusal(weights.load_weights, model, path)
 
 
 def test_channels_last_weights_make_a_round_trip(tmp_path):
     path = tmp_path / "model.safetensors"
     source, target = create(TINY).to(memory_format=torch.channels_last), create(TINY)
-    fetch.save_weights(source, path, {})
-    fetch.load_weights(target, path)
+    weights.save_weights(source, path, {})
+    weights.load_weights(target, path)
     assert equal(target.state_dict(), source.state_dict())
 
 
 def test_saved_weights_load_in_timm(tmp_path):
     path = tmp_path / "model.safetensors"
     source = create(TINY)
-    fetch.save_weights(source, path, METADATA)
+    weights.save_weights(source, path, METADATA)
     other = timm.create_model(TINY, num_classes=10, checkpoint_path=str(path))
     assert equal(other.state_dict(), source.state_dict())
 
 
 def test_saved_weights_can_be_read_by_others(tmp_path):
     path = tmp_path / "model.safetensors"
-    fetch.save_weights(nn.Linear(2, 2), path, METADATA)
+    weights.save_weights(nn.Linear(2, 2), path, METADATA)
     assert stat.S_IMODE(path.stat().st_mode) == 0o644
 
 
@@ -522,16 +529,16 @@ def test_saved_weights_can_be_read_by_others(tmp_path):
 )
 def test_saved_weights_of_another_model_are_refused(tmp_path, other):
     path = tmp_path / "model.safetensors"
-    fetch.save_weights(other, path, METADATA)
-    assert str(path) in refusal(fetch.load_weights, nn.Linear(2, 2), path)
+    weights.save_weights(other, path, METADATA)
+    assert str(path) in refusal(weights.load_weights, nn.Linear(2, 2), path)
 
 
 def test_damaged_or_missing_saved_weights_are_told(tmp_path):
     path = tmp_path / "model.safetensors"
-    assert str(path) in refusal(fetch.load_weights, nn.Linear(2, 2), path)
-    fetch.save_weights(nn.Linear(2, 2), path, METADATA)
+    assert str(path) in refusal(weights.load_weights, nn.Linear(2, 2), path)
+    weights.save_weights(nn.Linear(2, 2), path, METADATA)
     path.write_bytes(path.read_bytes()[:-3])
-    assert str(path) in refusal(fetch.load_weights, nn.Linear(2, 2), path)
+    assert str(path) in refusal(weights.load_weights, nn.Linear(2, 2), path)
 
 
 @pytest.mark.parametrize(
@@ -545,10 +552,10 @@ def test_weights_that_cannot_be_written_leave_the_old_ones(tmp_path, monkeypatch
         raise error
 
     path = tmp_path / "model.safetensors"
-    fetch.save_weights(nn.Linear(2, 2), path, METADATA)
+    weights.save_weights(nn.Linear(2, 2), path, METADATA)
     before = path.read_bytes()
     monkeypatch.setattr(safetensors.torch, "save_file", full)
-    message = refusal(fetch.save_weights, nn.Linear(2, 2), path, METADATA)
+    message = refusal(weights.save_weights, nn.Linear(2, 2), path, METADATA)
     assert str(path) in message
     assert "free" in message
     assert path.read_bytes() == before
@@ -564,7 +571,7 @@ def test_a_classifier_is_kept_where_asked_and_where_it_fits(classes, kept):
     before = {name: tensor.clone() for name, tensor in model.fc.state_dict().items()}
     features = model.fc.in_features
     fc = {"fc.weight": torch.randn(classes, features), "fc.bias": torch.randn(classes)}
-    report = fetch.load_backbone(model, trained() | fc, source="file", keep_classifier=True)
+    report = weights.load_backbone(model, trained() | fc, source="file", keep_classifier=True)
     assert report.kept_classifier == kept
     assert ("classifier kept" in str(report)) == kept
     expected = {name.removeprefix("fc."): tensor for name, tensor in fc.items()}
@@ -573,7 +580,7 @@ def test_a_classifier_is_kept_where_asked_and_where_it_fits(classes, kept):
 
 
 def test_a_file_without_a_classifier_leaves_a_new_one():
-    report = fetch.load_backbone(create(TINY), trained(), source="file", keep_classifier=True)
+    report = weights.load_backbone(create(TINY), trained(), source="file", keep_classifier=True)
     assert not report.kept_classifier
 
 
@@ -581,10 +588,10 @@ def test_the_checksum_is_the_files(hub, tmp_path):
     path = tmp_path / "w.pth"
     torch.save(STATE, path)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    assert fetch.weights_checksum(str(path)) == digest
+    assert weights.weights_checksum(str(path)) == digest
     # torchvision's files carry the first digits of theirs in their names
     (hub / WEIGHTS_FILE).write_bytes(path.read_bytes())
-    message = refusal(fetch.weights_checksum, WEIGHTS)
+    message = refusal(weights.weights_checksum, WEIGHTS)
     for part in (WEIGHTS_FILE, digest[:8], "f37072fd", "remove it"):
         assert part in message
 
@@ -598,7 +605,7 @@ def upstream_file(path, tensors):
 def test_settings_of_argparse_are_read_as_inert_objects(tmp_path):
     path = tmp_path / "model_300.pth"
     upstream_file(path, STATE)
-    assert equal(fetch.read_weights(str(path)), STATE)
+    assert equal(weights.read_weights(str(path)), STATE)
     options = load_pickle(path)["args"]
     assert not isinstance(options, argparse.Namespace)
     assert options.model == "resnet50"
@@ -623,7 +630,7 @@ def test_settings_of_yacs_are_read_without_it(tmp_path, monkeypatch):
     torch.save({"model": STATE, "config": settings, "epoch": 299}, path)
     monkeypatch.delitem(sys.modules, "yacs.config")
     monkeypatch.delitem(sys.modules, "yacs")
-    assert equal(fetch.read_weights(str(path)), STATE)
+    assert equal(weights.read_weights(str(path)), STATE)
     assert load_pickle(path)["config"]["MODEL"]["TYPE"] == "vit"
 
 
@@ -633,7 +640,7 @@ def test_no_other_class_of_theirs_is_let_through(tmp_path, name):
     module, attribute = name.rsplit(".", 1)
     path.write_bytes(f"c{module}\n{attribute}\n(tR.".encode())
     torch.save({"a": torch.ones(1)}, tmp_path / "good.pth")
-    assert str(path) in refusal(fetch.read_weights, str(path))
+    assert str(path) in refusal(weights.read_weights, str(path))
 
 
 def test_attention_biases_of_the_papers_vit_become_timms(tmp_path):
@@ -641,7 +648,7 @@ def test_attention_biases_of_the_papers_vit_become_timms(tmp_path):
     tensors = {"encoder.blocks.0.attn.q_bias": queries, "encoder.blocks.0.attn.v_bias": values}
     path = tmp_path / "x.pth"
     torch.save({"model": tensors}, path)
-    found = fetch.read_weights(str(path))
+    found = weights.read_weights(str(path))
     assert list(found) == ["encoder.blocks.0.attn.qkv.bias"]
     expected = torch.cat([queries, torch.zeros(6), values])
     assert torch.equal(found["encoder.blocks.0.attn.qkv.bias"], expected)
@@ -651,7 +658,7 @@ def test_a_vit_with_mean_pooling_starts_from_one_without():
     # As in the paper: its norm is dropped, the one after the pooling starts new.
     source = create("test_vit", classes=0)
     model = create_backbone(Model(backbone="test_vit", pooling="mean"), classes=10, image_size=160)
-    report = fetch.load_backbone(model, source.state_dict(), source="file")
+    report = weights.load_backbone(model, source.state_dict(), source="file")
     assert torch.equal(model.pos_embed, source.pos_embed)
     assert set(report.unused) == {"norm.weight", "norm.bias"}
     assert {name.split(".")[0] for name in report.new} == {"fc_norm", "head"}
@@ -683,7 +690,7 @@ def test_fetched_weights_are_described(hub, tmp_path, monkeypatch, capsys):
     digest = hashlib.sha256((hub / "x.pth").read_bytes()).hexdigest()
     (hub / "x.pth").rename(hub / f"resnet18-{digest[:8]}.pth")
     enum = types.SimpleNamespace(url=f"https://download.pytorch.org/resnet18-{digest[:8]}.pth")
-    monkeypatch.setattr(models, "_torchvision_enum", lambda source: enum)
+    monkeypatch.setattr("mfm.models.sources.torchvision._enum", lambda weights: enum)
     fetch.fetch(WEIGHTS, tmp_path / "out.json")
     found = json.loads((tmp_path / "out.json").read_text())
     assert found == {"weights": WEIGHTS, "sha256": digest, "tensors": len(STATE)}
@@ -706,7 +713,10 @@ def test_a_pretraining_goes_on_from_a_published_one(tmp_path, channels):
     tensors |= {f"decoder.{name}": tensor for name, tensor in source.head.state_dict().items()}
     upstream_file(tmp_path / "saved_model_15.pth", tensors)
     model = ReconstructionModel(create(TINY, classes=0), out_channels=channels)
-    said = pretrain.go_on_from(model, str(tmp_path / "saved_model_15.pth"))
+    training = {"task": "mfm"}
+    job = PretrainJob(name="p", dataset={}, model={"backbone": TINY}, training=training)
+    task = Task(model=model, backbone=model.backbone, objective=None)
+    said = job.load(task, str(tmp_path / "saved_model_15.pth")).text
     assert equal(model.backbone.state_dict(), source.backbone.state_dict())
     assert equal(model.head.state_dict(), source.head.state_dict()) == (channels == 1)
-    assert ("head is loaded too" in said) == (channels == 1)
+    assert ("the head is loaded too" in said) == (channels == 1)

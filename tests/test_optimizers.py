@@ -8,20 +8,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from mfm.objectives.supervised.settings import Finetuning
 from mfm.training.optimizers import create_optimizer, parameter_groups, peak_rate, rate, rate_share
-from mfm.training.settings import Optimizer, Schedule, Training
+from mfm.training.settings import Optimizer, Schedule
 
 STEPS = 5
 
 # DESIGN section 4
 UPSTREAM = {
-    "pretrain": Training(
+    "pretrain": Finetuning(
         epochs=300,
         batch=2048,
         optimizer=Optimizer(lr=1.2e-3, lr_batch=2048),
         schedule=Schedule(warmup_epochs=20, warmup_start=0.01),
     ),
-    "finetune": Training(
+    "finetune": Finetuning(
         epochs=100,
         batch=2048,
         optimizer=Optimizer(lr=1.2e-2, lr_batch=2048),
@@ -32,7 +33,7 @@ FIGURES = {"pretrain": (300, 20, 1.2e-3), "finetune": (100, 5, 1.2e-2)}
 
 
 def paper(batch):
-    return Training(
+    return Finetuning(
         epochs=300,
         batch=batch,
         optimizer=Optimizer(lr=3e-4, lr_batch=512),
@@ -136,7 +137,7 @@ def test_rates_rise_to_the_peak_and_fall_to_the_end(schedule, epochs):
 @given(lr=st.floats(1e-5, 1), batch=st.integers(1, 4096), lr_batch=st.integers(1, 4096))
 @settings(deadline=None, max_examples=40)
 def test_the_rate_is_linear_in_the_batch(lr, batch, lr_batch):
-    training = Training(batch=batch, optimizer=Optimizer(lr=lr, lr_batch=lr_batch))
+    training = Finetuning(batch=batch, optimizer=Optimizer(lr=lr, lr_batch=lr_batch))
     assert peak_rate(training) == pytest.approx(lr * batch / lr_batch)
     assert rate(training, epoch=0, step=0, steps_per_epoch=9) == pytest.approx(peak_rate(training))
 

@@ -284,7 +284,7 @@ def test_a_file_of_an_unreadable_kind_is_told(tmp_path):
 @pytest.mark.processes
 def test_workers_end_with_a_killed_process():
     program = (
-        "import time\nfrom mfm.parallel import map_in_processes\n"
+        "import time\nfrom mfm.processes.pool import map_in_processes\n"
         "print('up', flush=True)\n"
         "map_in_processes(time.sleep, [30.0] * 100, title='x', chunk=1)"
     )

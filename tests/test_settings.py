@@ -2,17 +2,23 @@ import copy
 import itertools
 import json
 import math
+import pkgutil
 import re
+from importlib import import_module
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import mfm
 from mfm.data.settings import Dataset, RandAugment
 from mfm.errors import UserError
-from mfm.experiment import resolve
-from mfm.evaluation.job import EvaluateJob, FinetuneJob, PretrainJob
-from mfm.experiment.settings import Experiment, FromWeights, load_yaml
+from mfm.evaluation.job import EvaluateJob
+from mfm.experiment import preflight, resolve
+from mfm.experiment.arms import FromWeights
+from mfm.experiment.jobs import FinetuneJob, PretrainJob, load_training
+from mfm.experiment.settings import Experiment, load_yaml
+from mfm.experiment.variants import Runs
 from mfm.models.settings import Model
 from mfm.models.sources import is_path
 from mfm.objectives.mfm.settings import MfmPretraining, default_low_pass, default_radius
@@ -27,6 +33,7 @@ from mfm.settings.section import (
     parse,
 )
 from mfm.training.settings import Optimizer
+from mfm.version import FOLDERS
 
 VALUES = {
     "seeds": [0, 1],
@@ -90,11 +97,19 @@ def complaint(values):
     return message
 
 
-SECTIONS = [
-    value
-    for value in vars(config).values()
-    if isinstance(value, type) and issubclass(value, Section)
-]
+def sections():
+    """Every section that a module of the rooms which can change a result defines."""
+    found = {}
+    for info in pkgutil.walk_packages(mfm.__path__, "mfm."):
+        if info.name.split(".")[1] not in FOLDERS:
+            continue
+        for value in vars(import_module(info.name)).values():
+            if isinstance(value, type) and issubclass(value, Section):
+                found[f"{value.__module__}.{value.__qualname__}"] = value
+    return [found[name] for name in sorted(found)]
+
+
+SECTIONS = sections()
 
 
 def shuffled(values, order):
@@ -336,8 +351,8 @@ def test_one_number_written_differently_is_the_same_configuration(text, tmp_path
 
 
 def test_json_round_trip_gives_an_equal_section():
-    for dumps in (dumps, dumps_ordered):
-        again = parse(Experiment, json.loads(dumps(experiment())), where="again")
+    for write in (dumps, dumps_ordered):
+        again = parse(Experiment, json.loads(write(experiment())), where="again")
         assert again == experiment()
 
 
@@ -387,18 +402,16 @@ def test_differing_keys_name_the_one_that_changed(path):
 
 
 JOBS = {
-    "dataset": {},
-    "pretrain": {"pretrain": "mfm"},
-    "finetune": {"init": "mfm", "seed": "1"},
-    "evaluate": {},
+    "dataset": resolve.dataset_job,
+    "pretrain": lambda ours: resolve.pretrain_job(ours, "mfm"),
+    "finetune": lambda ours: resolve.finetune_job(ours, "mfm", 1),
+    "evaluate": resolve.evaluate_job,
 }
 
 
 def resolved(values):
     ours = experiment(values)
-    return {
-        stage: dumps(resolve.resolve(ours, stage, **wildcards)) for stage, wildcards in JOBS.items()
-    }
+    return {stage: dumps(job(ours)) for stage, job in JOBS.items()}
 
 
 @pytest.mark.parametrize(
@@ -426,42 +439,41 @@ def test_a_change_reaches_only_the_stages_it_determines(path, value, stages):
 
 def test_a_new_seed_changes_no_existing_run():
     ours, more = experiment(), experiment(changed("seeds", [5, 0, 1]))
-    for init, seed in itertools.product(ours.arms, ours.seeds):
-        wildcards = {"init": init, "seed": str(seed)}
-        assert resolve.resolve(ours, "finetune", **wildcards) == resolve.resolve(
-            more, "finetune", **wildcards
-        )
+    for arm, seed in itertools.product(ours.arms, ours.seeds):
+        assert resolve.finetune_job(ours, arm, seed) == resolve.finetune_job(more, arm, seed)
 
 
 def test_runs_of_one_arm_differ_in_their_seed_alone():
-    runs = [
-        json.loads(dumps(resolve.resolve(experiment(), "finetune", init="mfm", seed=seed)))
-        for seed in ("0", "1")
-    ]
+    runs = [json.loads(dumps(resolve.finetune_job(experiment(), "mfm", seed))) for seed in (0, 1)]
     assert differing_keys(*runs) == ["seed"]
     assert [run["seed"] for run in runs] == [0, 1]
 
 
 def test_arms_of_one_seed_differ_in_nothing_but_their_source():
     runs = [
-        json.loads(dumps(resolve.resolve(experiment(), "finetune", init=init, seed="0")))
-        for init in ("supervised", "mfm")
+        json.loads(dumps(resolve.finetune_job(experiment(), arm, 0)))
+        for arm in ("supervised", "mfm")
     ]
-    assert differing_keys(*runs) == ["init", "source.pretrain"]
+    assert differing_keys(*runs) == ["arm", "source.pretrain"]
 
 
 def test_what_a_stage_writes_it_can_read(tmp_path):
     kinds = [Dataset, PretrainJob, FinetuneJob, EvaluateJob]
-    for kind, (stage, wildcards) in zip(kinds, JOBS.items(), strict=True):
-        section = resolve.resolve(experiment(), stage, **wildcards)
+    for kind, (stage, job) in zip(kinds, JOBS.items(), strict=True):
+        section = job(experiment())
         path = tmp_path / f"{stage}.json"
         path.write_text(dumps(section))
         assert load_json(kind, path) == section
+        if stage in ("pretrain", "finetune"):
+            assert load_training(path) == section
+        else:
+            with pytest.raises(UserError, match="is of no training"):
+                load_training(path)
 
 
 def test_only_pretrainings_that_an_arm_uses_are_run():
     ours = experiment(changed("arms.supervised", {"weights": "x.pth"}))
-    assert resolve.used_pretrainings(ours) == ["mfm"]
+    assert list(resolve.used_pretrainings(ours)) == ["mfm"]
 
 
 def test_initial_weights_of_each_kind_of_arm():
@@ -472,9 +484,8 @@ def test_initial_weights_of_each_kind_of_arm():
         "file": {"weights": "some/where.safetensors"},
     }
     ours = experiment(VALUES | {"arms": arms, "results": "results/"})
-    found = {
-        arm: (resolve.weights_argument(ours, arm), resolve.initial_files(ours, arm)) for arm in arms
-    }
+    runs = Runs(ours)
+    found = {arm: (runs.initial_weights(arm), runs.initial_files(arm)) for arm in arms}
     backbone = "results/pretrain/mfm/backbone.safetensors"
     assert found == {
         "scratch": ("scratch", []),
@@ -487,13 +498,13 @@ def test_initial_weights_of_each_kind_of_arm():
 def test_a_missing_weight_file_is_found_before_any_job():
     ours = experiment(changed("arms.file", {"weights": "nowhere/x.pth"}))
     with pytest.raises(UserError, match=r"arms\.file\.weights.*nowhere/x\.pth"):
-        resolve.check(ours)
+        preflight.check(Runs(ours))
 
 
 def test_a_missing_dataset_is_found_before_any_job():
     ours = experiment(changed("dataset.source", "nowhere"))
     with pytest.raises(UserError, match=r"dataset\.source.*'nowhere'.*fashion-mnist"):
-        resolve.check(ours)
+        preflight.check(Runs(ours))
 
 
 @pytest.mark.parametrize(
@@ -501,7 +512,7 @@ def test_a_missing_dataset_is_found_before_any_job():
     [
         "results: !!python/object/apply:os.system ['touch {proof}']",
         "results: !!python/object/new:os.system ['touch {proof}']",
-        "dataset: !!python/object:mfm.config.Dataset {{name: x}}",
+        "dataset: !!python/object:mfm.data.settings.Dataset {{name: x}}",
         "results: !!python/name:os.system",
     ],
 )

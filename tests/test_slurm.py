@@ -1,4 +1,4 @@
-"""How `mfm.slurm` starts and requeues; tests/slurm/ does it on a real cluster."""
+"""How `mfm slurm` starts and requeues; tests/slurm/ does it on a real cluster."""
 
 import os
 import signal
@@ -10,24 +10,24 @@ import pytest
 from mfm.errors import UserError
 from mfm.processes import slurm
 
-LAUNCH = [sys.executable, "-m", "mfm.launch"]
+LAUNCH = [sys.executable, "-m", "mfm", "launch"]
 
 
 def command(**changes):
     options = {"nodes": 2, "ranks": 8, "threads": 16, "gpus": 8, "job": "40001", "host": "first"}
-    return slurm.launch_command(["-m", "mfm.pretrain"], **(options | changes))
+    return slurm.launch_command(["-m", "mfm", "train"], **(options | changes))
 
 
 def test_one_node_starts_as_without_slurm():
     assert command(nodes=1) == [
         *LAUNCH,
-        *("--standalone", "--nproc-per-node", "8", "-m", "mfm.pretrain"),
+        *("--standalone", "--nproc-per-node", "8", "-m", "mfm", "train"),
     ]
 
 
 def test_several_nodes_get_one_launcher_each_that_meet_on_the_first():
     words = command()
-    step, group = words[: words.index(LAUNCH[0])], words[words.index("mfm.launch") + 1 :]
+    step, group = words[: words.index(LAUNCH[0])], words[words.index("launch") + 1 :]
     assert step[0] == "srun"
     assert {"--nodes=2", "--ntasks=2", "--ntasks-per-node=1", "--cpus-per-task=16"} < set(step)
     assert "--gpus-per-node=4" in step
@@ -39,7 +39,7 @@ def test_several_nodes_get_one_launcher_each_that_meet_on_the_first():
         "--rdzv-backend": "c10d",
         "--rdzv-endpoint": "first:10001",
     }
-    assert group[10:] == ["-m", "mfm.pretrain"]
+    assert group[10:] == ["-m", "mfm", "train"]
     assert not [word for word in command(gpus=0) if "gpu" in word]
 
 
@@ -84,7 +84,7 @@ def test_a_refusal_is_told():
 def test_outside_of_a_job_it_says_what_to_do(child_environment):
     environment = {k: v for k, v in child_environment.items() if not k.startswith("SLURM_")}
     done = subprocess.run(
-        [sys.executable, "-m", "mfm.slurm", "--ranks", "1", "--", "-m", "mfm.pretrain"],
+        [sys.executable, "-m", "mfm", "slurm", "--ranks", "1", "--", "-m", "mfm", "train"],
         env=environment,
         capture_output=True,
         text=True,
@@ -95,7 +95,7 @@ def test_outside_of_a_job_it_says_what_to_do(child_environment):
 
 SCRIPT = """\
 import sys
-from mfm import slurm
+from mfm.processes import slurm
 code = slurm._wait_for([sys.executable, "-c", '''
 import os, signal, time
 signal.signal(signal.SIGTERM, lambda *_: os._exit(75))

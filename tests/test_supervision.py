@@ -13,15 +13,14 @@ from torch import nn
 from mfm.data.augment import erase, plan_mix
 from mfm.data.batches import Batch
 from mfm.data.order import Step
-from mfm.experiment import finetune, pretrain
 from mfm.experiment.jobs import FinetuneJob, PretrainJob
+from mfm.numerics.pixels import normalise
 from mfm.objectives.supervised.loss import (
     SupervisedObjective,
     classification_losses,
-    normalise,
     smoothed_targets,
 )
-from mfm.objectives.supervised.settings import Supervision
+from mfm.objectives.supervised.settings import Finetuning
 from mfm.settings.section import parse
 
 CLASSES = 5
@@ -132,7 +131,7 @@ def step(epoch=2, number=3, n=8):
 
 
 def training(**values):
-    return Supervision(batch=8, micro_batch=8, **values)
+    return Finetuning(batch=8, micro_batch=8, **values)
 
 
 MIXES = {
@@ -243,6 +242,10 @@ def test_images_are_erased_after_normalisation_and_before_mixing():
     torch.testing.assert_close(seen[0], plan.images(images))
 
 
+def built(job):
+    return job.training.build(job.inputs_of(classes=4, rows=np.arange(4))).model
+
+
 def test_a_pretrained_backbone_does_not_know_the_finetunings_classifier():
     common = {
         "dataset": {"name": "x", "source": "generated", "image_size": 32},
@@ -250,8 +253,8 @@ def test_a_pretrained_backbone_does_not_know_the_finetunings_classifier():
     }
     task = {"task": "supervised", "epochs": 1, "batch": 4, "seed": 0}
     run = parse(PretrainJob, {"name": "p", "training": task, **common}, where="test")
-    trained, _ = pretrain.create_model_and_objective(run, classes=4, rows=np.arange(4))
-    tuned = {"init": "a", "source": "scratch", "seed": 0, "training": {"epochs": 1, "batch": 4}}
+    trained = built(run)
+    tuned = {"arm": "a", "source": "scratch", "seed": 0, "training": {"epochs": 1, "batch": 4}}
     finetuning = parse(FinetuneJob, tuned | common, where="test")
-    begun, _ = finetune.create_model(finetuning, classes=4, weights="scratch")
+    begun = built(finetuning)
     assert not torch.equal(trained.fc.weight, begun.fc.weight)

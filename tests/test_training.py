@@ -15,8 +15,9 @@ import safetensors.torch
 import torch
 
 from mfm.data import generated, manifest
-from mfm.evaluation.settings import Evaluation
-from mfm.evaluation.job import EvaluateJob, FinetuneJob, PretrainJob
+from mfm.evaluation import Evaluation
+from mfm.evaluation.job import EvaluateJob
+from mfm.experiment.jobs import FinetuneJob, PretrainJob
 from mfm.settings.section import config_hash, dumps, parse
 
 pytestmark = pytest.mark.processes
@@ -38,7 +39,7 @@ def write_config(folder: Path, *, stage="pretrain", backbone="resnet10t", **trai
         run = PretrainJob(name="mfm", training=training, **common)
     else:
         training = {"batch": 32, "precision": "fp32", **training}
-        run = FinetuneJob(init="a", source="scratch", seed=3, training=training, **common)
+        run = FinetuneJob(arm="a", source="scratch", seed=3, training=training, **common)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "config.json"
     path.write_text(dumps(run))
@@ -46,8 +47,8 @@ def write_config(folder: Path, *, stage="pretrain", backbone="resnet10t", **trai
 
 
 def command(run: Path, dataset: Path, *, ranks=1, stage="pretrain", weights="scratch", workers=0):
-    words = [sys.executable, "-m", "mfm.launch", "--standalone", "--nproc-per-node", str(ranks)]
-    words += ["-m", f"mfm.{stage}", "--config", str(run / "config.json")]
+    words = [sys.executable, "-m", "mfm", "launch", "--standalone", "--nproc-per-node", str(ranks)]
+    words += ["-m", "mfm", "train", "--config", str(run / "config.json")]
     words += ["--manifest", str(dataset), "--folder", str(run), "--workers", str(workers)]
     return words + (["--weights", weights] if stage == "finetune" else [])
 
@@ -139,8 +140,8 @@ def test_a_second_writer_is_refused_with_the_holder_named(tmp_path, dataset):
         [
             sys.executable,
             "-c",
-            "import sys, torch\nfrom pathlib import Path\nfrom mfm.distributed import Process\n"
-            "from mfm.lifetime import only_writer\n"
+            "import sys, torch\nfrom pathlib import Path\nfrom mfm.processes.ranks import Process\n"
+            "from mfm.processes.locks import only_writer\n"
             "p = Process(rank=0, world=1, device=torch.device('cpu'))\n"
             f"with only_writer(Path({str(tmp_path)!r}), p):\n"
             "    print('held', flush=True)\n    sys.stdin.read()\n",
@@ -235,10 +236,10 @@ def test_evaluation_on_two_ranks_counts_every_image_once(
         evaluation=Evaluation(batch=10),  # 48 images: neither rank's last batch is full
     )
     (tmp_path / "evaluate.json").write_text(dumps(stage))
-    launch = ["-m", "mfm.launch", "--standalone", "--nproc-per-node", "2"]
+    launch = ["-m", "mfm", "launch", "--standalone", "--nproc-per-node", "2"]
     found = []
     for name, words in (("alone", []), ("two", launch)):
-        command = [sys.executable, *words, "-m", "mfm.evaluate"]
+        command = [sys.executable, *words, "-m", "mfm", "evaluate"]
         command += ["--config", str(tmp_path / "evaluate.json"), "--manifest", str(dataset)]
         command += ["--weights", str(run / "model.safetensors")]
         command += ["--csv", str(tmp_path / f"{name}.csv")]

@@ -1,4 +1,4 @@
-"""Entry of `mfm COMMAND`, or `python -m mfm COMMAND`."""
+"""Command line: `mfm COMMAND`, or `python -m mfm COMMAND`."""
 
 from __future__ import annotations
 

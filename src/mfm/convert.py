@@ -1,4 +1,4 @@
-"""Entry of `python -m mfm.convert`: the same as `mfm convert`."""
+"""Conversion of checkpoints: `python -m mfm.convert` is the same as `mfm convert`."""
 
 import sys
 
