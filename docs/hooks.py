@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import types
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -30,15 +31,18 @@ def commands() -> str:
 
 
 def settings() -> str:
-    """A table for each section of an experiment's settings."""
+    """A table for each section of an experiment's settings; one that several keys have, once."""
+    paths: dict[type[BaseModel], list[str]] = {}
+    for path, model in sections("", Experiment):
+        paths.setdefault(model, []).append(path)
     parts = []
-    for title, model in sections("", Experiment):
-        # A docstring of a section that is of one kind among several says which.
-        about = (model.__doc__ or "").strip().split("\n\n")[0].replace("\n", " ")
+    for model, found in paths.items():
+        keys = ", ".join(f"`{path}`" for path in dict.fromkeys(found) if path)
+        about = " ".join((model.__doc__ or "").split("\n\n")[0].split())
         rows = [row(name, field) for name, field in model.model_fields.items()]
         table = ["| key | type | default | meaning |", "| --- | --- | --- | --- |", *rows]
-        heading = f"`{title}`" if title else "The whole experiment"
-        parts.append("\n".join([f"## {heading}", "", about, "", *table]))
+        heading = f"## {keys or 'The whole experiment'}"
+        parts.append("\n".join([heading, "", html.escape(about, quote=False), "", *table]))
     return "\n\n".join(parts)
 
 
@@ -49,11 +53,12 @@ def sections(path: str, model: type[BaseModel]) -> Iterator[tuple[str, type[Base
         found = list(models(field.annotation))
         for each in found:
             key = f"{path}.{name}" if path else name
-            if is_mapping(field.annotation):
+            if get_origin(field.annotation) is dict:
                 key += ".NAME"
-            if len(found) > 1:
-                key += kind(each)
-            yield from sections(key, each)
+            of = kind(each) if len(found) > 1 else ""
+            below = iter(sections(key, each))
+            yield f"{next(below)[0]}{of}", each
+            yield from below
 
 
 def kind(model: type[BaseModel]) -> str:
@@ -61,7 +66,7 @@ def kind(model: type[BaseModel]) -> str:
     task = model.model_fields.get("task")
     if task is not None:
         return f" (task: {get_args(task.annotation)[0]})"
-    own = [name for name in model.model_fields if name not in ("seeds",)]
+    own = [name for name in model.model_fields if name != "seeds"]
     return f" ({own[0]})"
 
 
@@ -75,16 +80,12 @@ def models(annotation: Any) -> Iterator[type[BaseModel]]:
             yield from models(part)
 
 
-def is_mapping(annotation: Any) -> bool:
-    """Whether a type is a mapping of names to sections."""
-    return get_origin(annotation) is dict
-
-
 def row(name: str, field: FieldInfo) -> str:
     """One key."""
     default = "required" if field.is_required() else f"`{value(field.get_default())}`"
     kind_of = f"{type_text(field.annotation)}{limits(field)}"
-    cells = [f"`{name}`", kind_of, default, field.description or ""]
+    meaning = html.escape(field.description or "", quote=False)
+    cells = [f"`{name}`", kind_of, default, meaning]
     return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
 
 
@@ -94,6 +95,8 @@ def value(default: Any) -> str:
         return "its own defaults"
     if isinstance(default, bool) or default is None:
         return {True: "true", False: "false", None: "null"}[default]
+    if isinstance(default, dict):
+        return "{" + ", ".join(f"{key}: {value(part)}" for key, part in default.items()) + "}"
     if isinstance(default, tuple | list):
         return "[" + ", ".join(value(part) for part in default) + "]"
     return f"{default:.6g}" if isinstance(default, float) else str(default)
