@@ -1,4 +1,4 @@
-"""Whether the arms of a comparison differ in anything besides their initialisation.
+"""Comparability of the arms: whether they differ in anything besides what they start from.
 
 Nothing here is taken from the experiment's configuration, which may have changed since a run: each
 run is asked what it was made from and with. A finetuned model's metadata say that for finetuning
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,21 +19,31 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from safetensors import SafetensorError
 
+from mfm.experiment.layout import locate
 from mfm.models.metadata import read_metadata
+from mfm.reporting.document import Bold, Code, Text
 
 # The same in all stages of all arms.
 _EVERYWHERE = ("code_version", "loader", "torch", "torchvision", "timm", "pillow", "dali")
 # The same in one stage of all arms.
 _BY_STAGE = ("precision", "hardware")
-_HINTS = {
-    "code_version": "Rerun the older ones (`snakemake --forcerun pretrain`, or `finetune`) before "
-    "comparing.",
-    "loader": "They decode and resize differently: `python -m mfm.loader_drift` measures by how "
-    "much.",
-    "hardware": "Times do not compare, and numbers may differ by rounding.",
+_HINTS: dict[str, tuple[str | Code, ...]] = {
+    "code_version": (
+        "Rerun the older ones (",
+        Code("snakemake --forcerun pretrain"),
+        ", or ",
+        Code("finetune"),
+        ") before comparing.",
+    ),
+    "loader": (
+        "They decode and resize differently: ",
+        Code("mfm loader-drift"),
+        " measures by how much.",
+    ),
+    "hardware": ("Times do not compare, and numbers may differ by rounding.",),
 }
 # Of a run's configuration: what makes it this arm's and this seed's, and what metadata say too.
-_LEFT_OUT = ("init", "seed", "source", "loader")
+_LEFT_OUT = ("arm", "seed", "source", "loader", "makes_up_for")
 
 
 @dataclass(frozen=True)
@@ -43,7 +53,7 @@ class Fact:
     key: str
     value: str
     stage: str
-    init: str
+    arm: str
     seed: int
 
 
@@ -55,19 +65,14 @@ class Differing:
     values: dict[str, list[str]]
 
 
-def predictions_path(checkpoint: Path) -> Path:
-    """The per-image predictions of a finetuned model, as the workflow places them."""
-    run = checkpoint.parent  # <results>/finetune/<arm>/seed<n>
-    return run.parents[2] / "evaluate" / run.parent.name / f"{run.name}.parquet"
-
-
 def facts(results: pd.DataFrame) -> list[Fact]:
     """What all runs say of themselves. A file that is missing or damaged says nothing."""
     found: list[Fact] = []
     for row in results.to_dict("records"):
-        who = (str(row["init"]), int(row["seed"]))
-        checkpoint = Path(str(row["checkpoint"]))
-        weights = metadata_of(checkpoint)
+        who = (str(row["arm"]), int(row["seed"]))
+        checkpoint = str(row["checkpoint"])
+        weights, model = metadata_of(Path(checkpoint)), locate(checkpoint)
+        evaluation = {} if model is None else _predictions_metadata(model.evaluation.predictions)
         stages = {
             "finetuning": {**weights, "code_version": str(row["code_version"])},
             "pretraining": {
@@ -75,18 +80,18 @@ def facts(results: pd.DataFrame) -> list[Fact]:
                 for key, value in weights.items()
                 if key.startswith("initial_") and value != "-"
             },
-            "evaluation": _predictions_metadata(predictions_path(checkpoint)),
+            "evaluation": evaluation,
         }
         for stage, described in stages.items():
             for key in (*_EVERYWHERE, *_BY_STAGE):
                 if described.get(key, "-") != "-":
                     found.append(Fact(key, described[key], stage, *who))
-        if (hashed := stages["evaluation"].get("config_hash")) is not None:
+        if (hashed := evaluation.get("config_hash")) is not None:
             found.append(Fact("evaluation's configuration", hashed, "evaluation", *who))
-        for key, value in _flat(_own_config(checkpoint.parent, str(row["config_hash"]))):
+        for key, value in _flat(_shared_config(row)):
             found.append(Fact(key, value, "configuration", *who))
-        if (checkpoint.parent / "subset.txt").exists():
-            digest = _digest((checkpoint.parent / "subset.txt").read_bytes())
+        if model is not None and Path(model.run.subset).exists():
+            digest = _digest(Path(model.run.subset).read_bytes())
             key = f"labelled images of seed {row['seed']}"
             found.append(Fact(key, f"subset.txt {digest}", "finetuning", *who))
     return found
@@ -113,33 +118,40 @@ def unchecked(results: pd.DataFrame) -> list[str]:
     """Runs whose own configuration or metadata are not there to be compared."""
     missing = []
     for row in results.to_dict("records"):
-        checkpoint = Path(str(row["checkpoint"]))
-        known = _own_config(checkpoint.parent, str(row["config_hash"]))
-        if not known or not metadata_of(checkpoint):
-            missing.append(f"{row['init']} (seed {row['seed']})")
+        if not _shared_config(row) or not metadata_of(Path(str(row["checkpoint"]))):
+            missing.append(f"{row['arm']} (seed {row['seed']})")
     return missing
 
 
-def warnings(results: pd.DataFrame, *, longer: Sequence[str] = ()) -> list[str]:
-    """Lines of Markdown about what differs; none where all is alike.
+def warnings(results: pd.DataFrame, *, longer: Sequence[str] = ()) -> list[Text]:
+    """Sentences about what differs; none where all is alike.
 
     `longer` are the arms that were asked to train longer.
     """
-    lines = []
+    lines: list[Text] = []
     for each in differing(facts(results)):
         told = "; ".join(f"{value}: {', '.join(names)}" for value, names in each.values.items())
-        hint = _HINTS.get(each.key.split(" of ")[0], "")
+        hint = _HINTS.get(each.key.split(" of ")[0], ())
         if each.key == "training.epochs" and longer:
-            hint = f"Asked for in {', '.join(longer)}."
-        lines.append(f"- **Warning: `{each.key}` is not the same in all runs** ({told}). {hint}")
+            hint = (f"Asked for in {', '.join(longer)}.",)
+        bold = Bold(("Warning: ", Code(each.key), " is not the same in all runs"))
+        lines.append((bold, f" ({told}).", *((" ", *hint) if hint else ())))
     if (missing := unchecked(results)) and len(missing) < len(results):
-        lines.append(
-            f"- **Warning: not compared with the others: {', '.join(missing)}**, whose model or "
-            "config.json is missing or is not the one that was run."
-        )
+        bold = Bold(f"Warning: not compared with the others: {', '.join(missing)}")
+        why = "whose model or config.json is missing or is not the one that was run."
+        lines.append((bold, f", {why}"))
     elif missing:
-        lines.append("- The runs' own files are not here, so their settings were not compared.")
-    return [line.rstrip() for line in lines]
+        lines.append("The runs' own files are not here, so their settings were not compared.")
+    return lines
+
+
+def version_warning(results: pd.DataFrame) -> list[Text]:
+    """A sentence where rows were computed by different versions of the code; otherwise none."""
+    versions = sorted(set(results["code_version"]))
+    if len(versions) < 2:
+        return []
+    bold = Bold("Warning: rows were computed by different versions of the code")
+    return [(bold, f" ({', '.join(versions)}).")]
 
 
 def _who(values: dict[str, list[Fact]], value: str) -> list[str]:
@@ -147,12 +159,12 @@ def _who(values: dict[str, list[Fact]], value: str) -> list[str]:
     by_stage: dict[str, list[str]] = {}
     for fact in values[value]:
         split = any(
-            (other.init, other.stage) == (fact.init, fact.stage)
+            (other.arm, other.stage) == (fact.arm, fact.stage)
             for other_value, others in values.items()
             if other_value != value
             for other in others
         )
-        name = f"{fact.init} (seed {fact.seed})" if split else fact.init
+        name = f"{fact.arm} (seed {fact.seed})" if split else fact.arm
         names = by_stage.setdefault(fact.stage, [])
         if name not in names:
             names.append(name)
@@ -162,18 +174,30 @@ def _who(values: dict[str, list[Fact]], value: str) -> list[str]:
     ]
 
 
-def _own_config(run: Path, config_hash: str) -> dict[str, Any]:
-    """The run's own configuration, as far as arms should share it; {} if it is not here.
+def own_config(path: str | Path, config_hash: str, *, epochs: int | None) -> dict[str, Any]:
+    """A run's own settings, as they were; {} where they are not here.
 
-    The file may be newer than the run: only the one whose hash the run carries is its own.
+    The file may be newer than the run: only the one whose hash the run carries is its own. The
+    length of a run that makes up for a pretraining is not in its file: it had `epochs`.
     """
     try:
-        text = (run / "config.json").read_text(encoding="utf-8").rstrip("\n")
+        text = Path(path).read_text(encoding="utf-8").rstrip("\n")
         values: dict[str, Any] = json.loads(text)
     except (OSError, ValueError):
         return {}
-    if _digest(text.encode()) != config_hash:
+    if epochs is not None and values.get("makes_up_for") is not None:
+        values["training"]["epochs"] = epochs
+        text = json.dumps(values, indent=2, sort_keys=True)
+    return values if _digest(text.encode()) == config_hash else {}
+
+
+def _shared_config(row: Mapping[Hashable, Any]) -> dict[str, Any]:
+    """Of a run's own settings, those that arms should share; {} where they are not here."""
+    model = locate(str(row["checkpoint"]))
+    if model is None:
         return {}
+    epochs = int(row["epochs"]) if "epochs" in row else None
+    values = own_config(model.run.config, str(row["config_hash"]), epochs=epochs)
     return {key: value for key, value in values.items() if key not in _LEFT_OUT}
 
 
@@ -197,7 +221,7 @@ def metadata_of(path: Path) -> dict[str, str]:
         return {}
 
 
-def _predictions_metadata(path: Path) -> dict[str, str]:
+def _predictions_metadata(path: str) -> dict[str, str]:
     try:
         described = (pq.read_schema(path).metadata or {}).get(b"mfm", b"{}")
     except (OSError, pa.ArrowInvalid):

@@ -1,4 +1,4 @@
-"""Which published or local weights the arms of a comparison started from."""
+"""Weights that arms started from, published or local: which they were, by their checksums."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from mfm.experiment.settings import Experiment, FromWeights
+from mfm.experiment.arms import FromWeights
+from mfm.experiment.settings import Experiment
 from mfm.reporting.comparability import metadata_of
 
 
 def starting_weights(experiment: Experiment, results: pd.DataFrame) -> list[str]:
-    """A line of Markdown for each arm that starts from `weights`, or was to keep a classifier.
+    """A sentence for each arm that starts from `weights`, or was to keep a classifier.
 
     From what each finetuned model says of itself; one that was moved or damaged says nothing.
     """
@@ -21,13 +22,13 @@ def starting_weights(experiment: Experiment, results: pd.DataFrame) -> list[str]
             continue
         if source.weights is None and source.classifier == "new":
             continue
-        checkpoints = results.loc[results["init"] == name, "checkpoint"]
+        checkpoints = results.loc[results["arm"] == name, "checkpoint"]
         said = [metadata_of(Path(checkpoint)) for checkpoint in checkpoints]
         starts = {(m["initial_sha256"], m["classifier"]) for m in said if "initial_sha256" in m}
         for checksum, classifier in sorted(starts):
             what = source.weights or f"pretraining '{source.pretrain}'"
             lines.append(
-                f"- '{name}' starts from {what} (SHA-256 {checksum}); {_words(source, classifier)}."
+                f"'{name}' starts from {what} (SHA-256 {checksum}); {_words(source, classifier)}."
             )
     return lines
 

@@ -1,4 +1,4 @@
-"""`plan.md`: how many seeds would resolve which difference, and what they cost."""
+"""Plan: how many seeds would resolve which difference, and what they cost."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from mfm.experiment import resolve
+from mfm.experiment.layout import locate
+from mfm.experiment.resolve import seeds_of
 from mfm.experiment.settings import Experiment
-from mfm.reporting.markdown import hours, markdown_row
+from mfm.reporting.document import Block, Bullets, Column, Paragraph, Section, Table
 from mfm.reporting.verdict import Comparison, against_baseline
+from mfm.reporting.words import hours
 from mfm.statistics.over_seeds import LEVEL
 from mfm.statistics.power import deviation_interval, seeds_needed, smallest_difference
 
@@ -74,132 +76,155 @@ def run_seconds(results: pd.DataFrame) -> dict[str, float]:
     """
     times: dict[str, list[float]] = {}
     for row in results.to_dict("records"):
-        run = Path(str(row["checkpoint"])).parent  # <results>/finetune/<arm>/seed<n>
-        name = f"evaluate/{run.parent.name}/{run.name}.tsv"
-        file = run.parents[2] / "benchmarks" / name
-        evaluation = float(pd.read_csv(file, sep="\t")["s"].mean()) if file.exists() else 0.0
-        times.setdefault(str(row["init"]), []).append(float(row["seconds"]) + evaluation)
+        model = locate(str(row["checkpoint"]))
+        evaluation = 0.0
+        if model is not None and Path(model.evaluation.benchmark).exists():
+            evaluation = float(pd.read_csv(model.evaluation.benchmark, sep="\t")["s"].mean())
+        times.setdefault(str(row["arm"]), []).append(float(row["seconds"]) + evaluation)
     return {name: sum(values) / len(values) for name, values in times.items()}
 
 
-def render(experiment: Experiment, results: pd.DataFrame) -> str:
-    """The plan as Markdown, from the runs that are finished; `results` may have no rows."""
+def document(experiment: Experiment, results: pd.DataFrame) -> Section:
+    """The plan, from the runs that are finished; `results` may have no rows."""
     compared = [name for name in experiment.arms if name != experiment.baseline]
     level = 1 - (1 - LEVEL) / max(1, len(compared))
-    lines = [
-        f"# {experiment.model.backbone} on {experiment.dataset.name}: how many seeds?",
-        "",
-        "How many seed pairs (the same seed in two arms) the paired t test needs to find a true "
-        "difference with a probability of 80% (its power), by the noncentral t distribution. "
-        + (
-            f"At level {1 - level:.3g}: {len(compared)} arms are compared with "
-            f"'{experiment.baseline}', and Holm's correction may ask that much."
-            if len(compared) > 1
-            else f"At level {1 - level:.2g}."
-        ),
-        "",
+    at = (
+        f"At level {1 - level:.3g}: {len(compared)} arms are compared with "
+        f"'{experiment.baseline}', and Holm's correction may ask that much."
+        if len(compared) > 1
+        else f"At level {1 - level:.2g}."
+    )
+    blocks: list[Block] = [
+        Paragraph(
+            "How many seed pairs (the same seed in two arms) the paired t test needs to find a "
+            "true difference with a probability of 80% (its power), by the noncentral t "
+            f"distribution. {at}"
+        )
     ]
     seconds = run_seconds(results)
     measured = [
         each for each in against_baseline(experiment, results, {}) if each.difference.deviation
     ]
     if measured:
-        lines += _measured(measured, seconds)
+        blocks.append(_measured(measured, seconds))
     if len(measured) < len(compared):
         missing = [name for name in compared if name not in {each.arm for each in measured}]
-        lines += _assumed(experiment, missing, seconds, level)
-    return "\n".join(lines) + "\n"
-
-
-def _measured(found: list[Comparison], seconds: Mapping[str, float]) -> list[str]:
-    head = (
-        "comparison",
-        "seed pairs now",
-        "sd of a seed's difference",
-        "its 95% interval",
-        "found now with 80%",
-        "to find",
-        "seed pairs",
-        "for the sd's interval",
-        "more runs",
-        "cost",
+        blocks.append(_assumed(experiment, missing, seconds, level))
+    return Section(
+        f"{experiment.model.backbone} on {experiment.dataset.name}: how many seeds?", blocks
     )
-    lines = ["## From the runs here", "", markdown_row(head), markdown_row(["---"] * len(head))]
-    for each in found:
-        now = each.difference
-        assert now.deviation is not None
-        assert now.freedom is not None
-        low, high = deviation_interval(now.deviation, now.freedom)
-        for need in needs(each, seconds):
-            ends = [seeds_needed(need.points, sd, level=each.level) for sd in (low, high)]
-            more = [
-                f"{count:,} of {name}"
-                for name, count in zip((each.arm, each.other), need.runs, strict=True)
-                if count
-            ]
-            lines.append(
-                markdown_row(
-                    [
-                        f"{each.arm} less {each.other}",
-                        str(now.n),
-                        f"{now.deviation:.2f}",
-                        f"{low:.2f} to {high:.2f}",
-                        f"{smallest_difference(now.n, now.deviation, level=each.level):.2f}",
-                        f"{need.points:g}",
-                        f"{need.pairs:,}",
-                        f"{ends[0]:,} to {ends[1]:,}",
-                        " + ".join(more) or "none",
-                        hours(need.seconds) if more else "-",
-                    ]
-                )
-            )
-    return [
-        *lines,
-        "",
-        "- All in points of top-1. The sd is that of the finished seeds; from so few it is only "
-        "known to within its interval, and so are the seeds.",
-        "- Cost: the finetunings and evaluations at their mean times here, one after the other. "
-        "Pretraining is not repeated. Runs of the baseline are counted in each comparison, and "
-        "serve them all. Arms whose seeds do not pair are planned as if new seeds did.",
-        "",
-    ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Planned:
+    """A comparison, and what it takes to find one difference in it."""
+
+    found: Comparison
+    need: Need
+
+    @property
+    def deviation(self) -> float:
+        deviation = self.found.difference.deviation
+        assert deviation is not None
+        return deviation
+
+    @property
+    def deviations(self) -> tuple[float, float]:
+        """Its interval."""
+        freedom = self.found.difference.freedom
+        assert freedom is not None
+        return deviation_interval(self.deviation, freedom)
+
+    @property
+    def found_now(self) -> float:
+        now = self.found.difference.n
+        return smallest_difference(now, self.deviation, level=self.found.level)
+
+    @property
+    def pairs(self) -> list[int]:
+        """Seed pairs at the ends of the deviation's interval."""
+        level = self.found.level
+        return [seeds_needed(self.need.points, end, level=level) for end in self.deviations]
+
+    @property
+    def more(self) -> str:
+        arms = (self.found.arm, self.found.other)
+        counts = zip(self.need.runs, arms, strict=True)
+        return " + ".join(f"{count:,} of {name}" for count, name in counts if count)
+
+
+MEASURED: list[Column[_Planned]] = [
+    Column("comparison", lambda one: f"{one.found.arm} less {one.found.other}"),
+    Column("seed pairs now", lambda one: str(one.found.difference.n)),
+    Column("sd of a seed's difference", lambda one: f"{one.deviation:.2f}"),
+    Column("its 95% interval", lambda one: "{:.2f} to {:.2f}".format(*one.deviations)),
+    Column("found now with 80%", lambda one: f"{one.found_now:.2f}"),
+    Column("to find", lambda one: f"{one.need.points:g}"),
+    Column("seed pairs", lambda one: f"{one.need.pairs:,}"),
+    Column("for the sd's interval", lambda one: "{:,} to {:,}".format(*one.pairs)),
+    Column("more runs", lambda one: one.more or "none"),
+    Column("cost", lambda one: hours(one.need.seconds) if one.more else "-"),
+]
+
+
+def _measured(found: list[Comparison], seconds: Mapping[str, float]) -> Section:
+    rows = [_Planned(found=each, need=need) for each in found for need in needs(each, seconds)]
+    return Section(
+        "From the runs here",
+        [
+            Table(MEASURED, rows),
+            Bullets(
+                [
+                    "All in points of top-1. The sd is that of the finished seeds; from so few it "
+                    "is only known to within its interval, and so are the seeds.",
+                    "Cost: the finetunings and evaluations at their mean times here, one after the "
+                    "other. Pretraining is not repeated. Runs of the baseline are counted in each "
+                    "comparison, and serve them all. Arms whose seeds do not pair are planned as "
+                    "if new seeds did.",
+                ]
+            ),
+        ],
+    )
 
 
 def _assumed(
     experiment: Experiment, missing: list[str], seconds: Mapping[str, float], level: float
-) -> list[str]:
-    seeds = min(
-        (
-            sum(init == name for init, _ in resolve.finetunings(experiment))
-            for name in (*missing, experiment.baseline)
-        ),
-        default=0,
-    )
-    head = ["assumed sd of a seed's difference", "seen in", *(f"{p:g} points" for p in POINTS)]
-    head.append(f"found with the {seeds} seeds configured")
-    lines = [
-        "## Before there are runs",
-        "",
-        f"Nothing is measured yet for {', '.join(missing)} against {experiment.baseline}. The "
-        "spread over seeds is assumed, in points of top-1: look for the row that is most like your "
-        "data. Seed pairs by the difference to find:",
-        "",
-        markdown_row(head),
-        markdown_row(["---"] * len(head)),
+) -> Section:
+    seeds = min(len(seeds_of(experiment, name)) for name in (*missing, experiment.baseline))
+
+    def needed(points: float) -> Column[tuple[float, str]]:
+        return Column(
+            f"{points:g} points", lambda row: f"{seeds_needed(points, row[0], level=level):,}"
+        )
+
+    def least(row: tuple[float, str]) -> str:
+        if seeds < 2:
+            return "-"
+        return f"{smallest_difference(seeds, row[0], level=level):.2f} points"
+
+    columns: list[Column[tuple[float, str]]] = [
+        Column("assumed sd of a seed's difference", lambda row: f"{row[0]:g}"),
+        Column("seen in", lambda row: row[1]),
+        *(needed(points) for points in POINTS),
+        Column(f"found with the {seeds} seeds configured", least),
     ]
-    for deviation, source in ASSUMED:
-        least = "-"
-        if seeds > 1:
-            least = f"{smallest_difference(seeds, deviation, level=level):.2f} points"
-        counts = [f"{seeds_needed(p, deviation, level=level):,}" for p in POINTS]
-        lines.append(markdown_row([f"{deviation:g}", source, *counts, least]))
-    lines.append("")
+    note = (
+        "Cost: unknown, since no run has finished here. A seed pair is a finetuning and an "
+        "evaluation of each arm; pretraining is not repeated."
+    )
     if seconds:
         known = ", ".join(f"{name} {hours(value)}" for name, value in seconds.items())
-        lines.append(f"- One finetuning with its evaluation took, on average: {known}.")
-    else:
-        lines.append(
-            "- Cost: unknown, since no run has finished here. A seed pair is a finetuning and an "
-            "evaluation of each arm; pretraining is not repeated."
-        )
-    return [*lines, ""]
+        note = f"One finetuning with its evaluation took, on average: {known}."
+    return Section(
+        "Before there are runs",
+        [
+            Paragraph(
+                f"Nothing is measured yet for {', '.join(missing)} against "
+                f"{experiment.baseline}. The spread over seeds is assumed, in points of top-1: "
+                "look for the row that is most like your data. Seed pairs by the difference to "
+                "find:"
+            ),
+            Table(columns, ASSUMED),
+            Bullets([note]),
+        ],
+    )

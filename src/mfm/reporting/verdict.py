@@ -1,8 +1,8 @@
-"""Which arm is better than which, in numbers and in sentences."""
+"""Verdict: which arm is better than which, in numbers and in sentences."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,9 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mfm.errors import UserError
+from mfm.experiment.layout import locate
 from mfm.experiment.settings import Experiment
-from mfm.reporting.comparability import predictions_path
-from mfm.reporting.markdown import interval, markdown_row, points
+from mfm.reporting.document import Bold, Column, Table, Text
+from mfm.reporting.words import interval, points
 from mfm.statistics.over_images import Bootstrap, ImageTest, bootstrap, image_test
 from mfm.statistics.over_seeds import (
     LEVEL,
@@ -54,7 +55,7 @@ def by_seed(part: pd.DataFrame) -> dict[int, float]:
 
 def by_arm(experiment: Experiment, results: pd.DataFrame) -> dict[str, dict[int, float]]:
     """Top-1 by arm and seed: the baseline first, then the configuration's order."""
-    arms = {str(name): by_seed(part) for name, part in results.groupby("init", sort=False)}
+    arms = {str(name): by_seed(part) for name, part in results.groupby("arm", sort=False)}
     base = experiment.baseline
     order = [base, *(name for name in experiment.arms if name != base)]
     return {name: arms[name] for name in order if name in arms}
@@ -68,11 +69,11 @@ def load_right(results: pd.DataFrame) -> dict[str, RightBySeed]:
     found: dict[str, RightBySeed] = {}
     first: tuple[str, pa.ChunkedArray] | None = None
     for row in results.to_dict("records"):
-        path = predictions_path(Path(str(row["checkpoint"])))
-        if not path.exists():
+        model = locate(str(row["checkpoint"]))
+        if model is None or not Path(model.evaluation.predictions).exists():
             continue
-        table = pq.read_table(path, columns=["path", "correct"])
-        name = f"{row['init']} (seed {row['seed']})"
+        table = pq.read_table(model.evaluation.predictions, columns=["path", "correct"])
+        name = f"{row['arm']} (seed {row['seed']})"
         if first is None:
             first = name, table["path"]
         elif not table["path"].equals(first[1]):
@@ -81,7 +82,7 @@ def load_right(results: pd.DataFrame) -> dict[str, RightBySeed]:
                 "'snakemake --forcerun evaluate' to compare them"
             )
         right = table["correct"].to_numpy()
-        found.setdefault(str(row["init"]), {})[int(row["seed"])] = right
+        found.setdefault(str(row["arm"]), {})[int(row["seed"])] = right
     return found
 
 
@@ -141,8 +142,8 @@ def _comparison(
     )
 
 
-def sentence(found: Comparison) -> str:
-    """The verdict as one sentence of Markdown."""
+def sentence(found: Comparison) -> Text:
+    """The verdict as one sentence."""
     each = found.difference
     arms = f"{found.arm} and {found.other}"
     seeds = f"{each.n} seed pair{'s' * (each.n > 1)}"
@@ -150,11 +151,12 @@ def sentence(found: Comparison) -> str:
         seeds = f"{found.seeds[0]} and {found.seeds[1]} seeds"
     if each.low is None:
         return (
-            f"**No verdict on {arms}**: {points(each.mean)} with {seeds}, and an interval needs at "
-            "least 2 seeds."
+            Bold(f"No verdict on {arms}"),
+            f": {points(each.mean)} with {seeds}, and an interval needs at least 2 seeds.",
         )
     if each.low == each.high:
-        return f"**No verdict on {arms}**: all seeds differ by the same {points(each.mean)}."
+        gap = points(each.mean)
+        return (Bold(f"No verdict on {arms}"), f": all seeds differ by the same {gap}.")
     p = f"p {p_text(each.p)}"
     if each.adjusted is not None:
         p += (
@@ -164,59 +166,57 @@ def sentence(found: Comparison) -> str:
     how = f"95% interval {interval(each, sign='+')}; {seeds}; {p}"
     if each.verdict in ("better", "worse"):
         return (
-            f"**{found.arm} is {each.verdict} than {found.other}** by {abs(each.mean):.2f} points "
-            f"({how})."
+            Bold(f"{found.arm} is {each.verdict} than {found.other}"),
+            f" by {abs(each.mean):.2f} points ({how}).",
         )
+    return (
+        Bold(f"{arms} are {each.verdict}"),
+        f": {points(each.mean)} ({how}). That does not make them equal: {_power(found)}",
+    )
+
+
+def _power(found: Comparison) -> str:
+    each = found.difference
     least = smallest_difference(each.n, each.deviation, level=found.level) if each.deviation else 0
-    # Accuracies are percent: no difference is larger.
-    power = (
+    if least > 100:  # accuracies are percent: no difference is larger
+        return "so few seeds cannot find any difference with a probability of 80%."
+    return (
         f"a true difference has to be {least:.1f} points for so many seeds to find it with a "
         "probability of 80%."
-        if least <= 100
-        else "so few seeds cannot find any difference with a probability of 80%."
-    )
-    return (
-        f"**{arms} are {each.verdict}**: {points(each.mean)} ({how}). That does not make them "
-        f"equal: {power}"
     )
 
 
-HEADER = (
-    "comparison",
-    "points",
-    "95% interval over seeds",
-    "p",
-    "p (Holm)",
-    "95% interval over seeds and images",
-    "images only the first gets right",
-    "only the second",
-    "p (McNemar)",
-    "mid-p",
-)
+def _images(found: Comparison, form: Callable[[ImageTest], str]) -> str:
+    return "-" if found.images is None else form(found.images)
 
 
-def details(found: Sequence[Comparison]) -> list[str]:
-    """The numbers behind the sentences, as a Markdown table."""
-    lines = [markdown_row(HEADER), markdown_row(["---"] * len(HEADER))]
-    for each in found:
-        over, test = each.bootstrap, each.images
-        lines.append(
-            markdown_row(
-                [
-                    f"{each.arm} less {each.other}",
-                    f"{each.difference.mean:+.2f}",
-                    interval(each.difference, sign="+"),
-                    p_text(each.difference.p, sign=False),
-                    p_text(each.difference.adjusted, sign=False),
-                    "-" if over is None else f"{over.low:+.2f} to {over.high:+.2f}",
-                    "-" if test is None else f"{test.gained:,.1f}",
-                    "-" if test is None else f"{test.lost:,.1f}",
-                    p_text(None if test is None else test.p, sign=False),
-                    p_text(None if test is None else test.mid_p, sign=False),
-                ]
-            )
-        )
-    return lines
+DETAILS: list[Column[Comparison]] = [
+    Column("comparison", lambda one: f"{one.arm} less {one.other}"),
+    Column("points", lambda one: f"{one.difference.mean:+.2f}"),
+    Column("95% interval over seeds", lambda one: interval(one.difference, sign="+")),
+    Column("p", lambda one: p_text(one.difference.p, sign=False)),
+    Column("p (Holm)", lambda one: p_text(one.difference.adjusted, sign=False)),
+    Column(
+        "95% interval over seeds and images",
+        lambda one: (
+            "-"
+            if one.bootstrap is None
+            else f"{one.bootstrap.low:+.2f} to {one.bootstrap.high:+.2f}"
+        ),
+    ),
+    Column(
+        "images only the first gets right",
+        lambda one: _images(one, lambda test: f"{test.gained:,.1f}"),
+    ),
+    Column("only the second", lambda one: _images(one, lambda test: f"{test.lost:,.1f}")),
+    Column("p (McNemar)", lambda one: _images(one, lambda test: p_text(test.p, sign=False))),
+    Column("mid-p", lambda one: _images(one, lambda test: p_text(test.mid_p, sign=False))),
+]
+
+
+def details(found: Sequence[Comparison]) -> Table[Comparison]:
+    """The numbers behind the sentences."""
+    return Table(DETAILS, found)
 
 
 def p_text(p: float | None, *, sign: bool = True) -> str:

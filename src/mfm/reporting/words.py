@@ -1,13 +1,8 @@
-"""Numbers and rows as the Markdown reports write them."""
+"""Numbers in the words of the reports."""
 
 from __future__ import annotations
 
 from mfm.statistics.over_seeds import Difference, Estimate
-
-
-def markdown_row(cells: list[str] | tuple[str, ...]) -> str:
-    """One row of a Markdown table."""
-    return f"| {' | '.join(cells)} |"
 
 
 def interval(value: Estimate | Difference, *, sign: str = "") -> str:
