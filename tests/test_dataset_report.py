@@ -7,9 +7,11 @@ import pytest
 import torch
 from PIL import Image
 
+from mfm.__main__ import main
 from mfm.data import manifest
 from mfm.experiment import resolve
 from mfm.experiment.settings import Experiment
+from mfm.objectives.mfm.energy import energy_shares
 from mfm.reporting import dataset, dataset_text
 from mfm.settings.section import dumps, parse
 
@@ -29,12 +31,14 @@ def run(**changes):
         "pretrain": {
             "a": {"task": "mfm", "recipe": "upstream", "radius": 3},
             "b": {"task": "mfm", "recipe": "paper", "crop": {"size": 32}},
+            "labels": {"task": "supervised", "mean": [0.5, 0.5, 0.5]},
         },
-        "arms": {"scratch": "scratch", "a": {"pretrain": "a"}, "b": {"pretrain": "b"}},
+        "arms": {name: {"pretrain": name} for name in ("a", "b", "labels")},
+        "baseline": "a",
     }
     values["dataset"] |= changes
     experiment = parse(Experiment, values, where="test")
-    return resolve.resolve(experiment, "dataset_report")
+    return resolve.dataset_report_job(experiment)
 
 
 @pytest.fixture(scope="module")
@@ -103,10 +107,11 @@ def test_files_that_are_left_out_or_misnamed(report):
     assert report["misnamed"] == {"number": 1, "listed": ["train/bee/really_a_png.JPEG"]}
 
 
-def test_the_recipes_constants(report):
+def test_the_constants_of_every_normalisation(report):
     constants = report["normalisations"]
     assert constants["pretrain.a"] == {"mean": [0.4] * 3, "std": [0.2] * 3}
     assert constants["pretrain.b"]["mean"] == [0.485, 0.456, 0.406]
+    assert constants["pretrain.labels"]["mean"] == [0.5] * 3
     assert constants["finetune"]["std"] == [0.229, 0.224, 0.225]
 
 
@@ -132,9 +137,14 @@ def test_pixel_statistics_against_numpy(folder, report):
 
 @pytest.mark.parametrize(("name", "size", "radius"), [("a", SIZE, 3.0), ("b", 32, 16 * 32 / 224)])
 def test_energy_inside_the_radius_against_numpy(folder, report, name, size, radius):
-    found = report["sample"]["train"]["recipes"][name]
-    assert (found["size"], found["radius"]) == (size, radius)
-    assert found["scaled_radius"] == pytest.approx(16 * size / 224)
+    found = report["sample"]["train"]["pretrainings"][name]
+    assert found["size"] == size
+    assert found["constants"] == {
+        "radius": f"{radius:.3g}",
+        "16 at 224 px, scaled to this size": f"{16 * size / 224:.3g}",
+    }
+    assert found["title"].startswith("masked frequency modeling")
+    assert "Energy" in found["note"]
     row, column = np.mgrid[:size, :size] - size // 2
     inside, zero = row**2 + column**2 < radius**2, (row == 0) & (column == 0)
     shares = []
@@ -155,15 +165,29 @@ def test_energy_inside_the_radius_against_numpy(folder, report, name, size, radi
             )
         )
     expected = np.mean(shares, axis=0)
-    np.testing.assert_allclose(
-        [found["energy_inside"], found["contrast_inside"]], expected, rtol=1e-5
-    )
+    assert list(found["shares"]) == ["energy inside the radius", "without the mean"]
+    np.testing.assert_allclose(list(found["shares"].values()), expected, rtol=1e-5)
+
+
+def test_a_pretraining_that_says_nothing_of_images_is_left_out(report):
+    assert list(report["sample"]["train"]["pretrainings"]) == ["a", "b"]
 
 
 def test_a_constant_image_has_no_contrast():
-    shares = dataset.energy_shares(torch.full((1, 3, 8, 8), 0.3, dtype=torch.float64), 2.0)
+    shares = energy_shares(torch.full((1, 3, 8, 8), 0.3, dtype=torch.float64), 2.0)
     assert shares[0, 0] == pytest.approx(1)
     assert shares[0, 1].isnan()
+
+
+def test_a_share_that_no_image_has_is_none(tmp_path):
+    for split in ("train", "val"):
+        path = tmp_path / split / "ape/0.png"
+        path.parent.mkdir(parents=True)
+        Image.new("RGB", (SIZE, SIZE), (40 if split == "val" else 90,) * 3).save(path)
+    manifest.write(tmp_path)
+    found = dataset.describe(run(), tmp_path / "manifest.parquet")
+    shares = found["sample"]["train"]["pretrainings"]["a"]["shares"]
+    assert shares == {"energy inside the radius": pytest.approx(1), "without the mean": None}
 
 
 def test_the_text_names_what_to_look_at(report):
@@ -191,11 +215,11 @@ def test_the_command_line_leaves_both_files(tmp_path, monkeypatch):
             draw(tmp_path / split / name / "0.png", seed + len(name) + ord(name[0]))
     manifest.write(tmp_path)
     (tmp_path / "c.json").write_text(dumps(run()))
-    words = ["dataset", "--config", str(tmp_path / "c.json")]
+    words = ["mfm", "dataset", "--config", str(tmp_path / "c.json")]
     words += ["--manifest", str(tmp_path / "manifest.parquet")]
     words += ["--markdown", str(tmp_path / "d.md"), "--json", str(tmp_path / "d.json")]
     monkeypatch.setattr(sys, "argv", words)
-    dataset.main()
+    main()
     assert json.loads((tmp_path / "d.json").read_text())["splits"]["train"]["images"] == 2
     text = (tmp_path / "d.md").read_text()
     assert "## To look at\n\n- val has only 2 images: each is 50 points of top-1" in text

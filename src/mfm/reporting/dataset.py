@@ -1,7 +1,6 @@
-"""`python -m mfm.report.dataset`: what is in a dataset, and what may spoil a comparison on it.
+"""Facts of a dataset: what is in it, and what may spoil a comparison on it.
 
-Leaves dataset.json and, from it, dataset.md. Counts are of all images; what needs pixels is
-measured on a sample, drawn once and for all.
+Counts are of all images; what needs pixels is measured on a sample, drawn once and for all.
 """
 
 from __future__ import annotations
@@ -24,10 +23,9 @@ from mfm.data import manifest
 from mfm.data.batches import EvalBatches, to_float
 from mfm.data.manifest import Images
 from mfm.data.scan import LEFT_OUT
-from mfm.experiment.jobs import DatasetReportJob, Recipe
+from mfm.experiment.jobs import DatasetReportJob
 from mfm.numerics.draws import Ints, Stream, permutation
-from mfm.objectives.mfm.settings import default_radius
-from mfm.objectives.mfm.task import MaskedFrequencyModeling
+from mfm.objectives import Pretraining
 from mfm.processes.pool import map_in_processes
 
 SAMPLE = 512  # images
@@ -44,10 +42,16 @@ _ACROSS = (
     ("train", "pretrain"),
 )
 Report = dict[str, Any]
+Values = npt.NDArray[np.float64]
 
 
 def describe(run: DatasetReportJob, manifest_path: Path) -> Report:
     """Everything of the report, as plain JSON values.
+
+    What each pretraining says of the sample of a split is in `sample[split]["pretrainings"][name]`:
+    its `title`, the `size` of its images in pixels, its `constants` by name (texts), the `shares`
+    by name (means over the images, in [0, 1]; None where no image has one) and a `note` on them. A
+    pretraining that says nothing of images has no entry.
 
     Raises UserError for a sampled image that can't be read any more.
     """
@@ -173,20 +177,10 @@ def _left_out(path: Path) -> Report:
 
 def _normalisations(run: DatasetReportJob) -> Report:
     found: Report = {"finetune": {"mean": list(run.mean), "std": list(run.std)}}
-    for recipe in run.recipes:
-        # What the recipe makes of black and of white tells its constants.
-        ends = torch.tensor([0.0, 1.0]).view(2, 1, 1, 1).expand(2, 3, 1, 1).double()
-        low, high = _task(recipe).normalise(ends)[:, :, 0, 0]
-        std = 1 / (high - low)
-        found[f"pretrain.{recipe.name}"] = {
-            "mean": [round(value, 6) for value in (-low * std).tolist()],
-            "std": [round(value, 6) for value in std.tolist()],
-        }
+    for name, training in run.pretrainings.items():
+        mean, std = training.normalisation()
+        found[f"pretrain.{name}"] = {"mean": list(mean), "std": list(std)}
     return found
-
-
-def _task(recipe: Recipe) -> MaskedFrequencyModeling:
-    return MaskedFrequencyModeling(recipe=recipe.recipe, radius=recipe.radius)
 
 
 def _sample(run: DatasetReportJob, images: Images) -> Report:
@@ -200,37 +194,51 @@ def _sample(run: DatasetReportJob, images: Images) -> Report:
     pixels = sum(part["pixels"] for part in measured)
     mean = sum(part["sum"] for part in measured) / pixels
     squares = sum(part["squares"] for part in measured) / pixels
-    recipes = {}
-    for recipe in run.recipes:
-        shares = np.concatenate([part["shares"][recipe.name] for part in measured])
-        every, contrast = (None if np.isnan(s).all() else float(np.nanmean(s)) for s in shares.T)
-        recipes[recipe.name] = {
-            "recipe": recipe.recipe,
-            "size": recipe.size,
-            "radius": recipe.radius,
-            "scaled_radius": default_radius(recipe.size),
-            "energy_inside": every,
-            "contrast_inside": contrast,
-        }
     return {
         "images": len(chosen),
         "rotated_by_exif": sum(part["rotated"] for part in measured),
         "mean": mean.tolist(),
         "std": np.sqrt(np.maximum(squares - mean**2, 0)).tolist(),
-        "recipes": recipes,
+        "pretrainings": {
+            name: _said(training, _size(run, training), [part["shares"][name] for part in measured])
+            for name, training in run.pretrainings.items()
+            if measured[0]["shares"][name]
+        },
+    }
+
+
+def _size(run: DatasetReportJob, training: Pretraining) -> int:
+    return training.crop.size or run.dataset.image_size
+
+
+def _said(training: Pretraining, size: int, parts: list[dict[str, Values]]) -> Report:
+    """What a pretraining says of images, from the shares of each part of them."""
+    shares = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    return {
+        "title": training.title,
+        "size": size,
+        "constants": training.sample_constants(size),
+        "shares": {
+            name: None if np.isnan(each).all() else float(np.nanmean(each))
+            for name, each in shares.items()
+        },
+        "note": training.sample_note,
     }
 
 
 def _measure(run: DatasetReportJob, images: Images, positions: Ints) -> dict[str, Any]:
-    """Sums over the pixels of some images, and each image's shares of energy: runs in a worker."""
+    """Sums over the pixels of some images, and each image's shares: runs in a worker."""
     torch.set_num_threads(1)
-    pixels = _pixels(images, positions, run.dataset.image_size)
+    sizes = {_size(run, training) for training in run.pretrainings.values()}
+    by_size = {size: _pixels(images, positions, size) for size in sizes | {run.dataset.image_size}}
     shares = {
-        recipe.name: energy_shares(
-            _task(recipe).target(_pixels(images, positions, recipe.size)), recipe.radius
-        ).numpy()
-        for recipe in run.recipes
+        name: {
+            what: share.numpy()
+            for what, share in training.image_shares(by_size[_size(run, training)]).items()
+        }
+        for name, training in run.pretrainings.items()
     }
+    pixels = by_size[run.dataset.image_size]
     rotated = 0
     for position in positions:
         with Image.open(images.path(int(position))) as image:
