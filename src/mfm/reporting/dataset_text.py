@@ -1,10 +1,22 @@
-"""`dataset.md`, from the facts that `mfm.report.dataset` found."""
+"""Text of the dataset's report, from the facts that `mfm.reporting.dataset` found."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from mfm.reporting.markdown import markdown_row
+from mfm.reporting.document import (
+    Block,
+    Bold,
+    Bullets,
+    Code,
+    Column,
+    Paragraph,
+    Section,
+    Table,
+    Text,
+)
+from mfm.reporting.render_markdown import to_markdown
 
 _SHOWN = 20
 _TITLES = {
@@ -31,32 +43,34 @@ Report = dict[str, Any]
 
 def render(report: Report) -> str:
     """The whole report as Markdown."""
+    return to_markdown(document(report))
+
+
+def document(report: Report) -> Section:
+    """The whole report."""
     warnings = _warnings(report)
-    return "\n".join(
+    return Section(
+        f"Dataset {report['name']}",
         [
-            f"# Dataset {report['name']}",
-            "",
-            f"From {report['source']}. Counts are of all images; what needs pixels is measured on "
-            "a sample.",
-            "",
-            "## To look at",
-            "",
-            *([f"- {line}" for line in warnings] or ["Nothing."]),
-            "",
-            *_images(report),
-            *_classes(report),
-            *_pixels(report),
-            *_left_out(report),
-            *_identical(report),
-        ]
+            Paragraph(
+                f"From {report['source']}. Counts are of all images; what needs pixels is measured "
+                "on a sample."
+            ),
+            Section("To look at", [Bullets(warnings) if warnings else Paragraph("Nothing.")]),
+            _images(report),
+            _classes(report),
+            _pixels(report),
+            _left_out(report),
+            _identical(report),
+        ],
     )
 
 
-def _warnings(report: Report) -> list[str]:
-    lines = []
+def _warnings(report: Report) -> list[Text]:
+    lines: list[Text] = []
     for name, (what, why) in _IDENTICAL.items():
         if number := report["identical"]["across"].get(name):
-            lines.append(f"**Images of {what}: {number:,}** ({why}).")
+            lines.append((Bold(f"Images of {what}: {number:,}"), f" ({why})."))
     if contradicting := report["identical"]["contradicting_in_train"]:
         lines.append(f"Training images that also lie in another class of train: {contradicting:,}.")
     for name, split in report["splits"].items():
@@ -105,132 +119,159 @@ def _left_out_kinds(report: Report) -> dict[str, int]:
     return kinds
 
 
-def _table(header: list[str], rows: list[list[str]]) -> list[str]:
-    return [
-        markdown_row(header),
-        markdown_row(["---"] * len(header)),
-        *(markdown_row(r) for r in rows),
-        "",
-    ]
+Split = tuple[str, Report]  # its name and its facts
 
 
-def _images(report: Report) -> list[str]:
-    rows = [
+def _splits(form: Callable[[Report], str]) -> Callable[[Split], str]:
+    """A cell of a split's row."""
+    return lambda split: form(split[1])
+
+
+IMAGES: list[Column[Split]] = [
+    Column("split", lambda split: _TITLES[split[0]]),
+    Column("images", _splits(lambda split: f"{split['images']:,}")),
+    Column("files", _splits(lambda split: f"{split['bytes'] / 1e6:,.1f} MB")),
+    Column("width", _splits(lambda split: _spread(split["width"])), unit="px"),
+    Column("height", _splits(lambda split: _spread(split["height"])), unit="px"),
+    Column("modes", _splits(lambda split: _named_counts(split["modes"]))),
+    Column("formats", _splits(lambda split: _named_counts(split["formats"]))),
+]
+
+
+def _images(report: Report) -> Section:
+    return Section(
+        "Images",
         [
-            _TITLES[name],
-            f"{split['images']:,}",
-            f"{split['bytes'] / 1e6:,.1f} MB",
-            _spread(split["width"]),
-            _spread(split["height"]),
-            _named_counts(split["modes"]),
-            _named_counts(split["formats"]),
-        ]
-        for name, split in report["splits"].items()
-    ]
-    header = ["split", "images", "files", "width (px)", "height (px)", "modes", "formats"]
-    return [
-        "## Images",
-        "",
-        *_table(header, rows),
-        "Widths and heights: smallest, 1%, median, 99%, largest. Modes are Pillow's (L is grey); "
-        "every image is converted to RGB.",
-        "",
-    ]
+            Table(IMAGES, list(report["splits"].items())),
+            Paragraph(
+                "Widths and heights: smallest, 1%, median, 99%, largest. Modes are Pillow's (L is "
+                "grey); every image is converted to RGB."
+            ),
+        ],
+    )
 
 
-def _classes(report: Report) -> list[str]:
-    rows = []
-    for name, split in report["splits"].items():
-        if "classes" in split:
-            classes = split["classes"]
-            equal = classes["per_class"]["min"] == classes["per_class"]["max"]
-            smallest, largest = (_named_counts(classes[key]) for key in ("smallest", "largest"))
-            rows.append(
-                [
-                    _TITLES[name],
-                    f"{classes['number']:,}",
-                    _spread(classes["per_class"]),
-                    f"{classes['per_class']['max'] / classes['per_class']['min']:.3g}",
-                    *(["all equal"] * 2 if equal else [smallest, largest]),
-                    f"{100 * classes['largest_share']:.2f}%",
-                ]
-            )
-    header = ["split", "classes", "images a class", "largest / smallest", "smallest", "largest"]
-    return [
-        "## Classes",
-        "",
-        *_table([*header, "share of the largest"], rows),
-        "train and val have the same classes; linking stops where they differ. The share of the "
-        "largest class in val is the accuracy of always answering it.",
-        "",
-    ]
+def _extreme(classes: Report, key: str) -> str:
+    if classes["per_class"]["min"] == classes["per_class"]["max"]:
+        return "all equal"
+    return _named_counts(classes[key])
 
 
-def _pixels(report: Report) -> list[str]:
-    lines = ["## Pixels, on a sample", ""]
-    rows = [
-        [f"{sample['images']} images of {name}", _triple(sample["mean"]), _triple(sample["std"])]
+def _imbalance(classes: Report) -> str:
+    return f"{classes['per_class']['max'] / classes['per_class']['min']:.3g}"
+
+
+CLASSES: list[Column[Split]] = [
+    Column("split", lambda split: _TITLES[split[0]]),
+    Column("classes", _splits(lambda classes: f"{classes['number']:,}")),
+    Column("images a class", _splits(lambda classes: _spread(classes["per_class"]))),
+    Column("largest / smallest", _splits(_imbalance)),
+    Column("smallest", _splits(lambda classes: _extreme(classes, "smallest"))),
+    Column("largest", _splits(lambda classes: _extreme(classes, "largest"))),
+    Column(
+        "share of the largest", _splits(lambda classes: f"{100 * classes['largest_share']:.2f}%")
+    ),
+]
+
+
+def _classes(report: Report) -> Section:
+    splits = report["splits"].items()
+    return Section(
+        "Classes",
+        [
+            Table(CLASSES, [(name, all_["classes"]) for name, all_ in splits if "classes" in all_]),
+            Paragraph(
+                "train and val have the same classes; linking stops where they differ. The share "
+                "of the largest class in val is the accuracy of always answering it."
+            ),
+        ],
+    )
+
+
+Values = tuple[Text, Report]  # what values are of, their mean and standard deviation
+PIXELS: list[Column[Values]] = [
+    Column("values in [0, 1], by channel (R, G, B)", lambda values: values[0]),
+    Column("mean", lambda values: _triple(values[1]["mean"])),
+    Column("standard deviation", lambda values: _triple(values[1]["std"])),
+]
+
+
+def _pixels(report: Report) -> Section:
+    rows: list[Values] = [
+        (f"{sample['images']} images of {name}", sample)
         for name, sample in report["sample"].items()
     ]
     rows += [
-        [f"constants of `{name}`", _triple(constants["mean"]), _triple(constants["std"])]
+        (("constants of ", Code(name)), constants)
         for name, constants in report["normalisations"].items()
     ]
-    lines += _table(["values in [0, 1], by channel (R, G, B)", "mean", "standard deviation"], rows)
-    rows = [
-        [
-            f"{recipe} ({name})",
-            str(found["size"]),
-            f"{found['radius']:.3g}",
-            f"{found['scaled_radius']:.3g}",
-            _percent(found["energy_inside"]),
-            _percent(found["contrast_inside"]),
-        ]
-        for name, sample in report["sample"].items()
-        for recipe, found in sample["recipes"].items()
+    blocks: list[Block] = [Table(PIXELS, rows)]
+    # Pretrainings that say the same things of images stand in one table.
+    groups: dict[tuple[Any, ...], list[Split]] = {}
+    for split, sample in report["sample"].items():
+        for name, said in sample["pretrainings"].items():
+            alike = (tuple(said["constants"]), tuple(said["shares"]), said["note"])
+            groups.setdefault(alike, []).append((f"{name} ({split})", said))
+    for (constants, shares, note), said in groups.items():
+        blocks.append(Table(_columns_of(constants, shares), said))
+        if note:
+            blocks.append(Paragraph(note))
+    return Section("Pixels, on a sample", blocks)
+
+
+def _columns_of(constants: Sequence[str], shares: Sequence[str]) -> list[Column[Split]]:
+    """Of what pretrainings say of a sample."""
+
+    def constant(name: str) -> Column[Split]:
+        return Column(name, lambda row: str(row[1]["constants"][name]))
+
+    def share(name: str) -> Column[Split]:
+        return Column(name, lambda row: _percent(row[1]["shares"][name]))
+
+    return [
+        Column("pretraining (images)", lambda row: row[0]),
+        Column("size", lambda row: str(row[1]["size"]), unit="px"),
+        *(constant(name) for name in constants),
+        *(share(name) for name in shares),
     ]
-    if rows:
-        header = [
-            "pretraining (images)",
-            "size (px)",
-            "radius",
-            "16 at 224 px, scaled to this size",
-        ]
-        lines += _table([*header, "energy inside the radius", "without the mean"], rows)
-        lines += [
-            "Energy: of the recipe's target, the sum of squared magnitudes over frequencies, as a "
-            "mean of the images' shares. Where nearly all of it lies inside the radius, the "
-            "low-pass input leaves little to predict; where little does, the high-pass input.",
-            "",
-        ]
-    return lines
 
 
-def _left_out(report: Report) -> list[str]:
-    left_out = report["left_out"]
+def _left_out(report: Report) -> Section:
+    left_out, title = report["left_out"], "Files left out"
     if not left_out["number"]:
-        return ["## Files left out", "", "None: every file in the class folders is an image.", ""]
+        return Section(title, [Paragraph("None: every file in the class folders is an image.")])
     listed = [
-        f"- {row['path']}: {row['kind']}" + f" ({row['reason']})" * (row["reason"] != row["kind"])
+        f"{row['path']}: {row['kind']}" + f" ({row['reason']})" * (row["reason"] != row["kind"])
         for row in left_out["listed"][:_SHOWN]
     ]
     if left_out["number"] > len(listed):
-        listed.append(f"- and {left_out['number'] - len(listed):,} more, in dataset.json")
-    return ["## Files left out", "", f"{_named_counts(left_out['kinds'])}.", "", *listed, ""]
+        listed.append(f"and {left_out['number'] - len(listed):,} more, in dataset.json")
+    return Section(title, [Paragraph(f"{_named_counts(left_out['kinds'])}."), Bullets(listed)])
 
 
-def _identical(report: Report) -> list[str]:
+def _identical(report: Report) -> Section:
     found = report["identical"]
-    lines = ["## Files that are identical", "", "Byte for byte, by a hash of their content.", ""]
-    across = found["across"].items()
-    lines += [f"- copies within train, beside the first of each: {found['copies_in_train']:,}"]
-    lines += [f"- {name.replace(' in ', ' that are also in ')}: {n:,}" for name, n in across]
     groups = found["groups"]
-    for paths in groups["listed"][:_SHOWN]:
-        lines.append(f"  - {' = '.join(paths[:4])}{' = ...' * (len(paths) > 4)}")
+    shown = [
+        f"{' = '.join(paths[:4])}{' = ...' * (len(paths) > 4)}"
+        for paths in groups["listed"][:_SHOWN]
+    ]
     if groups["number"] > _SHOWN:
-        lines.append(f"  - and {groups['number'] - _SHOWN:,} more groups; see dataset.json")
-    return [*lines, ""]
+        shown.append(f"and {groups['number'] - _SHOWN:,} more groups; see dataset.json")
+    counts: list[Text | Bullets] = [
+        f"copies within train, beside the first of each: {found['copies_in_train']:,}"
+    ]
+    counts += [
+        f"{name.replace(' in ', ' that are also in ')}: {number:,}"
+        for name, number in found["across"].items()
+    ]
+    return Section(
+        "Files that are identical",
+        [
+            Paragraph("Byte for byte, by a hash of their content."),
+            Bullets([*counts, Bullets(shown)]),
+        ],
+    )
 
 
 def _spread(values: dict[str, float]) -> str:
