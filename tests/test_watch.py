@@ -1,29 +1,35 @@
+import functools
+import io
 import json
 import os
 import socket
+import subprocess
+import sys
 import time
 from dataclasses import asdict, replace
 
 import pytest
 import torch
+from rich.console import Console
 
 from mfm.__main__ import main
-from mfm.commands import watch
 from mfm.errors import UserError
+from mfm.reporting import watch
 from mfm.training import status
 from mfm.training.progress import Progress
 
 HERE = socket.gethostname()
+WEIGHTS = {"pretrain": "backbone.safetensors", "finetune": "model.safetensors"}
 
 
-def add_run(results, name, *, stage="finetune", epochs=4, seconds=None):
+def add_run(results, name, *, stage="finetune", epochs=4, seconds=None, **settings):
     """A prepared run, or, with the seconds of its epochs, a finished one."""
     folder = results / name
     folder.mkdir(parents=True)
-    values = {"stage": stage, "training": {"epochs": epochs}}
+    values = {"stage": stage, "training": {"epochs": epochs}, **settings}
     (folder / "config.json").write_text(json.dumps(values))
     if seconds is not None:
-        (folder / watch._FINAL[stage]).write_bytes(b"")
+        (folder / WEIGHTS[stage]).write_bytes(b"")
         rows = "".join(f"{i + 1},0.5,100,{s}\n" for i, s in enumerate(seconds))
         (folder / "metrics.csv").write_text("epoch,loss,images_per_second,seconds\n" + rows)
     return folder
@@ -37,7 +43,7 @@ def report(**changes):
 
 
 def tell(folder, **changes):
-    path = folder / "rolling" / status.NAME
+    path = folder / status.FOLDER / status.NAME
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps(asdict(report(**changes))))
 
@@ -52,7 +58,7 @@ def test_states_of_runs(tmp_path):
     tell(add_run(tmp_path, "finetune/a/seed10"), process=2**22 + 1)
     tell(add_run(tmp_path, "finetune/b/seed0"), host="elsewhere", time=time.time() - 600)
     tell(add_run(tmp_path, "finetune/b/seed1"), host="elsewhere", process=1)
-    add_run(tmp_path, "label_efficiency/2-per-class/finetune/a/seed0")
+    add_run(tmp_path, "variants/labels/2/finetune/a/seed0")
     stopped = add_run(tmp_path, "finetune/b/seed3") / "rolling"
     stopped.mkdir()
     (stopped / "epoch00001-step00000000-00.pt").write_bytes(b"")
@@ -64,9 +70,10 @@ def test_states_of_runs(tmp_path):
         "finetune/b/seed0": "silent",
         "finetune/b/seed1": "running",
         "finetune/b/seed3": "interrupted",
-        "label_efficiency/2-per-class/finetune/a/seed0": "waiting",
+        "variants/labels/2/finetune/a/seed0": "waiting",
     }
-    assert list(found)[1:3] == ["finetune/a/seed2", "finetune/a/seed10"]
+    assert list(found)[:3] == ["pretrain/p", "finetune/a/seed2", "finetune/a/seed10"]
+    assert list(found)[-1].startswith("variants")
 
 
 def test_time_left_of_the_whole(tmp_path):
@@ -79,6 +86,68 @@ def test_time_left_of_the_whole(tmp_path):
     assert watch.seconds_left(watch.find(tmp_path)) == pytest.approx((2 * 20 + 3 * 40) / 2)
     add_run(tmp_path, "pretrain/p", stage="pretrain")
     assert watch.seconds_left(watch.find(tmp_path)) is None
+
+
+def test_a_run_that_makes_up_for_a_pretraining_says_itself_how_long_it_is(tmp_path):
+    longer = {"makes_up_for": {"name": "p"}}
+    add_run(tmp_path, "finetune/a/seed0", seconds=[10.0] * 4)
+    add_run(tmp_path, "finetune/long/seed0", **longer)
+    waiting = watch.find(tmp_path)[1]
+    assert (waiting.configured, waiting.epochs) == (4, None)
+    assert watch.seconds_left(watch.find(tmp_path)) is None
+    add_run(tmp_path, "pretrain/p", stage="pretrain", epochs=1, seconds=[300.0])
+    # As a finetuning of 4 epochs and the pretraining.
+    assert watch.seconds_left(watch.find(tmp_path)) == pytest.approx(40 + 300)
+    tell(tmp_path / "finetune/long/seed0", epochs=31, seconds_left=200.0)
+    assert watch.seconds_left(watch.find(tmp_path)) == pytest.approx(200)
+    assert watch.find(tmp_path)[2].epochs == 31
+    add_run(tmp_path, "finetune/long/seed1", seconds=[10.0] * 31, **longer)
+    assert "31/31" in render(tmp_path)
+
+
+def test_settings_that_are_just_being_written_are_no_run_yet(tmp_path):
+    add_run(tmp_path, "finetune/a/seed0")
+    (add_run(tmp_path, "finetune/a/seed1") / "config.json").write_text('{"stage"')
+    assert list(states(tmp_path)) == ["finetune/a/seed0"]
+
+
+def test_evaluations_are_counted_where_the_workflow_leaves_them(tmp_path):
+    for folder in ("", "variants/labels/2/"):
+        for seed in (0, 1):
+            add_run(tmp_path, f"{folder}finetune/a/seed{seed}", seconds=[1.0])
+        row = tmp_path / f"{folder}evaluate/a/seed1.csv"
+        row.parent.mkdir(parents=True)
+        row.touch()
+    assert "4 of 4 trainings done, 0 running, 2 of 4 evaluated" in render(tmp_path)
+
+
+def test_a_terminal_is_drawn_on_until_all_is_done(tmp_path, monkeypatch):
+    add_run(tmp_path, "pretrain/p", stage="pretrain", epochs=1)
+    folder = tmp_path / "pretrain/p"
+
+    def finish(seconds):
+        assert seconds == 3.5
+        (folder / WEIGHTS["pretrain"]).touch()
+
+    output = io.StringIO()
+    terminal = functools.partial(Console, file=output, force_terminal=True, width=60, height=20)
+    monkeypatch.setattr("mfm.commands.watch.Console", terminal)
+    monkeypatch.setattr("mfm.commands.watch.time.sleep", finish)
+    monkeypatch.setattr("sys.argv", ["mfm", "watch", str(tmp_path), "--every", "3.5"])
+    main()
+    shown = output.getvalue()
+    assert (
+        shown.index("waiting: pretrain/p") < shown.index("\x1b[2K") < shown.index("all trainings")
+    )
+
+
+def test_it_is_there_at_once():
+    program = "import sys, mfm.commands.watch; assert not {'torch', 'pandas'} & set(sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program]).returncode == 0
+
+
+def render(results, *, width=200):
+    return watch.render(results, watch.find(results), width=width)
 
 
 def test_what_is_printed(tmp_path, capsys, monkeypatch):
@@ -95,7 +164,7 @@ def test_what_is_printed(tmp_path, capsys, monkeypatch):
     assert running.split() == ["finetune/a/seed0", "running", "2.5/4", "0.2500", "80", "30", "s"]
     assert any("took 3 min 20 s" in line for line in lines)
     assert lines[-1] == "waiting: finetune/a"
-    assert all(len(line) <= 20 for line in watch.render(tmp_path, width=20).splitlines())
+    assert all(len(line) <= 20 for line in render(tmp_path, width=20).splitlines())
 
 
 def test_a_folder_without_runs_is_an_error(tmp_path):

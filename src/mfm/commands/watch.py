@@ -5,13 +5,17 @@ mfm watch results
 
 from __future__ import annotations
 
-import shutil
-import sys
+import contextlib
 import time
 from pathlib import Path
 
+from rich.console import Console
+from rich.live import Live
+
 from mfm.commands.arguments import create_parser
-from mfm.reporting.watch import find, render
+from mfm.reporting.watch import draw, find, render
+
+_WIDE = 10_000  # characters: no line is cut
 
 
 def main(words: list[str]) -> None:
@@ -30,18 +34,23 @@ def main(words: list[str]) -> None:
     )
     options = parser.parse_args(words)
     if options.once:
-        print(render(options.results, width=10_000))
-        return
-    while True:
-        size = shutil.get_terminal_size()
-        text = render(options.results, width=size.columns)
-        if sys.stdout.isatty():
-            lines = text.splitlines()[: size.lines - 1]
-            text = "\033[H\033[J" + "\n".join(lines)  # from the top, with the rest erased
-        print(text, flush=True)
-        try:
-            if all(run.state == "done" for run in find(options.results)):
+        print(render(options.results, find(options.results), width=_WIDE))
+    else:
+        with contextlib.suppress(KeyboardInterrupt):
+            _follow(options.results, every=options.every)
+
+
+def _follow(results: Path, *, every: float) -> None:
+    """On a terminal in place; elsewhere, such as in a file, one state after the other."""
+    console = Console()
+    live = Live(console=console, auto_refresh=False, vertical_overflow="crop")
+    with live if console.is_terminal else contextlib.nullcontext():
+        while True:
+            runs = find(results)
+            if console.is_terminal:
+                live.update(draw(results, runs), refresh=True)
+            else:
+                print(render(results, runs, width=_WIDE), flush=True)
+            if all(run.state == "done" for run in runs):
                 return
-            time.sleep(options.every)
-        except KeyboardInterrupt:
-            return
+            time.sleep(every)

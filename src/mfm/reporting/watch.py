@@ -8,25 +8,32 @@ written its config.json, which it does for all runs first.
 from __future__ import annotations
 
 import csv
+import io
 import itertools
 import json
 import math
 import os
+import re
 import socket
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from rich.console import Console, Group
+from rich.table import Table
+from rich.text import Text
+
 from mfm.errors import UserError
+from mfm.experiment import layout
+from mfm.experiment.layout import Layout
 from mfm.training import status
 
-# The same as mfm.checkpoint.FOLDER, without an import of torch.
-_ROLLING = "rolling"
 _SILENT_SECONDS = 60.0
-_FINAL = {"pretrain": "backbone.safetensors", "finetune": "model.safetensors"}
 State = Literal["running", "silent", "interrupted", "waiting", "done"]
+_STYLES: dict[State, str] = {"running": "green", "silent": "yellow", "interrupted": "red"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,58 +42,88 @@ class Run:
 
     name: str  # its folder below the results
     stage: str  # pretrain or finetune
-    epochs: int
+    configured: int  # epochs
+    makes_up_for: str | None  # the pretraining that this run from scratch is longer by
+    epochs: int | None  # None until such a run says how many
     state: State
     report: status.Report | None  # of one that isn't done
     seconds: float | None  # of a finished one, all epochs
     loss: float | None  # of its last epoch
     images_per_second: float | None
+    evaluated: bool
+
+    @property
+    def whole(self) -> float | None:
+        """Seconds that the run took or, at the speed of now, is going to take."""
+        if self.state == "done":
+            return self.seconds
+        if self.state != "running" or self.report is None:
+            return None
+        steps = self.report.steps * self.report.epochs
+        done = self.report.steps * (self.report.epoch - 1) + self.report.step
+        return self.report.seconds_left * steps / max(1, steps - done)
 
 
 def find(results: Path) -> list[Run]:
-    """All trainings below a results folder: pretrainings first, then finetunings.
+    """All trainings below a results folder: pretrainings, finetunings, then those of variants.
 
     Raises UserError where the folder has none.
     """
-    paths = sorted(results.glob("pretrain/*/config.json"))
-    paths += sorted(results.glob("finetune/*/seed*/config.json"), key=_by_seed)
-    paths += sorted(results.glob("*/*/finetune/*/seed*/config.json"), key=_by_seed)
-    if not paths:
+    found = [run for folder in layout.runs(results) if (run := _run(folder, results)) is not None]
+    if not found:
         raise UserError(
             f"{results} has no runs: give the results folder of a workflow that was started "
             "(the configuration's `results`)"
         )
-    return [_run(path.parent, results) for path in paths]
+    return sorted(found, key=_order)
 
 
-def _by_seed(path: Path) -> tuple[str, int]:
-    return path.parent.parent.as_posix(), int(path.parent.name.removeprefix("seed"))
+def _order(run: Run) -> tuple[bool, str, bool, list[int | str]]:
+    """The experiment's own first, pretrainings before finetunings, and seed 2 before seed 10."""
+    above = run.name.rpartition(run.stage)[0]
+    parts = re.split(r"(\d+)", run.name)
+    numbers = [int(part) if place % 2 else part for place, part in enumerate(parts)]
+    return above != "", above, run.stage != "pretrain", numbers
 
 
-def _run(folder: Path, results: Path) -> Run:
-    values: dict[str, Any] = json.loads((folder / "config.json").read_text())
-    stage = str(values["stage"])
-    done = (folder / _FINAL[stage]).exists()
-    report = None if done else status.read(folder / _ROLLING / status.NAME)
+def _run(folder: Path, results: Path) -> Run | None:
+    try:
+        values: dict[str, Any] = json.loads((folder / "config.json").read_text())
+    except ValueError:  # it is just being written
+        return None
+    stage, evaluated = str(values["stage"]), False
+    if stage == "pretrain":
+        files = Layout(folder.parents[1].as_posix()).pretraining(folder.name)
+    else:  # a variant's runs lie as an experiment's own
+        own, arm, seed = folder.parents[2], folder.parent.name, folder.name.removeprefix("seed")
+        files = Layout(own.as_posix()).finetuning(arm, seed)
+        evaluated = Path(Layout(own.as_posix()).evaluation(arm, seed).row).exists()
+    done = Path(files.weights).exists()
+    report = None if done else status.read(folder / status.FOLDER / status.NAME)
     rows: list[dict[str, str]] = []
-    if done and (folder / "metrics.csv").exists():
-        with open(folder / "metrics.csv", newline="") as file:
+    if done and Path(files.metrics).exists():
+        with open(files.metrics, newline="") as file:
             rows = list(csv.DictReader(file))
+    configured = int(values["training"]["epochs"])
+    other: dict[str, Any] | None = values.get("makes_up_for")
     return Run(
         name=folder.relative_to(results).as_posix(),
         stage=stage,
-        epochs=int(values["training"]["epochs"]),
+        configured=configured,
+        makes_up_for=other["name"] if other else None,
+        epochs=report.epochs if report else len(rows) or (None if other else configured),
         state="done" if done else _state(folder, report),
         report=report,
         seconds=sum(float(row["seconds"]) for row in rows) if rows else None,
         loss=float(rows[-1]["loss"]) if rows else None,
         images_per_second=float(rows[-1]["images_per_second"]) if rows else None,
+        evaluated=evaluated,
     )
 
 
 def _state(folder: Path, report: status.Report | None) -> State:
     if report is None:
-        return "interrupted" if any((folder / _ROLLING).glob("epoch*.pt")) else "waiting"
+        return "interrupted" if any((folder / status.FOLDER).glob("epoch*.pt")) else "waiting"
     if report.host == socket.gethostname() and not _alive(report.process):
         return "interrupted"
     return "silent" if time.time() - report.time > _SILENT_SECONDS else "running"
@@ -102,46 +139,44 @@ def _alive(process: int) -> bool:
     return True
 
 
-def seconds_left(runs: list[Run]) -> float | None:
+def seconds_left(runs: Sequence[Run]) -> float | None:
     """Of all trainings, if as many go on at a time as now; None before anything can be known.
 
     A run that waits is taken to last as long as finished ones of its stage and length, or as
     running ones are going to.
     """
-    running = [run for run in runs if run.state == "running" and run.report is not None]
-    lengths: dict[str, list[float]] = {}
+    epochs: dict[str, list[float]] = {}  # seconds of one, by stage
     for run in runs:
-        if run.seconds is not None:
-            lengths.setdefault(run.stage, []).append(run.seconds / run.epochs)
-    for run in running:
-        assert run.report is not None
-        steps = run.report.steps * run.report.epochs
-        done = run.report.steps * (run.report.epoch - 1) + run.report.step
-        whole = run.report.seconds_left * steps / max(1, steps - done)
-        lengths.setdefault(run.stage, []).append(whole / run.epochs)
-    work = [run.report.seconds_left for run in running if run.report is not None]
+        if run.whole is not None and run.epochs:
+            epochs.setdefault(run.stage, []).append(run.whole / run.epochs)
+    pretrainings = {Path(run.name).name: run.whole for run in runs if run.stage == "pretrain"}
+    running = [run.report.seconds_left for run in runs if run.state == "running" and run.report]
+    work = list(running)
     for run in runs:
         if run.state in ("waiting", "interrupted", "silent"):
-            if run.stage not in lengths:
+            each = epochs.get(run.stage)
+            if each is None:
                 return None
-            each = sum(lengths[run.stage]) / len(lengths[run.stage])
-            work.append(run.epochs * each)
+            length = (run.epochs or run.configured) * sum(each) / len(each)
+            if run.epochs is None and run.makes_up_for is not None:
+                more = pretrainings.get(run.makes_up_for)
+                if more is None:
+                    return None
+                length += more  # what it shows more, it shows for about as long
+            work.append(length)
     if not work:
         return 0.0
     return max(sum(work) / max(1, len(running)), max(work))
 
 
-def render(results: Path, *, width: int) -> str:
-    """The present state as plain text, lines of at most `width` characters."""
-    runs = find(results)
+def draw(results: Path, runs: Sequence[Run]) -> Group:
+    """The state of all runs, to be printed by rich."""
     counts = Counter(run.state for run in runs)
-    finetunings = [run.name for run in runs if run.stage == "finetune"]
-    rows = [f"{'/'.join(_evaluation(name))}.csv" for name in finetunings]
-    evaluated = sum((results / row).exists() for row in rows)
+    finetunings = [run for run in runs if run.stage == "finetune"]
     left = seconds_left(runs)
     lines = [
         f"{results}: {counts['done']} of {len(runs)} trainings done, {counts['running']} running, "
-        f"{evaluated} of {len(finetunings)} evaluated",
+        f"{sum(run.evaluated for run in finetunings)} of {len(finetunings)} evaluated",
         "all trainings done"
         if left == 0
         else "time left: not known yet"
@@ -150,12 +185,9 @@ def render(results: Path, *, width: int) -> str:
         f"{max(1, counts['running'])} at a time",
         "",
     ]
-    shown = [run for run in runs if run.state in ("running", "silent", "interrupted")]
-    shown += [run for run in runs if run.state == "done"]
-    name = max([len(run.name) for run in shown] + [4])
-    header = f"{'run':<{name}}  {'state':<11}  {'epoch':>9}  {'loss':>8}  {'images/s':>8}  left"
-    lines += [header] if shown else []
-    lines += [_line(run, name) for run in shown]
+    shown: list[Text | Table] = [Text(line, no_wrap=True, overflow="crop") for line in lines]
+    if counts["waiting"] < len(runs):
+        shown.append(_table(runs))
     if counts["waiting"]:
         waiting = Counter(
             run.name.rsplit("/", 1)[0] if run.stage == "finetune" else run.name
@@ -163,33 +195,49 @@ def render(results: Path, *, width: int) -> str:
             if run.state == "waiting"
         )
         listed = ", ".join(f"{what} ({n})" if n > 1 else what for what, n in waiting.items())
-        lines.append(f"waiting: {listed}")
-    return "\n".join(line[:width] for line in lines)
+        shown.append(Text(f"waiting: {listed}", no_wrap=True, overflow="crop"))
+    return Group(*shown)
 
 
-def _evaluation(run: str) -> list[str]:
-    """A finetuning's folder with the evaluation's name: a/finetune/b to a/evaluate/b."""
-    parts = run.split("/")
-    parts[-3] = "evaluate"
-    return parts
+def _table(runs: Sequence[Run]) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for name in ("run", "state", "epoch", "loss", "images/s", "left"):
+        right = name in ("epoch", "loss", "images/s")
+        table.add_column(name, justify="right" if right else "left", no_wrap=True, overflow="crop")
+    for states in (("running", "silent", "interrupted"), ("done",)):
+        for run in runs:
+            if run.state in states:
+                state = Text(run.state, style=_STYLES.get(run.state, ""))
+                table.add_row(Text(run.name), state, *(Text(each) for each in _progress(run)))
+    return table
 
 
-def _line(run: Run, name: int) -> str:
+def _progress(run: Run) -> tuple[str, str, str, str]:
+    """Epoch, loss, speed and time of a run."""
     report = run.report
     if report is None:
-        loss = "-" if run.loss is None else f"{run.loss:.4f}"
-        speed = "-" if run.images_per_second is None else f"{run.images_per_second:.0f}"
-        epoch = f"{run.epochs}/{run.epochs}" if run.state == "done" else "-"
-        time_left = "-" if run.seconds is None else f"took {duration(run.seconds)}"
-    else:
-        at = report.epoch - 1 + report.step / report.steps
-        epoch = f"{at:.1f}/{report.epochs}"
-        loss, speed = f"{report.loss:.4f}", f"{report.images_per_second:.0f}"
-        age = time.time() - report.time
-        time_left = duration(report.seconds_left)
-        if run.state != "running":
-            time_left = f"last heard {duration(age)} ago"
-    return f"{run.name:<{name}}  {run.state:<11}  {epoch:>9}  {loss:>8}  {speed:>8}  {time_left}"
+        return (
+            f"{run.epochs}/{run.epochs}" if run.state == "done" else "-",
+            "-" if run.loss is None else f"{run.loss:.4f}",
+            "-" if run.images_per_second is None else f"{run.images_per_second:.0f}",
+            "-" if run.seconds is None else f"took {duration(run.seconds)}",
+        )
+    at = report.epoch - 1 + report.step / report.steps
+    heard = f"last heard {duration(time.time() - report.time)} ago"
+    return (
+        f"{at:.1f}/{report.epochs}",
+        f"{report.loss:.4f}",
+        f"{report.images_per_second:.0f}",
+        duration(report.seconds_left) if run.state == "running" else heard,
+    )
+
+
+def render(results: Path, runs: Sequence[Run], *, width: int) -> str:
+    """The same as plain text, lines of at most `width` characters."""
+    file = io.StringIO()
+    console = Console(file=file, width=width, color_system=None, force_terminal=False)
+    console.print(draw(results, runs))
+    return "\n".join(line.rstrip() for line in file.getvalue().splitlines())
 
 
 def duration(seconds: float) -> str:

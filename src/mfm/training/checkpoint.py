@@ -18,9 +18,10 @@ import torch
 from mfm.errors import UserError
 from mfm.files.atomic import explaining_full_disk, replacing
 from mfm.files.pickles import load_pickle
+from mfm.training import status
 
 State = dict[str, Any]
-FOLDER = "rolling"
+FOLDER = status.FOLDER
 
 
 def save_state(state: State, path: Path) -> None:

@@ -14,6 +14,7 @@ from collections import deque
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+FOLDER = "rolling"  # of a run: what is there while it goes on
 NAME = "status.json"
 _EVERY_SECONDS = 2.0
 _WINDOW = 16  # writings that the speed is taken over
