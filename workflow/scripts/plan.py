@@ -1,16 +1,16 @@
-"""plan.md, from the finished runs' rows, or from assumptions where there are none."""
+"""plan.md, from results.csv."""
 
-import json
 import sys
 from pathlib import Path
 
-from mfm.experiment.settings import Experiment
+from mfm.evaluation.results import read_results
+from mfm.experiment.settings import loads
 from mfm.files.atomic import write_text
-from mfm.reporting import plan, table
-from mfm.settings.section import parse
+from mfm.reporting import plan
+from mfm.reporting.render_markdown import to_markdown
 
 with open(snakemake.log[0], "w") as log:
     sys.stderr = log
-    experiment = parse(Experiment, json.loads(snakemake.params.experiment), where="configuration")
-    rows = table.collect([Path(path) for path in snakemake.params.finished])
-    write_text(Path(snakemake.output.plan), plan.render(experiment, rows))
+    experiment = loads(snakemake.params.experiment)
+    found = plan.document(experiment, read_results(snakemake.input.results))
+    write_text(Path(snakemake.output.plan), to_markdown(found))

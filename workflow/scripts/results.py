@@ -3,10 +3,9 @@
 import sys
 from pathlib import Path
 
+from mfm.evaluation.results import collect_rows
 from mfm.files.atomic import write_text
-from mfm.reporting import table
 
 with open(snakemake.log[0], "w") as log:
     sys.stderr = log
-    rows = table.collect([Path(path) for path in snakemake.input.rows])
-    write_text(Path(snakemake.output.csv), rows.to_csv(index=False))
+    write_text(Path(snakemake.output.csv), collect_rows(snakemake.params.rows).to_csv(index=False))

@@ -178,11 +178,32 @@ def locate(checkpoint: str) -> FinetunedModel | None:
     seed, above = parts[-2].removeprefix("seed"), parts[:-4]
     if not seed.isdigit():
         return None
-    folder = ""
-    if len(above) > 3 and above[-3] == "variants":
-        folder, above = f"{'/'.join(above[-3:])}/", above[:-3]
-    results = Path(*above).as_posix() if above else "."
-    return FinetunedModel(layout=Layout(results), folder=folder, arm=parts[-3], seed=int(seed))
+    layout, variant = _split(above)
+    folder = variant_folder(*variant) if variant else ""
+    return FinetunedModel(layout=layout, folder=folder, arm=parts[-3], seed=int(seed))
+
+
+def _split(folder: tuple[str, ...]) -> tuple[Layout, tuple[str, str] | None]:
+    """The results that a folder of runs is in, and the study and value of a variant's."""
+    variant = None
+    if len(folder) > 3 and folder[-3] == "variants":
+        folder, variant = folder[:-3], (folder[-2], folder[-1])
+    return Layout(Path(*folder).as_posix() if folder else "."), variant
+
+
+def rows_of(weights: str) -> tuple[str, str | None] | None:
+    """The rows that finetunings from or of a run's weights are in, and their value in a study.
+
+    The value is None for the experiment's own runs, and all of it for weights elsewhere.
+    """
+    parts = Path(weights).parts
+    for stage, depth in (("pretrain", -3), ("finetune", -4)):
+        if len(parts) >= -depth and parts[depth] == stage:
+            layout, variant = _split(parts[:depth])
+            return (
+                (layout.variants(variant[0], "csv"), variant[1]) if variant else (layout.rows, None)
+            )
+    return None
 
 
 def runs(results: Path) -> list[Path]:

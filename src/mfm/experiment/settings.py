@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any, Self
 
@@ -166,10 +167,32 @@ def _follow(values: dict[str, Any], key: str) -> tuple[dict[str, Any], str]:
         section, rest = below, rest.removeprefix(f"{max(inside, key=len)}.")
 
 
-def load_yaml(path: Path) -> Experiment:
-    """Read and check an experiment's YAML file."""
+def loads(text: str) -> Experiment:
+    """An experiment from JSON, as the workflow gives it to its scripts."""
+    return parse(Experiment, json.loads(text), where="configuration")
+
+
+def load_yaml(path: Path, *more: Path) -> Experiment:
+    """Read and check an experiment's YAML file, with others laid over it as Snakemake does.
+
+    A later file's value counts; of a section, key by key.
+    """
+    values: Any = {}
+    for each in (path, *more):
+        values = _laid_over(values, _read_yaml(each))
+    return parse(Experiment, values, where=" and ".join(str(each) for each in (path, *more)))
+
+
+def _read_yaml(path: Path) -> Any:
     try:
         values = yaml.load(path.read_text(encoding="utf-8"), Loader=UniqueKeyLoader)
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise UserError(f"{path} is not a readable configuration: {error}") from None
-    return parse(Experiment, {} if values is None else values, where=str(path))
+    return {} if values is None else values
+
+
+def _laid_over(below: Any, above: Any) -> Any:
+    if not isinstance(below, dict) or not isinstance(above, dict):
+        return above
+    both = {key: _laid_over(below[key], above[key]) for key in below.keys() & above.keys()}
+    return {**below, **above, **both}

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 
+import pandas as pd
 import safetensors.torch
 
 from mfm.errors import UserError
-from mfm.experiment.jobs import load_training
+from mfm.evaluation.results import read_results
+from mfm.experiment.jobs import FinetuneJob, PretrainJob, parse_training
+from mfm.experiment.layout import rows_of
 from mfm.files.atomic import write_text
 from mfm.models.interchange import describe_network, with_new_classifier, write_plain
 from mfm.models.metadata import read_metadata
-from mfm.reporting.model_card import render_card
-from mfm.settings.section import config_hash
-from mfm.training.job import TrainingJob
+from mfm.models.weights import weights_checksum
+from mfm.reporting import variants
+from mfm.reporting.comparability import own_config
+from mfm.reporting.model_card import card
+from mfm.reporting.render_markdown import to_markdown
 
 
-def read_run(weights: Path) -> TrainingJob:
+def read_run(weights: Path) -> PretrainJob | FinetuneJob:
     """The configuration of the run that left a weight file.
 
     Raises UserError where it is missing or of another run.
@@ -28,14 +32,15 @@ def read_run(weights: Path) -> TrainingJob:
             f"{weights} is not what a pretraining or finetuning of this package left; for files of "
             "other code there is mfm convert"
         )
-    path = weights.parent / "config.json"
-    run = load_training(path)
-    if config_hash(run) != metadata["config_hash"]:
+    path = weights.parent / "config.json"  # a copy of the run may lie anywhere
+    epochs = int(metadata["epochs"]) if "epochs" in metadata else None
+    values = own_config(path, metadata["config_hash"], epochs=epochs)
+    if not values:
         raise UserError(
-            f"{path} has changed since {weights.name} was trained: export what the workflow left, "
-            "with its own config.json beside it"
+            f"{path} is missing or has changed since {weights.name} was trained: export what the "
+            "workflow left, with its own config.json beside it"
         )
-    return run
+    return parse_training(values, where=str(path))
 
 
 def export(
@@ -59,28 +64,29 @@ def export(
         network = with_new_classifier(tensors, network, new_classifier)
     path = folder / "model.safetensors"
     write_plain(tensors, network, target=target, path=path)
-    card = render_card(
+    found = card(
         run,
         metadata,
         network,
         target=target,
-        checksum=weights.weights_checksum(str(path)),
-        rows=_rows(results or _find_results(weights)),
+        checksum=weights_checksum(str(path)),
+        rows=_rows(weights, results),
         new_classifier=bool(new_classifier),
     )
-    write_text(folder / "README.md", card)
+    write_text(folder / "README.md", to_markdown(found))
 
 
-def _find_results(weights: Path) -> Path | None:
-    found = [folder / "results.csv" for folder in weights.resolve().parents[:5]]
-    return next((path for path in found if path.is_file()), None)
-
-
-def _rows(results: Path | None) -> list[dict[str, str]]:
-    if results is None:
-        return []
-    try:
-        with open(results, newline="") as file:
-            return list(csv.DictReader(file))
-    except OSError as error:
-        raise UserError(f"--results {results} can't be read: {error}") from None
+def _rows(weights: Path, results: Path | None) -> pd.DataFrame | None:
+    """Rows of results.csv, or of the variant that the weights are of; None where there are none."""
+    if results is not None:
+        try:
+            return read_results(results)
+        except (OSError, ValueError) as error:
+            raise UserError(f"--results {results} can't be read: {error}") from None
+    path, value = rows_of(str(weights.resolve())) or ("", None)
+    if not Path(path).is_file():
+        return None
+    if value is None:
+        return read_results(path)
+    rows = variants.read_rows(path)
+    return rows[rows["value"] == value]

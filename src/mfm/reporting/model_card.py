@@ -1,44 +1,39 @@
-"""The model card beside exported weights."""
+"""Model card beside exported weights."""
 
 from __future__ import annotations
 
+import pandas as pd
+
 from mfm.experiment.jobs import FinetuneJob, PretrainJob
-from mfm.experiment.pretrain import create_task
 from mfm.models.backbones import has_fixed_size
 from mfm.models.interchange import Network
-from mfm.objectives.mfm.settings import MfmPretraining
-from mfm.objectives.mfm.task import normalisation
-from mfm.objectives.supervised.settings import SupervisedPretraining
-from mfm.settings.section import Triple
+from mfm.reporting.document import Column, Listing, Paragraph, Section, Table
 from mfm.statistics.over_seeds import estimate
 from mfm.training import optimizers
-from mfm.training.run import crop_size
 
 Run = PretrainJob | FinetuneJob
 _UNKNOWN = "not known here: no results.csv has rows of it"
 
 
-def render_card(
+def card(
     run: Run,
     metadata: dict[str, str],
     network: Network,
     *,
     target: str,
     checksum: str,
-    rows: list[dict[str, str]],
+    rows: pd.DataFrame | None,
     new_classifier: bool,
-) -> str:
-    """The model card, in Markdown."""
+) -> Section:
+    """The model card; `rows` are those of results.csv, None where there is none."""
     training, dataset = run.training, run.dataset
+    arm = f", arm '{run.arm}'" if isinstance(run, FinetuneJob) else ""
     facts = [
         ("weights", f"model.safetensors, SHA-256 {checksum}"),
         ("network", f"{network.model.backbone}, {_classifier(network, new_classifier)}"),
-        ("recipe", _recipe(run)),
+        ("recipe", f"{training.describe(model=run.model, size=run.size)}{arm}"),
         ("data", f"{dataset.name} (source: {dataset.source}){_labels(metadata)}"),
-        (
-            "images in training",
-            f"{crop_size(run)} px, random resized crops of {training.crop.area}",
-        ),
+        ("images in training", f"{run.size} px, random resized crops of {training.crop.area}"),
         ("epochs", f"{training.epochs}, batch {training.batch}"),
         ("optimizer", f"{training.optimizer.name}, {optimizers.describe_rates(training)}"),
         ("seed of this file", metadata["seed"]),
@@ -47,24 +42,23 @@ def render_card(
         ("configuration", f"hash {metadata['config_hash']}"),
     ]
     if isinstance(run, FinetuneJob):
-        facts.insert(3, ("initialisation", metadata["initialised"]))
-    mean, std = _normalisation(run)
-    lines = [
-        f"# {network.model.backbone}, {run.stage} run "
-        f"'{run.init if isinstance(run, FinetuneJob) else run.name}' on {dataset.name}",
-        "",
-        "| | |",
-        "| --- | --- |",
-        *(f"| {name} | {value.replace('|', '/')} |" for name, value in facts),
-        "",
-        f"Images in [0, 1] were normalised with mean {list(mean)} and standard deviation "
-        f"{list(std)}.",
-        "",
-        "```python",
-        *_usage(network, target),
-        "```",
+        facts.insert(3, ("initial weights", metadata["initialised"]))
+    mean, std = training.normalisation()
+    columns: list[Column[tuple[str, str]]] = [
+        Column("", lambda fact: fact[0]),
+        Column("", lambda fact: fact[1]),
     ]
-    return "\n".join(lines) + "\n"
+    return Section(
+        f"{network.model.backbone}, {run.stage} run '{run.title}' on {dataset.name}",
+        [
+            Table(columns, facts),
+            Paragraph(
+                f"Images in [0, 1] were normalised with mean {list(mean)} and standard deviation "
+                f"{list(std)}."
+            ),
+            Listing("\n".join(_usage(network, target)), "python"),
+        ],
+    )
 
 
 def _classifier(network: Network, new: bool) -> str:
@@ -73,62 +67,32 @@ def _classifier(network: Network, new: bool) -> str:
     return f"{network.classes} classes" if network.classes else "without a classifier"
 
 
-def _recipe(run: Run) -> str:
-    if isinstance(run, FinetuneJob):
-        return f"finetuning with {run.training.loss}, arm '{run.init}'"
-    if isinstance(run.training, SupervisedPretraining):
-        return f"supervised pretraining with {run.training.loss}"
-    task = create_task(run)
-    return (
-        f"masked frequency modeling, recipe '{task.recipe}', radius {task.radius:.3g}, low-pass "
-        f"share {task.low_pass_share:g}"
-    )
-
-
-def _normalisation(run: Run) -> tuple[Triple, Triple]:
-    if isinstance(run.training, MfmPretraining):
-        return normalisation(run.training.recipe)
-    return run.training.mean, run.training.std
-
-
 def _labels(metadata: dict[str, str]) -> str:
     images = metadata.get("train_images")
     return f", {int(images):,} labelled images" if images else ""
 
 
-def _top1(run: Run, metadata: dict[str, str], rows: list[dict[str, str]]) -> str:
+def _top1(run: Run, metadata: dict[str, str], rows: pd.DataFrame | None) -> str:
     """Accuracy of the arm that was finetuned, or of the arms that start from the pretraining."""
-    if isinstance(run, FinetuneJob):
-        if metadata["config_hash"] not in {row["config_hash"] for row in rows}:
-            rows = []  # of the same arm, but with another amount of labels, or from another time
-        found = _by_arm(rows, key="init", name=run.init)
-        return (
-            "; ".join(
-                f"{_estimate(values)}; this file {values[str(run.seed)]:.2f} %"
-                for values in found.values()
-            )
-            or _UNKNOWN
-        )
-    found = _by_arm(rows, key="pretrain", name=run.name)
+    if rows is None:
+        return _UNKNOWN
+    if isinstance(run, PretrainJob):
+        started = rows[rows["pretraining"] == run.name]
+        told = [
+            f"{_estimate(part)}, after finetuning as arm '{arm}'"
+            for arm, part in started.groupby("arm", sort=False)
+        ]
+        return "; ".join(told) or _UNKNOWN
+    own = rows[(rows["arm"] == run.arm) & (rows["seed"] == run.seed)]
+    if own.empty or metadata["config_hash"] not in set(rows["config_hash"]):
+        return _UNKNOWN  # of the same arm, but with another amount of labels, or of another time
     return (
-        "; ".join(
-            f"{_estimate(values)}, after finetuning as arm '{arm}'" for arm, values in found.items()
-        )
-        or _UNKNOWN
+        f"{_estimate(rows[rows['arm'] == run.arm])}; this file {float(own['top1'].iloc[0]):.2f} %"
     )
 
 
-def _by_arm(rows: list[dict[str, str]], *, key: str, name: str) -> dict[str, dict[str, float]]:
-    """{arm: {seed: top-1}} of the rows with that value."""
-    found: dict[str, dict[str, float]] = {}
-    for row in rows:
-        if row[key] == name:
-            found.setdefault(row["init"], {})[row["seed"]] = float(row["top1"])
-    return found
-
-
-def _estimate(values: dict[str, float]) -> str:
-    found = estimate(list(values.values()))
+def _estimate(rows: pd.DataFrame) -> str:
+    found = estimate(list(rows["top1"]))
     seeds = f"{found.n} seed{'s' * (found.n > 1)}"
     if found.low is None or found.high is None:
         return f"{found.mean:.2f} %, {seeds}"

@@ -1,0 +1,93 @@
+"""Figure of a study: accuracy over its values."""
+
+from __future__ import annotations
+
+import itertools
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from mfm.files import style
+from mfm.reporting.variants import Compared
+
+
+def draw_study(found: Compared) -> Figure:
+    """One curve an arm with 95% intervals, over labelled images where these differ.
+
+    The experiment's own value, which was fixed in advance, is marked. The baseline is drawn even
+    where the values don't change it.
+    """
+    figure = Figure(figsize=(7.0, 3.8), layout="constrained")
+    axis = figure.subplots()
+    places = _places(found)
+    axis.axvline(places[found.own], color=style.GREY, lw=1, ls="--", zorder=1)
+    arms = [
+        arm
+        for arm in found.experiment.arms
+        if arm in found.arms or arm == found.experiment.baseline
+    ]
+    looks = style.looks(list(found.experiment.arms))
+    for number, arm in enumerate(arms):
+        shift = 0.12 * (number - (len(arms) - 1) / 2)
+        _draw_arm(axis, found, arm, look=looks[arm], places=_shifted(found, places, shift))
+    _label_values(axis, found, places)
+    axis.set_ylabel("top-1 (%), mean over seeds, 95% interval")
+    axis.set_title(f"{found.experiment.model.backbone} on {found.experiment.dataset.name}")
+    axis.grid(axis="y")
+    axis.set_axisbelow(True)
+    axis.legend(ncols=min(4, len(arms)), fontsize=9)
+    return figure
+
+
+def _draw_arm(
+    axis: Axes, found: Compared, arm: str, *, look: tuple[str, str], places: dict[str, float]
+) -> None:
+    names = [name for name in places if (name, arm) in found.top1]
+    each = [found.estimate(name, arm) for name in names]
+    axis.errorbar(
+        [places[name] for name in names],
+        [one.mean for one in each],
+        yerr=[
+            [0.0 if one.low is None else one.mean - one.low for one in each],
+            [0.0 if one.high is None else one.high - one.mean for one in each],
+        ],
+        color=look[0],
+        marker=look[1],
+        ms=5,
+        lw=1.2,
+        ls="-" if found.labelled_differ or found.numeric else "",
+        elinewidth=1.2,
+        capsize=2,
+        label=arm,
+    )
+
+
+def _places(found: Compared) -> dict[str, float]:
+    """Where each value stands on the axis."""
+    if found.labelled_differ:
+        return {variant.name: found.images[variant.name] for variant in found.variants}
+    if found.numeric:
+        return {variant.name: float(variant.value) for variant in found.variants}
+    return {variant.name: float(number) for number, variant in enumerate(found.variants)}
+
+
+def _shifted(found: Compared, places: dict[str, float], by: float) -> dict[str, float]:
+    """Side by side, so that intervals don't hide each other; `by` in the nearest values' gap."""
+    if found.labelled_differ:
+        return places  # on a scale of ratios
+    gap = min((b - a for a, b in itertools.pairwise(places.values())), default=1.0)
+    return {name: place + by * gap for name, place in places.items()}
+
+
+def _label_values(axis: Axes, found: Compared, places: dict[str, float]) -> None:
+    marked = f"dashed: {found.own}, the table's, fixed in advance"
+    if found.labelled_differ:
+        axis.set_xscale("log")
+        axis.set_xticks(
+            sorted(set(places.values())), [f"{at:,.0f}" for at in sorted(set(places.values()))]
+        )
+        axis.minorticks_off()
+        axis.set_xlabel(f"labelled images; {marked}", fontsize=9)
+        return
+    axis.set_xticks(list(places.values()), list(places))
+    axis.set_xlabel(f"{found.key}; {marked}", fontsize=9)
