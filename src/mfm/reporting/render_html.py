@@ -112,7 +112,7 @@ def _picture(picture: Picture, folder: Path) -> Markup:
         '<figure id="{name}">\n<div class="scroll"><img src="{address}" alt="{caption}" '
         'style="width: {width}px"></div>\n<figcaption>{caption}</figcaption>\n</figure>'
     ).format(
-        name=f"{path.parent.name}-{path.stem}",
+        name=f"picture-{Path(picture.path).with_suffix('').as_posix().replace('/', '-')}",
         address=_data(path),
         caption=picture.caption,
         width=picture.width,

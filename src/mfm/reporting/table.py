@@ -15,31 +15,35 @@ from mfm.reporting.finished import Finished
 from mfm.reporting.initial_weights import starting_weights
 from mfm.reporting.words import epochs
 
-MEASURED, VERDICT = "Measured here", "Verdict"
+VERDICT = "Verdict"
 
 
 def document(found: Finished) -> Section:
     """The whole table."""
+    blocks = [*comparison(found), *published.sections(found.experiment)]
+    return Section(title(found.experiment), blocks)
+
+
+def title(experiment: Experiment) -> str:
+    """The question."""
+    return f"{experiment.model.backbone} on {experiment.dataset.name}: which initialisation?"
+
+
+def comparison(found: Finished) -> list[Block]:
+    """What is measured here: setting, rows, verdict, cost."""
     experiment = found.experiment
     right = verdict.load_right(found.results)
     compared = verdict.against_baseline(experiment, found.results, right)
+    rows = measured(found, compared)
+    meanings = Bullets([*_meanings(experiment, compared), *_notes(found)])
     blocks: list[Block] = [
         Paragraph(_setting(found)),
-        Section(
-            MEASURED,
-            [
-                measured(found, compared),
-                Bullets([*_meanings(experiment, compared), *_notes(found)]),
-            ],
-        ),
+        Section("Measured here", [rows, meanings]),
     ]
     if compared:
         others = verdict.among_others(experiment, found.results, right)
         blocks.append(_verdicts(compared, others, found.results))
-    blocks += [cost.section(found), *published.sections(experiment)]
-    return Section(
-        f"{experiment.model.backbone} on {experiment.dataset.name}: which initialisation?", blocks
-    )
+    return [*blocks, cost.section(found)]
 
 
 def measured(found: Finished, compared: list[verdict.Comparison]) -> Table[MeasuredArm]:

@@ -1,10 +1,9 @@
-"""Gather what a finished experiment left and render it as one HTML file."""
+"""Build of the report page: a finished experiment's documents and pictures as one HTML file."""
 
 from __future__ import annotations
 
 import json
-import re
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 import jinja2
@@ -12,113 +11,108 @@ import pandas as pd
 import yaml
 from markupsafe import Markup
 
-from mfm.commands.watch import duration
-from mfm.experiment import ablations, resolve
+from mfm.evaluation import further_evaluations
+from mfm.experiment.layout import Layout
+from mfm.experiment.resolve import pictured_pretrainings
 from mfm.experiment.settings import Experiment
-from mfm.reporting.figures import FIGURES, RESIZE
+from mfm.experiment.variants import Runs
+from mfm.objectives.pictures import read_captions
+from mfm.reporting import dataset_text, finished, further, plan, published, table, variants
+from mfm.reporting.document import Block, Picture, Section
+from mfm.reporting.figures import FIGURES
 from mfm.reporting.page import provenance
-from mfm.reporting.page.markdown import data_uri, to_html
+from mfm.reporting.render_html import to_html
 from mfm.settings.section import dumps_ordered
 
-RECONSTRUCTIONS = {
-    "epochs": "The input's band, completed by what the model predicts of the removed one, as the "
-    "training goes on. If pretraining works, these come nearer to the target from left to right.",
-    "reconstructions": "What the trained model is given and what it predicts. The loss counts the "
-    "removed frequencies only: the raw prediction is arbitrary on the others, so beside it the "
-    "input's own band is put in.",
-    "spectra": "Log spectra of the same pictures. Inside the circle lies what a low-pass input "
-    "keeps and a high-pass input has lost. (The paper's recipe clamps its inputs to the range of "
-    "pixels, which puts a little back.)",
-}
 
-
-@dataclass(frozen=True, kw_only=True)
-class Picture:
-    """A figure with its caption."""
-
-    name: str
-    address: str  # data:
-    caption: str
-    width: int  # pixels on the page, where there is room
-
-
-def build(experiment: Experiment, folder: Path) -> str:
-    """The report of the experiment whose results are in `folder`."""
-    results = pd.read_csv(folder / "results.csv", dtype={"config_hash": str})
-    origins = provenance.finetunings(results, folder)
-    if experiment.label_efficiency:
-        more = pd.read_csv(folder / "label_efficiency.csv", dtype={"config_hash": str})
-        known = {origin.run for origin in origins}
-        found = provenance.finetunings(more, folder)
-        origins += [origin for origin in found if origin.run not in known]
-    origins = provenance.pretrainings(experiment, folder) + origins
-    table, published = _split((folder / "table.md").read_text())
+def build(experiment: Experiment) -> str:
+    """The report of an experiment whose results are all there."""
+    found, runs = finished.read(experiment), Runs(experiment)
+    layout = runs.layout
+    studies = [
+        variants.Compared(
+            runs=runs, study=study, rows=variants.read_rows(layout.variants(study, "csv"))
+        )
+        for study in runs.studies
+    ]
+    figures = [
+        Picture(layout.relative(layout.figure(name)), caption) for name, caption in FIGURES.items()
+    ]
+    others = published.sections(experiment)
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("mfm.report.page", "."),
+        loader=jinja2.PackageLoader("mfm.reporting.page", "."),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["duration"] = duration
     return environment.get_template("page.html.j2").render(
-        title=f"{experiment.model.backbone} on {experiment.dataset.name}: which initialisation?",
+        title=table.title(experiment),
         style=_asset("page.css"),
         script=_asset("page.js"),
-        table=to_html(table, folder=folder),
-        published=to_html(published, folder=folder, deeper=2) if published else None,
-        figures=[
-            _picture(folder / f"figures/{name}.svg", caption) for name, caption in FIGURES.items()
-        ]
-        + [
-            _picture(folder / "figures/val_resize.svg", RESIZE)
-            for name in ablations.asked(experiment)
-            if name == "val_resize"
-        ],
+        comparison=_html(layout, [figures[0], *_verdict_first(table.comparison(found))], level=3),
+        published=_html(layout, others, level=4) if others else None,
+        figures=_html(layout, figures[1:], level=3),
         pages=[
-            to_html(path.read_text(), folder=folder, deeper=2)
-            for path in _further_pages(experiment, folder)
+            *(_study(study) for study in studies),
+            *(_html(layout, [page], level=3) for page in _further(experiment, layout)),
+            _html(layout, [plan.document(experiment, found.results)], level=3),
         ],
         pretrainings={
-            name: [
-                _picture(folder / f"pretrain/{name}/{figure}.png", caption)
-                for figure, caption in RECONSTRUCTIONS.items()
-            ]
-            for name in resolve.drawn_pretrainings(experiment)
+            name: _html(layout, _pictures(layout, name), level=4)
+            for name in pictured_pretrainings(experiment)
         },
-        dataset=to_html((folder / "dataset.md").read_text(), folder=folder, deeper=2),
-        origins=origins,
-        code_version=provenance.shared(origins, "code_version"),
-        hardware=provenance.shared(origins, "hardware"),
+        dataset=_html(layout, [_dataset(layout)], level=3),
+        provenance=_html(layout, [_provenance(runs, found, studies)], level=2),
         configuration=yaml.safe_dump(
             json.loads(dumps_ordered(experiment)), sort_keys=False, width=100
         ),
     )
 
 
-def _further_pages(experiment: Experiment, folder: Path) -> list[Path]:
-    """The Markdown pages beside the table."""
-    names = ["label_efficiency"] if experiment.label_efficiency else []
-    names += [f"ablation_{name}" for name in ablations.asked(experiment)]
-    return [folder / f"{name}.md" for name in (*names, "plan")]
+def _html(layout: Layout, blocks: Sequence[Block], *, level: int) -> Markup:
+    return to_html(blocks, folder=Path(layout.results), level=level)
 
 
-def _split(table: str) -> tuple[str, str]:
-    """The measured part of table.md, its verdict first, and the published figures."""
-    intro, *sections = re.split(r"^(?=## )", re.sub(r"\A# .*\n", "", table), flags=re.M)
-    published = [part for part in sections if part.startswith("## Published")]
-    measured = [part for part in sections if part not in published]
-    measured.sort(key=lambda part: not part.startswith("## Verdict"))
-    return "".join([intro, *measured]), "".join(published)
+def _verdict_first(blocks: Sequence[Block]) -> list[Block]:
+    """The table's parts with the verdict before the rows."""
+
+    def place(block: Block) -> int:
+        return 0 if not isinstance(block, Section) else 1 if block.title == table.VERDICT else 2
+
+    return sorted(blocks, key=place)
 
 
-def _picture(path: Path, caption: str) -> Picture:
-    return Picture(
-        name=f"{path.parent.name}-{path.stem}",
-        address=data_uri(path),
-        caption=caption,
-        width=1000 if path.suffix == ".png" else 760,
-    )
+def _study(found: variants.Compared) -> Markup:
+    page = Path(found.runs.layout.variants(found.study))
+    return to_html([variants.document(found)], folder=page.parent, level=3)
+
+
+def _further(experiment: Experiment, layout: Layout) -> list[Section]:
+    return [
+        further.document(experiment, name, pd.read_csv(layout.file(f"{name}.csv")))
+        for name in further_evaluations(experiment.evaluate)
+    ]
+
+
+def _pictures(layout: Layout, pretraining: str) -> list[Picture]:
+    folder = Path(layout.pretraining(pretraining).pictures)
+    return [
+        Picture(layout.relative((folder / f"{name}.png").as_posix()), caption, width=1000)
+        for name, caption in read_captions(folder).items()
+    ]
+
+
+def _dataset(layout: Layout) -> Section:
+    return dataset_text.document(json.loads(Path(layout.file("dataset.json")).read_text()))
+
+
+def _provenance(
+    runs: Runs, found: finished.Finished, studies: Sequence[variants.Compared]
+) -> Section:
+    rows = pd.concat([found.results, *(study.rows for study in studies)])
+    origins = provenance.pretrainings(runs) + provenance.finetunings(rows, runs.layout)
+    return provenance.section(origins, runs.layout)
 
 
 def _asset(name: str) -> Markup:

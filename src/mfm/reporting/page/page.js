@@ -31,7 +31,8 @@ for (const table of document.querySelectorAll("table")) {
   [...table.tHead.rows[0].cells].forEach((head, column) => {
     const button = document.createElement("button");
     button.type = "button";
-    button.title = "Sort by this column";
+    button.title = [head.title, "sort by this column"].filter(Boolean).join("; ");
+    head.removeAttribute("title");
     button.append(...head.childNodes);
     head.append(button);
     button.addEventListener("click", () => sort(table, column, head));

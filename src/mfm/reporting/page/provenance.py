@@ -1,4 +1,4 @@
-"""Where every number of a report comes from."""
+"""Provenance of a report's numbers: the runs that they come from."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from mfm.experiment import resolve
-from mfm.experiment.settings import Experiment
+from mfm.experiment.layout import Layout, RunFiles, locate
+from mfm.experiment.variants import Runs
 from mfm.reporting.comparability import metadata_of
+from mfm.reporting.document import Column, Link, Paragraph, Section, Table, Text
+from mfm.reporting.watch import duration
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,33 +33,39 @@ class Origin:
     config: str | None
 
 
-def finetunings(results: pd.DataFrame, folder: Path) -> list[Origin]:
-    """One entry for each row of results.csv, or of label_efficiency.csv."""
-    return [
-        _origin(
-            Path(row["checkpoint"]),
-            folder,
-            seed=str(row["seed"]),
-            number=f"top-1 {row['top1']:.2f}",
-            seconds=float(row["seconds"]),
-            config_hash=str(row["config_hash"]),
-            code_version=str(row["code_version"]),
-        )
-        for row in results.drop_duplicates("checkpoint").to_dict("records")
-    ]
-
-
-def pretrainings(experiment: Experiment, folder: Path) -> list[Origin]:
-    """One entry for each pretraining that an arm uses."""
+def finetunings(results: pd.DataFrame, layout: Layout) -> list[Origin]:
+    """One entry for each finetuning that has a row."""
     found = []
-    for name in resolve.used_pretrainings(experiment):
-        run = folder / "pretrain" / name
-        epochs = pd.read_csv(run / "metrics.csv")
+    for row in results.drop_duplicates("checkpoint").to_dict("records"):
+        weights = str(row["checkpoint"])
+        model = locate(weights)
         found.append(
             _origin(
-                run / "backbone.safetensors",
-                folder,
-                seed=str(experiment.pretrain[name].seed),
+                weights,
+                layout,
+                None if model is None else model.run,
+                seed=str(row["seed"]),
+                number=f"top-1 {row['top1']:.2f}",
+                seconds=float(row["seconds"]),
+                config_hash=str(row["config_hash"]),
+                code_version=str(row["code_version"]),
+            )
+        )
+    return found
+
+
+def pretrainings(runs: Runs) -> list[Origin]:
+    """One entry for each pretraining that an arm uses, also those of variants."""
+    found = []
+    for folder, name in runs.pretrainings:
+        files = runs.layout.pretraining(name, folder=folder)
+        epochs = pd.read_csv(files.metrics)
+        found.append(
+            _origin(
+                files.weights,
+                runs.layout,
+                files,
+                seed=str(runs.at(folder).pretrain[name].seed),
                 number=f"loss {epochs['loss'].iloc[-1]:.4f}",
                 seconds=float(epochs["seconds"].sum()),
             )
@@ -66,16 +74,21 @@ def pretrainings(experiment: Experiment, folder: Path) -> list[Origin]:
 
 
 def _origin(
-    weights: Path, folder: Path, *, seed: str, number: str, seconds: float, **known: str
+    weights: str,
+    layout: Layout,
+    files: RunFiles | None,
+    *,
+    seed: str,
+    number: str,
+    seconds: float,
+    **known: str,
 ) -> Origin:
-    said = metadata_of(weights)
-    inside = weights.is_relative_to(folder)
-    run = weights.parent.relative_to(folder) if inside else weights.parent
+    said, path = metadata_of(Path(weights)), Path(weights)
     finished = "-"
-    if weights.exists():
-        finished = f"{datetime.fromtimestamp(weights.stat().st_mtime, UTC):%Y-%m-%d %H:%M}"
+    if path.exists():
+        finished = f"{datetime.fromtimestamp(path.stat().st_mtime, UTC):%Y-%m-%d %H:%M}"
     return Origin(
-        run=run.as_posix(),
+        run=layout.relative(path.parent.as_posix()),
         seed=seed,
         number=number,
         config_hash=known.get("config_hash", said.get("config_hash", "-")),
@@ -84,13 +97,58 @@ def _origin(
         hardware=said.get("hardware", "-"),
         finished=finished,
         seconds=seconds,
-        log=_link(folder, f"logs/{run.as_posix()}.log") if inside else None,
-        config=_link(folder, f"{run.as_posix()}/config.json") if inside else None,
+        log=None if files is None else _link(layout, files.log),
+        config=None if files is None else _link(layout, files.config),
     )
 
 
-def _link(folder: Path, path: str) -> str | None:
-    return path if (folder / path).is_file() else None
+def _link(layout: Layout, path: str) -> str | None:
+    """The path of a file that is in the results folder, relative to it."""
+    relative = layout.relative(path)
+    return relative if relative != path and Path(path).is_file() else None
+
+
+def _config(origin: Origin) -> Text:
+    if origin.config is None:
+        return "-"
+    text = origin.config_hash if origin.config_hash != "-" else "config.json"
+    return Link(text, origin.config)
+
+
+COLUMNS: list[Column[Origin]] = [
+    Column("run", lambda origin: origin.run),
+    Column("seed", lambda origin: origin.seed),
+    Column("number", lambda origin: origin.number),
+    Column("configuration", _config),
+    Column("code version", lambda origin: origin.code_version),
+    Column("torch", lambda origin: origin.torch),
+    Column("hardware", lambda origin: origin.hardware),
+    Column("finished", lambda origin: origin.finished, unit="UTC"),
+    Column("time", lambda origin: duration(origin.seconds)),
+    Column("log", lambda origin: "-" if origin.log is None else Link("log", origin.log)),
+]
+
+
+def section(origins: Sequence[Origin], layout: Layout) -> Section:
+    """What they have in common, and a row for each run."""
+    rows = layout.relative(layout.rows)
+    code_version, hardware = shared(origins, "code_version"), shared(origins, "hardware")
+    common = f" All runs: code version {code_version}." if code_version else ""
+    common += f" All runs: {hardware}." if hardware and hardware != "-" else ""
+    return Section(
+        "Where the numbers come from",
+        [
+            Paragraph(
+                (
+                    "Every number above is computed from these runs; ",
+                    Link(rows, rows),
+                    " has them with all digits. Links work where this file lies in its results "
+                    f"folder.{common}",
+                )
+            ),
+            Table(COLUMNS, origins),
+        ],
+    )
 
 
 def shared(origins: Sequence[Origin], field: str) -> str | None:
