@@ -1,18 +1,25 @@
 """A small finished experiment: the files that its runs would have left, made up."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from mfm.evaluation import further_evaluations
 from mfm.experiment import resolve
+from mfm.experiment.layout import Layout, dataset_folder
 from mfm.experiment.settings import Experiment
+from mfm.experiment.variants import Runs
 from mfm.files import style
+from mfm.objectives.pictures import LIST, LOSSES
 from mfm.reporting.figures.draw import draw_all
-from mfm.reporting.page.build import RECONSTRUCTIONS
+from mfm.reporting.figures.variants import draw_study
+from mfm.reporting.variants import Compared
 from mfm.settings.section import parse
 
-CLASSES = ("a", "b <i>", "c")
+# Names of classes and files are text, whatever they look like.
+CLASSES = ("a|b", "b <i>", "**c** <script>no script</script>")
 HASH = "0123456789ab"
 EXPERIMENT = {
     "seeds": [0, 1, 2],
@@ -21,67 +28,123 @@ EXPERIMENT = {
     "arms": {"scratch": "scratch", "mfm": {"pretrain": "p"}},
     "finetune": {"epochs": 3},
 }
-TABLE = """# resnet18 on own: which initialisation?
-
-## Measured here
-
-| initialisation | top-1 (%) | training time |
-| --- | --- | --- |
-| scratch | **9.50** | 2.6 min + 27 s |
-| mfm | **60.25** | - |
-| supervised | **10.00** | 1.2 h |
-
-- A note with a link, https://example.org/page, and <script>no script</script>.
-
-## Verdict
-
-- **mfm is better.**
-
-## Published by upstream (not comparable)
-
-| initialisation | source |
-| --- | --- |
-| scratch | https://example.org |
-"""
+CAPTIONS = {"epochs": "As the training <goes> on.", "spectra": "Log spectra."}
 
 
-def experiment(folder: Path) -> Experiment:
-    values = {**EXPERIMENT, "results": str(folder)}
+def experiment(folder: Path, **more) -> Experiment:
+    values = {**EXPERIMENT, "results": str(folder), **more}
     return parse(Experiment, values, where="test")
 
 
 def finish(folder: Path) -> Experiment:
     """Everything that figures and report read, with random predictions."""
     ours = experiment(folder)
+    layout = Layout(ours.results)
     draws = np.random.default_rng(0)
     rows = []
-    for init, seed in resolve.finetunings(ours):
-        labels = np.repeat(CLASSES, 10)
-        predictions = np.where(draws.random(30) < 0.6, labels, draws.choice(CLASSES, 30))
-        images = pd.DataFrame({"label": labels, "prediction": predictions})
-        images["correct"] = images["label"] == images["prediction"]
-        (folder / f"evaluate/{init}").mkdir(parents=True, exist_ok=True)
-        images.to_parquet(folder / f"evaluate/{init}/seed{seed}.parquet")
-        run = f"finetune/{init}/seed{seed}"
-        write_metrics(folder / run, [2.0, 1.0, 0.5 + 0.1 * seed])
-        (folder / run / "config.json").write_text("{}")
-        (folder / f"logs/{run}.log").parent.mkdir(parents=True, exist_ok=True)
-        (folder / f"logs/{run}.log").write_text("")
-        row = {"init": init, "seed": seed, "top1": 100 * images["correct"].mean()}
-        row |= {"seconds": 90.0, "code_version": "v", "config_hash": HASH}
-        rows.append(row | {"checkpoint": str(folder / run / "model.safetensors")})
+    for arm, seed in resolve.finetunings(ours):
+        rows.append(_finetuned(layout, arm, seed, draws))
     results = pd.DataFrame(rows)
-    results.to_csv(folder / "results.csv", index=False)
-    write_metrics(folder / "pretrain/p", [3.0, 2.0])
-    losses = "epoch,low,high\n0.0,3.0,4.0\n2.0,2.0,1.5\n"
-    (folder / "pretrain/p/fixed_images.csv").write_text(losses)
-    for name in RECONSTRUCTIONS:
-        style.save(style.nothing(name), folder / f"pretrain/p/{name}.png")
+    results.to_csv(layout.rows, index=False)
+    pretraining = layout.pretraining("p")
+    write_metrics(Path(pretraining.folder), [3.0, 2.0])
+    pictures = Path(pretraining.pictures)
+    pictures.mkdir()
+    (pictures / LOSSES).write_text("epoch,low,high\n0.0,3.0,4.0\n2.0,2.0,1.5\n")
+    (pictures / LIST).write_text(json.dumps(CAPTIONS))
+    for name in CAPTIONS:
+        style.save(style.nothing(name), pictures / f"{name}.png")
     draw_all(ours, results, folder / "figures")
-    (folder / "table.md").write_text(TABLE)
-    (folder / "plan.md").write_text("# How many seeds?\n\nTwelve.\n")
-    (folder / "dataset.md").write_text("# The images\n\nThere are 30.\n")
+    summary = Path(dataset_folder("own"), "summary.json")
+    summary.parent.mkdir(parents=True, exist_ok=True)
+    summary.write_text(json.dumps({"classes": CLASSES, "splits": {"train": {"images": 60}}}))
+    Path(layout.file("dataset.json")).write_text(json.dumps(dataset_facts()))
     return ours
+
+
+def _finetuned(layout: Layout, arm: str, seed: int, draws: np.random.Generator) -> dict:
+    labels = np.repeat(CLASSES, 10)
+    predictions = np.where(draws.random(30) < 0.6, labels, draws.choice(CLASSES, 30))
+    images = pd.DataFrame({"path": [f"{n}.png" for n in range(30)], "label": labels})
+    images = images.assign(prediction=predictions, correct=labels == predictions)
+    files = layout.evaluation(arm, seed)
+    Path(files.predictions).parent.mkdir(parents=True, exist_ok=True)
+    images.to_parquet(files.predictions)
+    run = layout.finetuning(arm, seed)
+    write_metrics(Path(run.folder), [2.0, 1.0, 0.5 + 0.1 * seed])
+    Path(run.config).write_text("{}")
+    Path(run.log).parent.mkdir(parents=True, exist_ok=True)
+    Path(run.log).write_text("")
+    row = {"arm": arm, "pretraining": "p" if arm == "mfm" else "-", "seed": seed}
+    row |= {"top1": 100 * images["correct"].mean(), "images": 30, "epochs": 3}
+    row |= {"train_images": 60, "images_per_second": 500.0, "seconds": 90.0}
+    return row | {"code_version": "v", "config_hash": HASH, "checkpoint": run.weights}
+
+
+def finish_others(ours: Experiment) -> None:
+    """What the pages of studies and of further evaluations are made of; own runs are shared."""
+    runs = Runs(ours)
+    rows = pd.read_csv(runs.layout.rows, dtype={"config_hash": str})
+    for study, variants in runs.studies.items():
+        parts = [
+            rows.assign(value=variant.name, own=variant.own, top1=rows["top1"] - number)
+            for number, variant in enumerate(variants)
+        ]
+        table = pd.concat(parts, ignore_index=True)
+        path = Path(runs.layout.variants(study, "csv"))
+        path.parent.mkdir(exist_ok=True)
+        table.to_csv(path, index=False)
+        figure = draw_study(Compared(runs=runs, study=study, rows=table))
+        style.save(figure, Path(runs.layout.variants(study, "svg")))
+    for name, settings in further_evaluations(ours.evaluate).items():
+        measured = {measure.name: rows["top1"] / 2 for measure in settings.measures()}
+        table = rows[["arm", "seed"]].assign(**measured)
+        table.to_csv(runs.layout.file(f"{name}.csv"), index=False)
+
+
+def dataset_facts() -> dict:
+    """A report on 30 images, as `mfm.reporting.dataset` describes them."""
+    spread = {"min": 10, "1%": 10.0, "median": 10.0, "99%": 10.0, "max": 10}
+    split = {"images": 30, "bytes": 3000, "width": spread, "height": spread, "smaller": 0}
+    split |= {"modes": {"RGB": 30}, "formats": {"PNG": 30}}
+    split["classes"] = {
+        "number": 3,
+        "per_class": spread | {"max": 11},
+        "smallest": dict.fromkeys(CLASSES, 10),
+        "largest": dict.fromkeys(CLASSES, 10),
+        "largest_share": 1 / 3,
+    }
+    values = {"mean": [0.5] * 3, "std": [0.2] * 3}
+    said = {
+        "title": "masked frequency modeling",
+        "size": 32,
+        "constants": {"radius": "2.29"},
+        "shares": {"energy inside the radius": 0.739, "without the mean": None},
+        "note": "Energy: of the target.",
+    }
+    return {
+        "name": "own",
+        "source": "generated",
+        "image_size": 32,
+        "on_bad_image": "skip",
+        "splits": {"train": split, "val": split},
+        "misnamed": {"number": 0, "listed": []},
+        "identical": {
+            "groups": {"number": 1, "listed": [["train/[a](b)/0.png", "val/<b>/1.png"]]},
+            "copies_in_train": 0,
+            "contradicting_in_train": 0,
+            "across": {"val in train": 1},
+        },
+        "left_out": {
+            "kinds": {"not an image": 1},
+            "number": 1,
+            "listed": [{"path": "# train/x.txt", "kind": "not an image", "reason": "a\nb"}],
+        },
+        "normalisations": {"finetune": values},
+        "sample": {
+            "train": values | {"images": 30, "rotated_by_exif": 0, "pretrainings": {"p": said}}
+        },
+    }
 
 
 def write_metrics(run: Path, losses: list[float]) -> None:

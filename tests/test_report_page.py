@@ -1,5 +1,7 @@
 import html.parser
+import itertools
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -8,16 +10,11 @@ import pandas as pd
 import pytest
 import safetensors.numpy
 from conftest import ROOT
-from PIL import Image
 
-from mfm.experiment.settings import Experiment
-from mfm.files import style
+from mfm.experiment.layout import Layout
 from mfm.models.metadata import to_header
-from mfm.reporting.figures.resize import draw_resize
 from mfm.reporting.page import provenance
 from mfm.reporting.page.build import build
-from mfm.reporting.page.markdown import to_html
-from mfm.settings.section import parse
 
 CHROMIUM = os.environ.get("MFM_CHROMIUM") or shutil.which("chromium")
 
@@ -25,7 +22,7 @@ CHROMIUM = os.environ.get("MFM_CHROMIUM") or shutil.which("chromium")
 @pytest.fixture(scope="module")
 def page(finished_results):
     path = finished_results / "report.html"
-    path.write_text(build(finished.experiment(finished_results), finished_results))
+    path.write_text(build(finished.experiment(finished_results)))
     return path
 
 
@@ -43,59 +40,85 @@ def test_the_page_needs_no_other_file(page):
     found = Links(page.read_text()).found
     assert all(value.startswith("data:") for _, key, value in found if key == "src")
     addresses = [value for tag, _, value in found if tag == "a"]
-    assert "https://example.org/page" in addresses  # to follow by hand
-    relative = [a for a in addresses if not a.startswith(("#", "https:"))]
+    assert any(a.startswith("https://github.com/CoinCheung/MFM") for a in addresses)  # by hand
+    relative = {a for a in addresses if not a.startswith(("#", "https:"))}
     assert "logs/finetune/mfm/seed2.log" in relative
-    for address in relative:
-        assert (page.parent / address).is_file(), address
+    # Neither weights nor the plan's own file are made up.
+    missing = {a for a in relative if not (page.parent / a).is_file()}
+    assert all(a == "plan.md" or a.endswith(".safetensors") for a in missing)
+
+
+def headings(text):
+    return re.findall(r"<h(\d)>(.*?)</h\d>", text)
 
 
 def test_the_page_has_everything(page):
     text = page.read_text()
-    for part in ("60.25", "There are 30.", finished.HASH, "images_per_class:", "1 min 30 s"):
+    top1 = pd.read_csv(page.parent / "results.csv").groupby("arm")["top1"].mean()
+    mean = f"<strong>{top1['mfm']:.2f}</strong>"
+    for part in (finished.HASH, "images_per_class:", "1 min 30 s", "73.9%", "Dataset own"):
         assert part in text
     assert (
-        text.index("mfm is better")
-        < text.index("60.25")
+        text.index("<h3>Verdict</h3>")
+        < text.index("mfm and scratch are not distinguishable")
+        < text.index(mean)
+        < text.index("<h3>Cost</h3>")
         < text.index("<summary>Published")
-        < text.index("example.org<")
+        < text.index("78.542")
     )
-    assert "<script>no" not in text
-    assert "&lt;script&gt;no" in text
-    assert text.count("<figure") == 6 + 3
+    assert text.count("<figure") == 6 + 2
     assert text.count("<h1") == 1
+    assert ("3", "resnet18 on own: how many seeds?") in headings(text)
 
 
-def test_further_pages_are_taken_in(page, tmp_path):
+def test_headings_skip_no_level(page):
+    levels = [int(level) for level, _ in headings(page.read_text())]
+    assert all(after <= before + 1 for before, after in itertools.pairwise(levels))
+
+
+def test_names_of_classes_and_files_are_text(page):
+    text = page.read_text()
+    assert "<script>no" not in text
+    assert "**c** &lt;script&gt;no script&lt;/script&gt;" in text
+    assert "train/[a](b)/0.png = val/&lt;b&gt;/1.png" in text
+    assert "As the training &lt;goes&gt; on." in text
+    assert len(re.findall("<script", text)) == 1
+
+
+def test_each_picture_has_a_name_of_its_own(page):
+    names = re.findall(r' id="([^"]+)"', page.read_text())
+    assert len(set(names)) == len(names)
+    assert "picture-figures-confusion" in names
+    assert "#picture-figures-confusion" in page.read_text()  # of the style
+
+
+def test_pages_of_studies_and_further_evaluations_are_taken_in(page, tmp_path):
     folder = tmp_path / "results"
     shutil.copytree(page.parent, folder)
-    values = {**finished.EXPERIMENT, "results": str(folder), "ablations": {"val_resize": [36]}}
-    ours = parse(Experiment, values, where="test")
-    Image.new("L", (9, 9)).save(folder / "strip.png")
-    text = "# Resize\n\n![strip](strip.png) ![gone](gone.png)\n"
-    (folder / "ablation_val_resize.md").write_text(text)
-    (folder / "ablation_loss.md").write_text("# Of another configuration\n")
     rows = pd.read_csv(folder / "results.csv")
-    sizes = pd.concat([rows.assign(value=32), rows.assign(value=36, top1=rows["top1"] - 1)])
-    figure = draw_resize(ours, sizes)
-    means = rows.groupby("init")["top1"].mean()
-    drawn = [line.get_ydata() for line in figure.axes[0].lines if len(line.get_ydata()) == 2]
-    assert any(list(y) == pytest.approx([means["mfm"], means["mfm"] - 1]) for y in drawn)
-    style.save(figure, folder / "figures/val_resize.svg")
-    text = build(ours, folder)
-    for part in ("<h3>Resize</h3>", "<h3>How many seeds?</h3>", "it was fixed in advance"):
-        assert part in text
-    assert text.count('src="data:image/png') == 4
+    rows["checkpoint"] = rows["checkpoint"].str.replace(str(page.parent), str(folder))
+    rows.to_csv(folder / "results.csv", index=False)
+    ours = finished.experiment(
+        folder,
+        variants={"size": {"key": "evaluate.resize", "values": [36]}},
+        evaluate={"bands": {"radii": [2]}},
+    )
+    finished.finish_others(ours)
+    (folder / "variants/other.md").write_text("# Of another configuration\n")
+    text = build(ours)
+    titles = [title for level, title in headings(text) if level == "3"]
+    for part in (
+        "resnet18 on own: what does evaluate.resize change?",
+        "resnet18 on own: which frequencies does a model need?",
+    ):
+        assert part in titles
+    assert "low-pass, radius 2 (%)" in text
+    assert text.count('src="data:image/png') == 2
     assert text.count('src="data:image/svg') == 7
-    assert "gone.png" not in text
     assert "Of another" not in text
-
-
-def test_markdown_shows_html_as_text(tmp_path):
-    html = to_html("# <b>A</b>\n\n| <i>x</i> |\n| --- |\n| y |\n", folder=tmp_path)
-    assert "<h2>&lt;b&gt;A" in html
-    assert '<div class="scroll"><table>' in html.replace("\n", "")
-    assert "<i>" not in html
+    # A picture that has gone leaves its caption, and nothing to ask a disk for.
+    (folder / "variants/size.svg").unlink()
+    assert "<p>[Top-1 of each arm over evaluate.resize" in build(ours)
 
 
 def test_provenance_says_what_the_weights_say(tmp_path):
@@ -108,7 +131,7 @@ def test_provenance_says_what_the_weights_say(tmp_path):
     os.utime(weights, (0, 86400))
     row = {"checkpoint": str(weights), "seed": 3, "top1": 70.126, "seconds": 5.0}
     row |= {"config_hash": "h", "code_version": "v"}
-    (origin,) = provenance.finetunings(pd.DataFrame([row]), tmp_path)
+    (origin,) = provenance.finetunings(pd.DataFrame([row]), Layout(str(tmp_path)))
     assert origin == provenance.Origin(
         run="finetune/a/seed3",
         seed="3",
@@ -150,7 +173,7 @@ def test_the_page_in_a_browser(page, browser, width):
         summary.click()
 
     images = tab.locator("img").all()
-    assert len(images) == 9
+    assert len(images) == 8
     for image in images:
         image.scroll_into_view_if_needed()
         assert image.is_visible()
@@ -159,23 +182,34 @@ def test_the_page_in_a_browser(page, browser, width):
     # What is wide scrolls in a box of its own, never the page.
     assert tab.evaluate("document.documentElement.scrollWidth") <= width
 
-    table = tab.locator("#comparison table").first
+    table = tab.locator("table", has=tab.get_by_role("button", name="times scratch"))
     shown = lambda column: [  # noqa: E731
         row.locator("td").nth(column).inner_text() for row in table.locator("tbody tr").all()
     ]
-    head = table.locator("th").nth(1)
+    head = table.locator("th").nth(8)
     head.locator("button").click()
-    assert shown(1) == ["9.50", "10.00", "60.25"]
+    assert shown(8) == ["1.0", "1.0"]
     assert head.get_attribute("aria-sort") == "ascending"
     head.locator("button").press("Enter")
-    assert shown(1) == ["60.25", "10.00", "9.50"]
     assert head.get_attribute("aria-sort") == "descending"
-    times = table.locator("th").nth(2).locator("button")
+    times = table.locator("th").nth(5).locator("button")
     times.click()
-    assert shown(2) == ["2.6 min + 27 s", "1.2 h", "-"]
+    assert shown(5) == ["4 s", "-"]
     times.click()
-    assert shown(2) == ["1.2 h", "2.6 min + 27 s", "-"]
+    assert shown(5) == ["4 s", "-"]  # what has no value stays below
     assert head.get_attribute("aria-sort") is None
+    arms = table.locator("th").nth(0).locator("button")
+    arms.click()
+    assert shown(0) == ["mfm", "scratch"]
+    arms.click()
+    assert shown(0) == ["scratch", "mfm"]
+    source = tab.get_by_role("button", name="images/s")
+    assert "median of the finetuning epochs" in source.get_attribute("title")
+    published = tab.locator("details table").first
+    published.locator("th").nth(1).locator("button").click()
+    cells = [row.locator("td").nth(1) for row in published.locator("tbody tr").all()]
+    values = [float(cell.inner_text()) for cell in cells]
+    assert values == sorted(values)
 
     assert complaints == []
     assert [url for url in requests if not url.startswith("data:")] == [page.as_uri()]
@@ -184,6 +218,6 @@ def test_the_page_in_a_browser(page, browser, width):
 
 def test_assets_are_in_the_package():
     text = (ROOT / "pyproject.toml").read_text()
-    assert '"report/page/page.*"' in text
+    assert '"reporting/page/page.*"' in text
     folder = Path(provenance.__file__).parent
     assert {path.suffix for path in folder.glob("page.*")} == {".j2", ".css", ".js"}
