@@ -13,20 +13,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pandas as pd
-
 from mfm.commands.arguments import create_parser
-from mfm.data import manifest
-from mfm.data.settings import evaluated_split
-from mfm.evaluation import further_evaluations
-from mfm.evaluation.classifier import Subject, result_row, save_predictions
 from mfm.evaluation.job import EvaluateJob
-from mfm.files.atomic import write_text
-from mfm.models.backbones import create_backbone
-from mfm.models.weights import load_weights
+from mfm.evaluation.run import run
 from mfm.processes.ranks import begin, process_group
 from mfm.settings.section import load_json
-from mfm.training.provenance import provenance
 
 
 def main(words: list[str]) -> None:
@@ -42,33 +33,14 @@ def main(words: list[str]) -> None:
     options = parser.parse_args(words)
     job = load_json(EvaluateJob, options.config)
     begin()
-    split = evaluated_split(job.dataset)
-    images = manifest.load(options.manifest, split)
-    crop = job.evaluation.crop
-    model = create_backbone(job.model, classes=len(images.classes), image_size=crop)
-    weights = load_weights(model, options.weights)
     with process_group() as process:
-        subject = Subject(
-            model=model, images=images, job=job, process=process, workers=options.workers
+        run(
+            job,
+            manifest_path=options.manifest,
+            weights=options.weights,
+            pretraining=options.pretraining,
+            row=options.csv,
+            predictions=options.predictions,
+            process=process,
+            workers=options.workers,
         )
-        further = further_evaluations(job.evaluation).get(job.name)
-        if further is not None:
-            row = {"arm": weights["arm"], "seed": int(weights["seed"])} | further.measure(subject)
-            said = f"{job.name} on {len(images)} images of split '{split}'"
-        else:
-            found = subject.predict()
-            row = result_row(
-                found,
-                finetuned=options.weights,
-                weights=weights,
-                pretraining=options.pretraining,
-            )
-            said = f"top-1 {found.top1:.2f} on {len(images)} images of split '{split}'"
-            if process.is_main and options.predictions is not None:
-                facts = provenance(
-                    job, precision_asked=job.evaluation.precision, device=process.device
-                )
-                save_predictions(found, images, options.predictions, {**facts, "split": split})
-    if process.is_main:
-        write_text(options.csv, pd.DataFrame([row]).to_csv(index=False))
-        print(said, flush=True)

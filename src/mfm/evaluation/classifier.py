@@ -20,7 +20,7 @@ from mfm.data.batches import EvalBatches, to_float
 from mfm.data.loading import create_loader
 from mfm.data.manifest import Images
 from mfm.errors import UserError
-from mfm.evaluation.job import EvaluateJob
+from mfm.evaluation.settings import ClassificationJob
 from mfm.files.atomic import replacing
 from mfm.numerics import precision
 from mfm.numerics.draws import Floats, Ints
@@ -63,7 +63,7 @@ class Subject:
 
     model: nn.Module
     images: Images
-    job: EvaluateJob
+    job: ClassificationJob
     process: Process
     workers: int  # loader processes per rank
 

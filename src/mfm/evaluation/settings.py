@@ -6,7 +6,8 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from mfm.settings.section import Section
+from mfm.settings.section import PositiveTriple, Section, Triple
+from mfm.training.job import Job
 
 
 class Classification(Section):
@@ -25,3 +26,11 @@ class Classification(Section):
         if self.crop > self.resize:
             raise ValueError("crop is cut from the resized image, so crop <= resize")
         return self
+
+
+class ClassificationJob(Job):
+    """What predictions depend on, besides weights and images."""
+
+    mean: Triple = Field(description="Normalisation of the finetuning.")
+    std: PositiveTriple = Field(description="Normalisation of the finetuning.")
+    evaluation: Classification = Field(description="Evaluation.")
