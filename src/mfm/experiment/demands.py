@@ -51,9 +51,14 @@ class Demands(Section):
 def demands_of(runs: Runs) -> Demands:
     """What the trainings of an experiment and its variants ask."""
     asked: dict[tuple[object, ...], Demand] = {}
+    names = {
+        each.folder: f"variants.{each.study}: {each.name}"
+        for variants in runs.studies.values()
+        for each in variants
+        if not each.own
+    }
     for folder in runs.folders:
-        variant = folder.removeprefix("variants/").rstrip("/")
-        variant = f"variants.{variant.replace('/', ': ')}" if variant else ""
+        variant = names.get(folder, "")
         for demand in _of_one(runs.at(folder)):
             key = tuple(demand.model_dump().values())
             asked.setdefault(key, demand.model_copy(update={"variant": variant}))

@@ -118,9 +118,9 @@ class Layout:
         """Resolved settings of all evaluations of that name."""
         return f"{self.results}/{folder}{name}/config.json"
 
-    def weights(self, arm: str) -> str:
+    def weights(self, arm: str, *, folder: str = "") -> str:
         """What says that the weights which an arm starts from are here."""
-        return f"{self.results}/weights/{arm}.json"
+        return f"{self.results}/{folder}weights/{arm}.json"
 
     def figure(self, name: str, kind: str = "svg") -> str:
         """A figure of the comparison."""
@@ -176,7 +176,7 @@ def locate(checkpoint: str) -> FinetunedModel | None:
     if len(parts) < 4 or parts[-4] != "finetune" or not parts[-2].startswith("seed"):
         return None
     seed, above = parts[-2].removeprefix("seed"), parts[:-4]
-    if not seed.isdigit():
+    if not seed.isdecimal():
         return None
     layout, variant = _split(above)
     folder = variant_folder(*variant) if variant else ""
@@ -186,7 +186,7 @@ def locate(checkpoint: str) -> FinetunedModel | None:
 def _split(folder: tuple[str, ...]) -> tuple[Layout, tuple[str, str] | None]:
     """The results that a folder of runs is in, and the study and value of a variant's."""
     variant = None
-    if len(folder) > 3 and folder[-3] == "variants":
+    if len(folder) >= 3 and folder[-3] == "variants":
         folder, variant = folder[:-3], (folder[-2], folder[-1])
     return Layout(Path(*folder).as_posix() if folder else "."), variant
 

@@ -103,6 +103,8 @@ class Runs:
         assert self.finetunings is not None
         for name in evaluated_names(experiment):
             self.evaluations(name)
+        for folder, arm, _ in self.finetunings:
+            self.initial_files(arm, folder=folder)
 
     @property
     def folders(self) -> list[str]:
@@ -138,11 +140,13 @@ class Runs:
         return self.layout.pretraining(name, folder=self.pretraining(name, folder=folder)).weights
 
     def initial_files(self, arm: str, *, folder: str = "") -> list[str]:
-        """Files that an arm's finetunings wait for: the weights, or what says that they are here."""
+        """Files that an arm's finetunings wait for: weights, or what says that they are here."""
         weights = self.initial_weights(arm, folder=folder)
         if weights == "scratch":
             return []
-        return [source_of(weights).file(weights) or self.layout.weights(arm)]
+        file = source_of(weights).file(weights)
+        fetched = self._folder_of(f"weights of {arm}: {weights}", folder)
+        return [file or self.layout.weights(arm, folder=fetched)]
 
     @cached_property
     def pretrainings(self) -> list[tuple[str, str]]:
