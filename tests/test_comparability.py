@@ -12,6 +12,7 @@ from mfm.models import weights
 from mfm.models.settings import Model
 from mfm.objectives.supervised.settings import Finetuning
 from mfm.reporting import comparability
+from mfm.reporting.render_markdown import inline
 from mfm.settings.section import config_hash, dumps
 
 VERSIONS = {
@@ -28,12 +29,12 @@ VERSIONS = {
 PRETRAINED = {f"initial_{key}": value for key, value in VERSIONS.items()}
 
 
-def run(folder, init, seed=0, *, training=None, subset="a\nb\n", evaluation=None, **metadata):
+def run(folder, arm, seed=0, *, training=None, subset="a\nb\n", evaluation=None, **metadata):
     """A finished run's files, and its row."""
-    path = folder / f"finetune/{init}/seed{seed}/model.safetensors"
+    path = folder / f"finetune/{arm}/seed{seed}/model.safetensors"
     resolved = FinetuneJob(
-        init=init,
-        source={"pretrain": init} if "initial_torch" in metadata else "scratch",
+        arm=arm,
+        source={"pretrain": arm} if "initial_torch" in metadata else "scratch",
         seed=seed,
         dataset=Dataset(),
         model=Model(),
@@ -42,13 +43,13 @@ def run(folder, init, seed=0, *, training=None, subset="a\nb\n", evaluation=None
     weights.save_weights(nn.Linear(1, 1), path, VERSIONS | metadata)
     (path.parent / "config.json").write_text(dumps(resolved) + "\n")
     (path.parent / "subset.txt").write_text(subset)
-    predictions = folder / f"evaluate/{init}/seed{seed}.parquet"
+    predictions = folder / f"evaluate/{arm}/seed{seed}.parquet"
     predictions.parent.mkdir(parents=True, exist_ok=True)
     described = VERSIONS | {"config_hash": "0"} | (evaluation or {})
     table = pa.table({"correct": [True]})
     pq.write_table(table.replace_schema_metadata({"mfm": json.dumps(described)}), predictions)
     return {
-        "init": init,
+        "arm": arm,
         "seed": seed,
         "code_version": (VERSIONS | metadata)["code_version"],
         "config_hash": config_hash(resolved),
@@ -57,13 +58,13 @@ def run(folder, init, seed=0, *, training=None, subset="a\nb\n", evaluation=None
 
 
 def warnings(*rows):
-    return comparability.warnings(pd.DataFrame(rows))
+    return [inline(each) for each in comparability.warnings(pd.DataFrame(rows))]
 
 
 def test_arms_that_differ_in_their_initialisation_alone_are_no_warning(tmp_path):
     rows = [
-        run(tmp_path, init, seed, **more)
-        for init, more in (("scratch", {}), ("mfm", PRETRAINED))
+        run(tmp_path, arm, seed, **more)
+        for arm, more in (("scratch", {}), ("mfm", PRETRAINED))
         for seed in (0, 1)
     ]
     assert warnings(*rows) == []
@@ -108,7 +109,7 @@ def test_another_loader_is_told_and_its_missing_version_elsewhere_is_not(tmp_pat
     dali = {"initial_loader": "dali", "initial_dali": "2.4"}
     [warning] = warnings(run(tmp_path, "scratch"), run(tmp_path, "mfm", **PRETRAINED | dali))
     assert "dali: pretraining of mfm" in warning
-    assert "mfm.loader_drift" in warning
+    assert "`mfm loader-drift`" in warning
 
 
 def test_two_versions_of_dali_are_told(tmp_path):
@@ -130,7 +131,7 @@ def test_a_number_format_is_compared_within_a_stage(tmp_path):
 
 
 def test_other_labelled_images_of_one_seed_are_told(tmp_path):
-    rows = [run(tmp_path, init, seed, subset=f"{seed}") for init in "ab" for seed in (0, 1)]
+    rows = [run(tmp_path, arm, seed, subset=f"{seed}") for arm in "ab" for seed in (0, 1)]
     assert warnings(*rows) == []
     [warning] = warnings(*rows, run(tmp_path, "c", 1, subset="other"))
     assert "`labelled images of seed 1`" in warning
@@ -150,7 +151,7 @@ def test_seeds_of_one_arm_that_differ_are_named(tmp_path):
 
 
 def test_a_configuration_that_was_not_run_is_not_compared(tmp_path):
-    rows = [run(tmp_path, init) for init in ("a", "b")]
+    rows = [run(tmp_path, arm) for arm in ("a", "b")]
     path = tmp_path / "finetune/b/seed0/config.json"
     path.write_text(path.read_text().replace('"epochs": 1', '"epochs": 2'))
     [warning] = warnings(*rows)
@@ -158,8 +159,24 @@ def test_a_configuration_that_was_not_run_is_not_compared(tmp_path):
     assert "not compared with the others: b (seed 0)" in warning
 
 
+def test_a_run_that_makes_up_for_a_pretraining_is_compared_at_its_own_length(tmp_path):
+    rows = [run(tmp_path, arm) for arm in ("a", "long")]
+    path = tmp_path / "finetune/long/seed0/config.json"
+    values = json.loads(path.read_text())
+    values["makes_up_for"] = {"name": "p", "split": "train", "batch": 1, "epochs": 1, "size": 8}
+    path.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n")
+    job = FinetuneJob.model_validate(values)
+    longer = job.training.model_copy(update={"epochs": 9})
+    rows[1]["config_hash"] = config_hash(job.model_copy(update={"training": longer}))
+    for row, epochs in zip(rows, (1, 9), strict=True):
+        row["epochs"] = epochs
+    [warning] = [inline(w) for w in comparability.warnings(pd.DataFrame(rows), longer=["long"])]
+    assert "`training.epochs` is not the same in all runs** (1: a; 9: long)" in warning
+    assert "Asked for in long." in warning
+
+
 def test_runs_without_files_are_told_as_not_compared(tmp_path):
-    rows = [run(tmp_path, init) for init in ("a", "b")]
+    rows = [run(tmp_path, arm) for arm in ("a", "b")]
     for path in tmp_path.rglob("*.*"):
         path.unlink()
     [line] = warnings(*rows)

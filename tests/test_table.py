@@ -10,10 +10,15 @@ import pytest
 from scipy import stats
 from torch import nn
 
-from mfm.evaluation import classifier
+from mfm.evaluation.results import COLUMNS, collect_rows
 from mfm.experiment.settings import Experiment
 from mfm.models.weights import save_weights
-from mfm.reporting import table
+from mfm.reporting import columns, table
+from mfm.reporting.document import Column
+from mfm.reporting.finished import Finished
+from mfm.reporting.render_csv import to_csv
+from mfm.reporting.render_html import to_html
+from mfm.reporting.render_markdown import to_markdown
 from mfm.settings.section import parse
 
 # In another order than the results, and than the alphabet.
@@ -46,10 +51,10 @@ def experiment(**more):
     return parse(Experiment, values | more, where="test")
 
 
-def result(init, seed, top1, folder, **more):
+def result(arm, seed, top1, folder, **more):
     return {
-        "init": init,
-        "pretrain": {"mfm": "masked", "supervised": "labels"}.get(init, "-"),
+        "arm": arm,
+        "pretraining": {"mfm": "masked", "supervised": "labels"}.get(arm, "-"),
         "seed": seed,
         "top1": top1,
         "top5": 99.0,
@@ -61,28 +66,52 @@ def result(init, seed, top1, folder, **more):
         "seconds": 40.0,
         "code_version": "1.0+aaaaaaaaaa",
         "config_hash": f"{seed:012d}",
-        "checkpoint": f"{folder}/finetune/{init}/seed{seed}/model.safetensors",
+        "checkpoint": f"{folder}/finetune/{arm}/seed{seed}/model.safetensors",
     } | more
 
 
 def results(top1=TOP1, folder="results", **more):
     return pd.DataFrame(
         [
-            result(init, seed, value, folder, **more)
-            for init, values in top1.items()
+            result(arm, seed, value, folder, **more)
+            for arm, values in top1.items()
             for seed, value in values.items()
         ]
     )
 
 
-def render(tmp_path, *, rows=None, summary=SUMMARY, seconds=None, **more):
-    return table.render(
-        experiment=experiment(**more),
-        results=results(folder=tmp_path) if rows is None else rows,
+def found(folder, *, rows=None, summary=SUMMARY, seconds=None, **more):
+    return Finished(
+        experiment=experiment(results=str(folder), **more),
+        results=results(folder=folder) if rows is None else rows,
         pretrain_seconds={"masked": 90.0, "labels": 600.0} if seconds is None else seconds,
         summary=summary,
-        folder=tmp_path,
     )
+
+
+def render(folder, **more):
+    return to_markdown(table.document(found(folder, **more)))
+
+
+def test_a_column_is_one_entry(tmp_path, monkeypatch):
+    more = Column("top-5", lambda arm: f"{arm.rows['top5'].mean():.1f}", unit="%")
+    monkeypatch.setattr(columns, "COLUMNS", [*columns.COLUMNS, more])
+    monkeypatch.setattr(table, "COLUMNS", columns.COLUMNS)
+    assert {row["top-5 (%)"] for row in measured(render(tmp_path)).values()} == {"99.0"}
+    rows = table.measured(found(tmp_path), [])
+    html = to_html([rows], folder=tmp_path, level=2)
+    assert "<th>top-5 (%)</th>" in html
+    assert html.count("<td>99.0</td>") == 3
+    head, *lines = csv.reader(to_csv(rows).splitlines())
+    assert head[0] == "arm"
+    assert head[-1] == "top-5 (%)"
+    assert [(line[0], line[-1]) for line in lines] == [(arm, "99.0") for arm in ARMS]
+
+
+def test_what_is_said_of_labels_depends_on_no_task(tmp_path):
+    text = render(tmp_path)
+    assert text.count("sees labels") == 1
+    assert "'masked' is trained by this pipeline on all labelled" not in text
 
 
 def tables(text):
@@ -99,7 +128,7 @@ def tables(text):
 
 
 def measured(text):
-    return {row["initialisation"]: row for row in tables(text)["Measured here"]}
+    return {row["arm"]: row for row in tables(text)["Measured here"]}
 
 
 def numbers(cell):
@@ -244,13 +273,7 @@ def test_links_are_relative_and_lead_to_files(tmp_path):
 
 
 def test_relative_folders_give_the_same_links():
-    text = table.render(
-        experiment=experiment(results="results/own/"),
-        results=results(folder="results/own"),
-        pretrain_seconds={},
-        summary=SUMMARY,
-        folder=Path("results/own"),
-    )
+    text = render("results/own/", rows=results(folder="results/own"), seconds={})
     assert "(finetune/mfm/seed0/model.safetensors)" in text
 
 
@@ -263,7 +286,7 @@ def test_given_weights_are_named(tmp_path):
 
 def test_code_versions_that_differ_are_warned_of(tmp_path):
     rows = results(folder=tmp_path)
-    rows.loc[rows["init"] == "mfm", "code_version"] = "1.1+bbbbbbbbbb"
+    rows.loc[rows["arm"] == "mfm", "code_version"] = "1.1+bbbbbbbbbb"
     warning = next(line for line in render(tmp_path, rows=rows).splitlines() if "Warning" in line)
     assert "1.0+aaaaaaaaaa: finetuning of scratch, supervised" in warning
     assert "1.1+bbbbbbbbbb: finetuning of mfm" in warning
@@ -317,11 +340,11 @@ def test_published_rows_of_the_same_dataset_and_backbone_are_marked_so(tmp_path)
 
 
 def published(path="published.csv"):
-    with (files("mfm.report") / path).open(newline="") as file:
+    with (files("mfm.reporting") / path).open(newline="") as file:
         return list(csv.DictReader(file))
 
 
-# (publisher, row, backbone, pretraining epochs, finetuning epochs): top-1, of DESIGN section 5
+# (publisher, row, backbone, pretraining epochs, finetuning epochs): top-1
 FIGURES = {
     ("paper", "scratch", "resnet50", "0", "100"): "78.1",
     ("paper", "mfm", "resnet50", "300", "100"): "78.5",
@@ -342,7 +365,7 @@ FIGURES = {
 }
 
 
-def test_published_figures_are_the_designs():
+def test_published_figures_are_these():
     found = {
         (
             row["publisher"],
@@ -409,19 +432,19 @@ def test_rows_of_evaluations_are_collected_with_their_columns(tmp_path):
     paths = []
     for number, row in enumerate(results().to_dict("records")):
         paths.append(tmp_path / f"{number}.csv")
-        pd.DataFrame([row])[list(classifier.COLUMNS)].to_csv(paths[-1], index=False)
-    found = table.collect(paths)
-    assert tuple(found.columns) == classifier.COLUMNS
-    assert found.to_dict("records") == results().to_dict("records")
+        pd.DataFrame([row])[list(COLUMNS)].to_csv(paths[-1], index=False)
+    collected = collect_rows(paths)
+    assert tuple(collected.columns) == COLUMNS
+    assert collected.to_dict("records") == results().to_dict("records")
     # a hash of digits alone keeps its zeros
-    assert list(found["config_hash"]) == list(results()["config_hash"])
+    assert list(collected["config_hash"]) == list(results()["config_hash"])
 
 
 def test_a_table_of_collected_rows_is_the_same(tmp_path):
     rows = results(folder=tmp_path)
     for number in range(len(rows)):
         rows[number : number + 1].to_csv(tmp_path / f"{number}.csv", index=False)
-    collected = table.collect([tmp_path / f"{number}.csv" for number in range(len(rows))])
+    collected = collect_rows([tmp_path / f"{number}.csv" for number in range(len(rows))])
     summary = json.loads(json.dumps(SUMMARY))
     assert render(tmp_path, rows=collected, summary=summary) == render(tmp_path, rows=rows)
 

@@ -9,10 +9,12 @@ from scipy import stats
 
 from mfm.errors import UserError
 from mfm.experiment.settings import Experiment
-from mfm.reporting import cost, plan, verdict
+from mfm.reporting import cost, verdict
+from mfm.reporting.finished import Finished
+from mfm.reporting.render_markdown import inline
 from mfm.settings.section import parse
 from mfm.statistics.over_seeds import holm
-from mfm.statistics.power import power, seeds_needed
+from mfm.statistics.power import power
 
 TOP1 = {
     "scratch": {0: 80.0, 1: 81.0, 2: 82.0, 3: 80.5},
@@ -42,22 +44,22 @@ def rows(top1=TOP1, folder="results", seconds=100.0):
     return pd.DataFrame(
         [
             {
-                "init": init,
+                "arm": arm,
                 "seed": seed,
                 "top1": value,
                 "epochs": 30,
                 "train_images": 120,
                 "seconds": seconds,
-                "checkpoint": f"{folder}/finetune/{init}/seed{seed}/model.safetensors",
+                "checkpoint": f"{folder}/finetune/{arm}/seed{seed}/model.safetensors",
             }
-            for init, values in top1.items()
+            for arm, values in top1.items()
             for seed, value in values.items()
         ]
     )
 
 
-def predict(folder, init, seed, correct, paths=None):
-    path = folder / f"evaluate/{init}/seed{seed}.parquet"
+def predict(folder, arm, seed, correct, paths=None):
+    path = folder / f"evaluate/{arm}/seed{seed}.parquet"
     path.parent.mkdir(parents=True, exist_ok=True)
     names = [f"{k}.png" for k in range(len(correct))] if paths is None else paths
     pq.write_table(pa.table({"path": names, "correct": pa.array(list(correct))}), path)
@@ -65,6 +67,10 @@ def predict(folder, init, seed, correct, paths=None):
 
 def comparisons(top1=TOP1, right=None, **more):
     return verdict.against_baseline(experiment(**more), rows(top1), right or {})
+
+
+def told(comparison):
+    return inline(verdict.sentence(comparison))
 
 
 def test_every_arm_is_compared_with_the_baseline_in_the_configurations_order():
@@ -90,7 +96,7 @@ def test_the_other_arms_are_compared_among_themselves():
 
 
 def test_the_sentences_say_which_by_how_much_and_with_how_many_seeds():
-    first, second = (verdict.sentence(each) for each in comparisons())
+    first, second = (told(each) for each in comparisons())
     gains = [1.0, 1.2, 0.9, 0.9]
     low, high = stats.ttest_1samp(gains, 0).confidence_interval(0.95)
     assert first.startswith("**mfm is better than scratch** by 1.00 points (95% interval ")
@@ -106,7 +112,7 @@ def test_the_sentences_say_which_by_how_much_and_with_how_many_seeds():
 
 def test_a_worse_arm_is_told_with_its_loss():
     turned = {"scratch": TOP1["mfm"], "mfm": TOP1["scratch"]}
-    assert verdict.sentence(comparisons(turned)[0]).startswith(
+    assert told(comparisons(turned)[0]).startswith(
         "**mfm is worse than scratch** by 1.00 points (95% interval -1.23 to -0.77; 4 seed pairs; p"
     )
 
@@ -119,45 +125,42 @@ def test_a_worse_arm_is_told_with_its_loss():
     ],
 )
 def test_no_spread_is_no_verdict(top1, expected):
-    text = verdict.sentence(comparisons(top1)[0])
+    text = told(comparisons(top1)[0])
     assert text.startswith("**No verdict on mfm and scratch**")
     assert expected in text
 
 
 def test_a_difference_of_more_than_100_points_is_not_promised():
-    text = verdict.sentence(
-        comparisons({"scratch": {0: 80.0, 1: 20.0}, "mfm": {0: 50.0, 1: 60.0}})[0]
-    )
+    text = told(comparisons({"scratch": {0: 80.0, 1: 20.0}, "mfm": {0: 50.0, 1: 60.0}})[0])
     assert "so few seeds cannot find any difference" in text
 
 
 def test_other_seeds_are_told_as_such():
     top1 = {"scratch": {0: 80.0, 1: 81.0}, "mfm": {2: 81.0, 3: 83.0, 5: 82.0}}
-    assert "; 3 and 2 seeds; p" in verdict.sentence(comparisons(top1)[0])
+    assert "; 3 and 2 seeds; p" in told(comparisons(top1)[0])
 
 
 def test_images_are_read_from_the_predictions(tmp_path):
     generator = np.random.default_rng(0)
-    hits = {init: generator.random((2, 60)) < 0.8 for init in ("mfm", "scratch")}
-    top1 = {init: {s: 100 * hits[init][s].mean() for s in (0, 1)} for init in hits}
-    for init, right in hits.items():
+    hits = {arm: generator.random((2, 60)) < 0.8 for arm in ("mfm", "scratch")}
+    top1 = {arm: {s: 100 * hits[arm][s].mean() for s in (0, 1)} for arm in hits}
+    for arm, right in hits.items():
         for seed in (0, 1):
-            predict(tmp_path, init, seed, right[seed])
+            predict(tmp_path, arm, seed, right[seed])
     results = rows(top1, tmp_path)
     [found] = verdict.against_baseline(experiment(), results, verdict.load_right(results))
     gained = (hits["mfm"] & ~hits["scratch"]).sum() / 2
     assert (found.images.pairs, found.images.images, found.images.gained) == (2, 60, gained)
     assert found.bootstrap.mean == pytest.approx(found.difference.mean)
-    cells = verdict.details([found])[-1].split(" | ")
-    assert len(cells) == len(verdict.HEADER)
+    [cells] = verdict.details([found]).cells()
     assert f"{gained:,.1f}" in cells
 
 
 def test_seeds_that_do_not_pair_have_no_test_over_images(tmp_path):
     top1 = {"scratch": {0: 80.0, 1: 81.0}, "mfm": {2: 81.0, 3: 83.0}}
-    for init, values in top1.items():
+    for arm, values in top1.items():
         for seed in values:
-            predict(tmp_path, init, seed, np.arange(40) > seed)
+            predict(tmp_path, arm, seed, np.arange(40) > seed)
     results = rows(top1, tmp_path)
     [found] = verdict.against_baseline(experiment(), results, verdict.load_right(results))
     assert found.images is None
@@ -188,83 +191,19 @@ def test_p_values_read_well(p, text):
     assert verdict.p_text(p) == text
 
 
-# The plan
-
-
-def test_more_seeds_and_their_cost_follow_from_spread_and_times():
-    found = comparisons()[1]  # supervised, 2 seeds, against scratch, 4
-    seconds = {"supervised": 3600.0, "scratch": 1800.0}
-    deviation = float(np.std([0.3, -0.1], ddof=1))
-    for need, points in zip(plan.needs(found, seconds), plan.POINTS, strict=True):
-        assert need.points == points
-        assert need.pairs == seeds_needed(points, deviation, level=0.975)
-        runs = (max(0, need.pairs - 2), max(0, need.pairs - 4))
-        assert need.runs == runs
-        assert need.seconds == 3600 * runs[0] + 1800 * runs[1]
-
-
-def test_seeds_that_are_enough_cost_nothing():
-    found = comparisons()[0]
-    assert plan.needs(found, {"mfm": 1.0, "scratch": 1.0})[-1].runs == (0, 0)
-    assert "1: none more" in plan.sentence(found, {"mfm": 1.0, "scratch": 1.0})
-
-
-def test_times_are_of_finetuning_and_evaluation(tmp_path):
-    for seed, seconds in ((0, 10), (1, 20)):
-        path = tmp_path / f"benchmarks/evaluate/supervised/seed{seed}.tsv"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(f"s\th:m:s\n{seconds}\t0:00:10\n")
-    found = plan.run_seconds(rows(folder=tmp_path))
-    assert found == {"scratch": 100, "mfm": 100, "supervised": 115}
-
-
-def test_a_plan_before_any_run_states_what_it_assumes():
-    text = plan.render(experiment(), rows()[:0])
-    assert "Nothing is measured yet for mfm, supervised against scratch" in text
-    assert "Cost: unknown" in text
-    for deviation, source in plan.ASSUMED:
-        counts = [f"{seeds_needed(p, deviation, level=0.975):,}" for p in plan.POINTS]
-        assert f"| {deviation:g} | {source} | {' | '.join(counts)} |" in text
-    # the arm with the fewest seeds decides
-    assert "found with the 2 seeds configured" in text
-
-
-def test_a_plan_from_runs_shows_spread_needs_and_cost():
-    text = plan.render(experiment(), rows(seconds=3600.0))
-    assert "## From the runs here" in text
-    assert "## Before there are runs" not in text
-    deviation = float(np.std([1.0, 1.2, 0.9, 0.9], ddof=1))
-    pairs = seeds_needed(0.1, deviation, level=0.975)
-    [row] = [line for line in text.splitlines() if re.match(r"\| mfm .*\| 0\.1 \|", line)]
-    assert f"| {pairs} |" in row
-    assert f"{pairs - 4} of mfm + {pairs - 4} of scratch" in row
-    assert f"| {2 * (pairs - 4)} h |" in row
-    assert len([line for line in text.splitlines() if line.startswith("| supervised")]) == 4
-
-
-def test_a_plan_from_some_runs_has_both_parts():
-    text = plan.render(experiment(), rows({arm: TOP1[arm] for arm in ("scratch", "mfm")}))
-    assert "## From the runs here" in text
-    assert "Nothing is measured yet for supervised against scratch" in text
-    assert "scratch 0.028 h" in text
-    alone = plan.render(experiment(), rows({"mfm": TOP1["mfm"]}))
-    assert "Nothing is measured yet for mfm, supervised against scratch" in alone
-
-
 # The cost
 
 
-def costs(experiment_, **more):
-    results = rows(more.pop("top1", TOP1))
-    arms = {str(name): part for name, part in results.groupby("init")}
-    lines = cost.render(
-        experiment_,
-        arms,
-        {"masked": 500.0, "labels": 1100.0},
-        {"splits": {"train": {"images": 1050, "per_class": {"a": 1050}}}},
+def costs(experiment_):
+    found = Finished(
+        experiment=experiment_,
+        results=rows(),
+        pretrain_seconds={"masked": 500.0, "labels": 1100.0},
+        summary={"splits": {"train": {"images": 1050}}},
     )
-    head, _, *body = (line.strip("| ").split(" | ") for line in lines if line.startswith("|"))
-    return {row[0]: dict(zip(head, row, strict=True)) for row in body}, lines
+    table, notes = cost.section(found).blocks
+    heads = [column.head for column in table.columns]
+    return {row[0]: dict(zip(heads, row, strict=True)) for row in table.cells()}, notes.items
 
 
 def test_pretraining_is_part_of_an_arms_cost():
