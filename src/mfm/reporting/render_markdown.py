@@ -35,7 +35,7 @@ _MARKUP = re.compile(
     """,
     re.VERBOSE,
 )
-_AT_START = re.compile(r"^([-+](?=[\s-]|$)|#|>)|^(\d+)([.)])(?=\s|$)")
+_AT_START = re.compile(r"^([-+*](?=[\s*-]|$)|#|>)|^(\d+)([.)])(?=\s|$)")
 _BREAKS = re.compile(r"[\t\n\v\f\r\x1c-\x1e\x85\u2028\u2029]+")
 
 
@@ -106,7 +106,7 @@ def _link_text(text: str) -> str:
 
 def _not_a_list(text: str) -> str:
     """The beginning of a line, so that it is no heading, list or quotation."""
-    return _AT_START.sub(lambda m: f"\\{m[1]}" if m[1] else f"{m[2]}\\{m[3]}", text)
+    return _AT_START.sub(lambda m: f"\\{m[1]}" if m[1] else f"{m[2]}\\{m[3]}", text.strip())
 
 
 def _code(text: str, *, in_table: bool) -> str:
