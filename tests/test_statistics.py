@@ -257,7 +257,7 @@ def test_at_most_5_percent_of_experiments_give_any_wrong_verdict(shared):
     # Three arms like the baseline; pairs of seeds, or seeds of their own.
     generator = np.random.default_rng(0)
     wrong = 0
-    for _ in range(2000):
+    for _ in range(1000):
         seeds = generator.normal(80, 1, 4) if shared else np.full(4, 80)
         arms = {
             str(arm): by_seed(seeds + generator.normal(0, 0.4, 4), 0 if shared else 10 * arm)
@@ -265,7 +265,7 @@ def test_at_most_5_percent_of_experiments_give_any_wrong_verdict(shared):
         }
         verdicts = {found.verdict for found in compare(arms, "0").values()}
         wrong += bool(verdicts & {"better", "worse"})
-    assert wrong / 2000 <= 0.05 + 2 * (0.05 * 0.95 / 2000) ** 0.5  # two standard errors
+    assert wrong / 1000 <= 0.05 + 2 * (0.05 * 0.95 / 1000) ** 0.5  # two standard errors
 
 
 def test_rounding_is_no_spread():
