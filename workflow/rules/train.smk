@@ -29,17 +29,17 @@ use rule pretrain_config as finetune_config with:
 # local rule, because a cluster's login node has a network where its compute nodes may have none.
 rule fetch_weights:
     output:
-        description=LAYOUT.weights("{arm}"),
+        description=LAYOUT.weights("{arm}", folder="{folder}"),
     log:
-        LAYOUT.log("weights/{arm}"),
+        LAYOUT.log("{folder}weights/{arm}"),
     benchmark:
-        LAYOUT.benchmark("weights/{arm}")
+        LAYOUT.benchmark("{folder}weights/{arm}")
     priority: 20
     localrule: True
     conda:
         "../envs/mfm.yaml"
     params:
-        weights=lambda wildcards: RUNS.initial_weights(wildcards.arm),
+        weights=get_initial_weights,
     shell:
         "python -m mfm fetch {params.weights:q} {output.description:q} > {log:q} 2>&1"
 
