@@ -1,6 +1,6 @@
 import csv
 import json
-import sys
+import shutil
 
 import numpy as np
 import pytest
@@ -8,22 +8,22 @@ import safetensors.torch
 import timm
 import torch
 import torchvision
-from mfm.experiment.pretrain import create_reconstruction_model
 from scipy import stats
 from torch import nn
 
-from mfm.commands import export
+from mfm.commands import export as command
 from mfm.data.settings import Dataset
 from mfm.errors import UserError
-from mfm.experiment import finetune
+from mfm.experiment.arms import FromWeights
 from mfm.experiment.jobs import FinetuneJob, PretrainJob
-from mfm.experiment.settings import FromWeights
 from mfm.models import weights
 from mfm.models.metadata import read_metadata
 from mfm.models.settings import Model
 from mfm.objectives.mfm.settings import MfmPretraining
 from mfm.objectives.supervised.settings import Finetuning
+from mfm.reporting import export
 from mfm.settings.section import dumps
+from mfm.training.provenance import provenance
 
 MODEL = Model(backbone="resnet18")
 DATASET = Dataset(name="birds", source="/data/birds", image_size=64)
@@ -38,7 +38,7 @@ def pretraining(**more):
 
 def finetuning(model=MODEL, seed=1):
     return FinetuneJob(
-        init="mfm",
+        arm="mfm",
         source=FromWeights(pretrain="masked"),
         seed=seed,
         dataset=DATASET,
@@ -49,7 +49,8 @@ def finetuning(model=MODEL, seed=1):
 
 def save(run, model, path, **metadata):
     """What the stage leaves: the weights and its own configuration."""
-    weights.save_weights(model, path, run.metadata(run, torch.device("cpu"), **metadata))
+    said = provenance(run, precision_asked="fp32", device=torch.device("cpu"))
+    weights.save_weights(model, path, said | metadata)
     (path.parent / "config.json").write_text(dumps(run))
     return path
 
@@ -57,31 +58,31 @@ def save(run, model, path, **metadata):
 @pytest.fixture
 def backbone(tmp_path):
     run = pretraining()
-    model = create_reconstruction_model(run).backbone
+    model = run.training.build(run.inputs_of(classes=5, rows=None)).backbone
     path = tmp_path / "results/pretrain/masked/backbone.safetensors"
     return save(run, model, path, epochs="300", seed="0")
 
 
 def finetuned(tmp_path, run=None, classes=5):
     run = run or finetuning()
-    torch.manual_seed(3)
-    model = finetune.create_classifier(run, classes=classes)
+    model = run.training.build(run.inputs_of(classes=classes, rows=None)).model
     path = tmp_path / f"results/finetune/mfm/seed{run.seed}/model.safetensors"
-    more = {"init": run.init, "classes": str(classes), "train_images": "1200"}
+    more = {"arm": run.arm, "classes": str(classes), "train_images": "1200"}
     start = "initialised from backbone.safetensors: 120 tensors matched"
+    more["epochs"] = str(run.training.epochs)
     save(run, model, path, seed=str(run.seed), initialised=start, **more)
     return path, model
 
 
 def write_results(tmp_path, *, config_hash):
     with open(tmp_path / "results/results.csv", "w", newline="") as file:
-        writer = csv.DictWriter(file, ["init", "pretrain", "seed", "top1", "config_hash"])
+        writer = csv.DictWriter(file, ["arm", "pretraining", "seed", "top1", "config_hash"])
         writer.writeheader()
         for seed, top1 in TOP1.items():
             known = config_hash if seed == 1 else "0" * 12
-            row = {"init": "mfm", "pretrain": "masked", "seed": seed, "top1": top1}
+            row = {"arm": "mfm", "pretraining": "masked", "seed": seed, "top1": top1}
             writer.writerow(row | {"config_hash": known})
-            writer.writerow(row | {"init": "scratch", "pretrain": "-", "config_hash": "0" * 12})
+            writer.writerow(row | {"arm": "scratch", "pretraining": "-", "config_hash": "0" * 12})
 
 
 def logits(model):
@@ -163,7 +164,7 @@ def test_the_card_of_a_classifier_says_what_it_is_and_how_good(tmp_path):
     assert "birds" in found["data"]
     assert "1,200 labelled images" in found["data"]
     assert metadata["code_version"] in found["code version"]
-    assert "120 tensors matched" in found["initialisation"]
+    assert "120 tensors matched" in found["initial weights"]
     checksum = weights.weights_checksum(str(tmp_path / "out/model.safetensors"))
     assert checksum in found["weights"]
     assert "[0.485, 0.456, 0.406]" in (tmp_path / "out/README.md").read_text()
@@ -191,11 +192,40 @@ def test_accuracies_of_other_runs_are_not_taken_for_this_ones(tmp_path):
     assert cells(tmp_path / "out/README.md")["top-1"].startswith("not known")
 
 
+def test_weights_of_a_variant_have_the_accuracies_of_that_variant(tmp_path, backbone):
+    write_results(tmp_path, config_hash="1" * 12)
+    folder = tmp_path / "results/variants/size/0.1"
+    path = folder / "pretrain/masked/backbone.safetensors"
+    shutil.copytree(backbone.parent, path.parent)
+    export.export(path, tmp_path / "out", target="timm")
+    assert cells(tmp_path / "out/README.md")["top-1"].startswith("not known")
+    rows = [f"{value},mfm,masked,0,{top1},{'0' * 12}" for value, top1 in (("0.1", 70), ("1", 60))]
+    text = "\n".join(["value,arm,pretraining,seed,top1,config_hash", *rows])
+    (tmp_path / "results/variants/size.csv").write_text(f"{text}\n")
+    export.export(path, tmp_path / "out", target="timm")
+    found = cells(tmp_path / "out/README.md")["top-1"]
+    assert found == "70.00 %, 1 seed, after finetuning as arm 'mfm'"
+
+
+def test_a_run_that_made_up_for_a_pretraining_has_its_length_from_its_weights(tmp_path):
+    values = finetuning().model_dump() | {
+        "makes_up_for": {"name": "p", "split": "train", "batch": 1, "epochs": 1, "size": 8}
+    }
+    written = FinetuneJob.model_validate(values)
+    longer = written.model_copy(
+        update={"training": written.training.model_copy(update={"epochs": 123})}
+    )
+    path, _ = finetuned(tmp_path, longer)
+    (path.parent / "config.json").write_text(dumps(written))
+    export.export(path, tmp_path / "out", target="timm")
+    assert cells(tmp_path / "out/README.md")["epochs"] == "123, batch 64"
+
+
 def test_what_is_no_run_of_this_package_is_refused(tmp_path, backbone):
     other = tmp_path / "other.safetensors"
     safetensors.torch.save_file({"a": torch.ones(1)}, other)
     for path in (other, tmp_path / "missing.safetensors"):
-        with pytest.raises(UserError, match=r"python -m mfm\.convert"):
+        with pytest.raises(UserError, match="mfm convert"):
             export.export(path, tmp_path / "out", target="timm")
     values = json.loads((backbone.parent / "config.json").read_text())
     values["training"]["epochs"] = 299
@@ -205,9 +235,8 @@ def test_what_is_no_run_of_this_package_is_refused(tmp_path, backbone):
     assert not (tmp_path / "out").exists()
 
 
-def test_the_command_line(tmp_path, backbone, monkeypatch, capsys):
-    words = ["export", backbone, tmp_path / "out", "--to", "timm"]
-    monkeypatch.setattr(sys, "argv", [str(word) for word in words])
-    export.main()
+def test_the_command_line(tmp_path, backbone, capsys):
+    words = [backbone, tmp_path / "out", "--to", "timm"]
+    command.main([str(word) for word in words])
     assert "README.md" in capsys.readouterr().out
     assert (tmp_path / "out/model.safetensors").exists()
