@@ -158,6 +158,14 @@ def test_each_exception_is_a_command_of_a_page():
         assert any(re.match(pattern, command) for command in COMMANDS), pattern
 
 
+@pytest.mark.processes
+def test_the_workflow_is_used_as_a_module_as_its_page_says(tmp_path):
+    (text,) = (block.text for block in BLOCKS if block.language == "snakemake")
+    (tmp_path / "Snakefile").write_text(text.replace("path/to/mfm", str(ROOT)))
+    shutil.copy(ROOT / "configs/tiny.yaml", tmp_path / "mine.yaml")
+    dry_run("snakemake mfm_finetunings", tmp_path)
+
+
 def check_part(text: str) -> None:
     """A part of a configuration, laid over config.yaml; or of a profile."""
     part = yaml.safe_load(text)
