@@ -1,5 +1,7 @@
 import copy
 import json
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,7 +15,8 @@ from torch import nn
 from mfm.data import manifest
 from mfm.errors import UserError
 from mfm.experiment.jobs import PretrainJob
-from mfm.objectives.mfm.pictures import MfmPictures, completed
+from mfm.objectives.mfm.bands import completed
+from mfm.objectives.mfm.pictures import MfmPictures
 from mfm.objectives.mfm.task import MaskedFrequencyModeling
 from mfm.objectives.pictures import (
     LIST,
@@ -183,6 +186,11 @@ def test_without_snapshots_the_figure_says_so(images, tmp_path):
     folder = draw(job, tmp_path, images)
     assert pd.read_csv(folder / LOSSES).empty
     assert json.loads((folder / LIST).read_text()).keys() == read_captions(folder).keys()
+
+
+def test_a_training_does_not_load_matplotlib():
+    program = "import sys, mfm.objectives.mfm.pictures; assert 'matplotlib' not in sys.modules"
+    assert subprocess.run([sys.executable, "-c", program]).returncode == 0
 
 
 def test_a_pretraining_that_shows_nothing_keeps_nothing(images, tmp_path):

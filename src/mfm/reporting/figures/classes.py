@@ -72,8 +72,8 @@ def draw_classes(experiment: Experiment, runs: Runs) -> Figure:
     if cut:
         axis.axhline(_AT_EACH_END - 0.5, color=style.GREY, lw=1)
     axis.set_xlabel(f"top-1 of the class less that of '{base}' (points), 95% interval over seeds")
-    which = f"the {_AT_EACH_END} highest and lowest classes, " if cut else ""
-    figure.suptitle(f"{which}ordered by '{shown}'".capitalize(), x=0.02, ha="left", fontsize=10)
+    order = f"The {_AT_EACH_END} highest and lowest classes, ordered" if cut else "Ordered"
+    figure.suptitle(f"{order} by '{shown}'", x=0.02, ha="left", fontsize=10)
     figure.legend(loc="outside upper right", ncols=len(others), fontsize=9)
     return figure
 
