@@ -111,7 +111,7 @@ def dry_run(command: str, checkout: Path) -> None:
         parse_words(words[1:])
         return
     if words[0] == "snakemake" and "--unlock" not in words:
-        words[1:1] = ["--dry-run", "--quiet"]
+        words[1:1] = ["--dry-run"]
         words[1:1] = [] if "--cores" in words else ["--cores", "1"]
     elif words[0] == "make":
         words.insert(1, "--dry-run")
