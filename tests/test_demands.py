@@ -160,3 +160,54 @@ def test_what_is_linked_is_checked_before_any_job(tmp_path, monkeypatch):
         dumps(experiment.dataset.model_copy(update={"holdout_per_class": 2}))
     )
     preflight.check(runs)  # will be linked with other settings
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "check", "told"),
+    [
+        (
+            "finetune",
+            {"images_per_class": 41, "batch": 4},
+            lambda found: check_counts(found, SUMMARY),
+            "finetune.images_per_class is 41, but class bee has 40 training images; lower it (with "
+            "variants.mine: images_per_class-41_batch-4)",
+        ),
+        (
+            "pretrain.mfm.batch",
+            101,
+            lambda found: check_counts(found, SUMMARY),
+            "pretrain.mfm.batch is 101, but there are only 100 training images; lower it (with "
+            "variants.mine: 101)",
+        ),
+        ("dataset.image_size", 50, check_sizes, "set it to 64 (with variants.mine: 50)"),
+        ("evaluate", {"crop": 48, "resize": 48}, check_sizes, None),
+        ("model.backbone", "resnet81", check_sizes, "(with variants.mine: resnet81)"),
+        ("model.backbone", "test_vit", check_sizes, None),
+        (
+            "model",
+            {"backbone": "vit_small_patch14_dinov2"},
+            check_sizes,
+            "stride 14; set it to 28 (with variants.mine: backbone-vit_small_patch14_dinov2)",
+        ),
+    ],
+)
+def test_what_a_variant_asks_is_checked_and_told_with_its_name(key, value, check, told):
+    found = demands(variants={"mine": {"key": key, "values": [value]}})
+    if told is None:
+        check(found)
+    else:
+        assert complaint(check, found).endswith(told)
+
+
+def test_what_a_variant_asks_as_well_is_not_asked_twice():
+    studies = {"loss": {"key": "finetune.loss", "values": ["bce"]}}
+    assert demands(variants=studies) == demands()
+    studies["batch"] = {"key": "finetune.batch", "values": [4]}
+    found = demands(variants=studies)
+    assert [(each.key, each.batch, each.variant) for each in found.trainings] == [
+        ("pretrain.mfm", 64, ""),
+        ("pretrain.sup", 64, ""),
+        ("finetune", 8, ""),
+        ("finetune", 4, "variants.batch: 4"),
+    ]
+    assert len(found.sizes) == 1

@@ -14,23 +14,11 @@ from mfm.experiment.resolve import used_pretrainings
 from mfm.experiment.settings import Experiment
 from mfm.experiment.variants import Runs
 from mfm.models.settings import Model
-from mfm.objectives.supervised.settings import Finetuning
-from mfm.settings.section import Section
+from mfm.settings.section import Section, dumps
 
 
-class Demand(Section):
-    """What one training asks of the dataset and the backbone."""
-
-    key: str = Field(description="Its section in the configuration, e.g. 'pretrain.mfm'.")
+class _Asked(Section):
     variant: str = Field("", description="The variant that asks it; '': the experiment itself.")
-    batch: int = Field(ge=1, description="Images per optimizer step.")
-    split: Literal["train", "pretrain"] = Field(description="Split of the images it uses.")
-    images_per_class: int | None = Field(None, description="Labelled images per class; null: all.")
-    fraction: float | None = Field(None, description="Share of each class's images; null: all.")
-    size: int | None = Field(
-        None, description="Side in pixels that the backbone's stride has to divide, where it has."
-    )
-    size_key: str = Field("", description="The key that set `size`.")
 
     @property
     def source(self) -> str:
@@ -38,71 +26,88 @@ class Demand(Section):
         return f" (with {self.variant})" if self.variant else ""
 
 
-class Demands(Section):
-    """What an experiment asks of the dataset and the backbone, its variants included."""
+class Demand(_Asked):
+    """What one training asks of the dataset."""
+
+    key: str = Field(description="Its section in the configuration, e.g. 'pretrain.mfm'.")
+    batch: int = Field(ge=1, description="Images per optimizer step.")
+    split: Literal["train", "pretrain"] = Field(description="Split of the images it uses.")
+    images_per_class: int | None = Field(None, description="Labelled images per class; null: all.")
+    fraction: float | None = Field(None, description="Share of each class's images; null: all.")
+
+
+class Sizes(_Asked):
+    """Sides in pixels of the images that a network sees."""
 
     model: Model = Field(description="Network.")
-    trainings: list[Demand] = Field(description="One entry per pretraining in use, and finetuning.")
-    sizes: dict[str, int] = Field(
-        {}, description="Sides in pixels of the images the network sees, by the key that sets them."
+    sides: dict[str, int] = Field(description="Each size, by the key that sets it.")
+    predicted: dict[str, str] = Field(
+        description="For a pretraining that predicts whole images the key of their size, which the "
+        "network's stride has to divide."
     )
+
+
+class Demands(Section):
+    """What an experiment and its variants ask of the dataset and the backbone."""
+
+    trainings: list[Demand] = Field(description="One entry per pretraining in use, and finetuning.")
+    sizes: list[Sizes] = Field(description="One entry per network.")
 
 
 def demands_of(runs: Runs) -> Demands:
     """What the trainings of an experiment and its variants ask."""
-    asked: dict[tuple[object, ...], Demand] = {}
     names = {
         each.folder: f"variants.{each.study}: {each.name}"
         for variants in runs.studies.values()
         for each in variants
         if not each.own
     }
+    trainings: dict[str, Demand] = {}
+    sizes: dict[str, Sizes] = {}
     for folder in runs.folders:
-        variant = names.get(folder, "")
-        for demand in _of_one(runs.at(folder)):
-            key = tuple(demand.model_dump().values())
-            asked.setdefault(key, demand.model_copy(update={"variant": variant}))
-    return Demands(
-        model=runs.experiment.model,
-        sizes=_sizes(runs.experiment),
-        trainings=list(asked.values()),
-    )
+        said = {"variant": names.get(folder, "")}
+        # What another one asks as well is told once, of the first.
+        for demand in _trainings(runs.at(folder)):
+            trainings.setdefault(dumps(demand), demand.model_copy(update=said))
+        seen = _sizes(runs.at(folder))
+        sizes.setdefault(dumps(seen), seen.model_copy(update=said))
+    return Demands(trainings=list(trainings.values()), sizes=list(sizes.values()))
 
 
-def _of_one(experiment: Experiment) -> list[Demand]:
-    found = []
-    for name, training in used_pretrainings(experiment).items():
-        key = f"pretrain.{name}"
-        demand = Demand(key=key, split=split_of(training, experiment.dataset), batch=training.batch)
-        if training.predicts_images:
-            own = training.crop.size
-            size_key = f"{key}.crop.size" if own else "dataset.image_size"
-            size = {"size": own or experiment.dataset.image_size, "size_key": size_key}
-            demand = demand.model_copy(update=size)
-        found.append(demand)
-    return [*found, _finetuning(experiment.finetune)]
+def _trainings(experiment: Experiment) -> list[Demand]:
+    training = experiment.finetune
+    return [
+        *(
+            Demand(
+                key=f"pretrain.{name}",
+                split=split_of(each, experiment.dataset),
+                batch=each.batch,
+            )
+            for name, each in used_pretrainings(experiment).items()
+        ),
+        Demand(
+            key="finetune",
+            split="train",
+            batch=training.batch,
+            images_per_class=training.images_per_class,
+            fraction=training.fraction,
+        ),
+    ]
 
 
-def _finetuning(training: Finetuning) -> Demand:
-    return Demand(
-        key="finetune",
-        split="train",
-        batch=training.batch,
-        images_per_class=training.images_per_class,
-        fraction=training.fraction,
-    )
-
-
-def _sizes(experiment: Experiment) -> dict[str, int]:
-    """Sides in pixels of the images that the network sees, by the key that sets them."""
-    trainings = {f"pretrain.{name}": each for name, each in used_pretrainings(experiment).items()}
-    sizes = {
-        f"{key}.crop.size" if training.crop.size else "dataset.image_size": (
-            training.crop.size or experiment.dataset.image_size
-        )
-        for key, training in {**trainings, "finetune": experiment.finetune}.items()
+def _sizes(experiment: Experiment) -> Sizes:
+    sides, predicted = {}, {}
+    pretrainings = {
+        f"pretrain.{name}": each for name, each in used_pretrainings(experiment).items()
     }
-    return sizes | {"evaluate.crop": experiment.evaluate.crop}
+    for key, training in {**pretrainings, "finetune": experiment.finetune}.items():
+        own = training.crop.size
+        set_by = f"{key}.crop.size" if own else "dataset.image_size"
+        sides[set_by] = own or experiment.dataset.image_size
+        if key in pretrainings and pretrainings[key].predicts_images:
+            predicted[key] = set_by
+    sides["evaluate.crop"] = experiment.evaluate.crop
+    return Sizes(model=experiment.model, sides=sides, predicted=predicted)
 
 
 def check_counts(demands: Demands, summary: dict[str, Any]) -> None:
@@ -147,27 +152,28 @@ def check_sizes(demands: Demands) -> None:
     Raises UserError as `mfm.models.reconstruction.check_size` does, for a backbone that timm
     doesn't know, and for several sizes with one that is made for a single size.
     """
-    if len(set(demands.sizes.values())) > 1:
+    for sizes in demands.sizes:
+        try:
+            _check_network(sizes)
+        except UserError as error:
+            raise UserError(f"{error}{sizes.source}") from None
+
+
+def _check_network(sizes: Sizes) -> None:
+    backbone = sizes.model.backbone
+    if len(set(sizes.sides.values())) > 1:
         from mfm.models.backbones import has_fixed_size
 
-        if has_fixed_size(demands.model.backbone):
-            listed = ", ".join(f"{key} is {size}" for key, size in demands.sizes.items())
+        if has_fixed_size(backbone):
+            listed = ", ".join(f"{key} is {size}" for key, size in sizes.sides.items())
             raise UserError(
-                f"{demands.model.backbone} is made for one image size, by its position embedding "
-                f"or windows, but {listed}; make them equal"
+                f"{backbone} is made for one image size, by its position embedding or windows, but "
+                f"{listed}; make them equal"
             )
-    predicting = [demand for demand in demands.trainings if demand.size is not None]
-    if predicting:
+    if sizes.predicted:
         from mfm.models.backbones import create_backbone, stride  # torch and timm
         from mfm.models.reconstruction import check_size
 
-        step = stride(create_backbone(demands.model, classes=0))
-        for demand in predicting:
-            assert demand.size is not None
-            check_size(
-                demand.size,
-                step,
-                backbone=demands.model.backbone,
-                key=demand.size_key,
-                what=demand.key,
-            )
+        step = stride(create_backbone(sizes.model, classes=0))
+        for training, key in sizes.predicted.items():
+            check_size(sizes.sides[key], step, backbone=backbone, key=key, what=training)
