@@ -6,8 +6,8 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from mfm.objectives import MaskedFrequencyModeling
 from mfm.objectives.mfm.frequency import low_pass
-from mfm.objectives.mfm.task import MaskedFrequencyModeling
 
 RECIPES = ("upstream", "paper")
 MEAN = {"upstream": (0.4, 0.4, 0.4), "paper": (0.485, 0.456, 0.406)}

@@ -216,6 +216,13 @@ def test_a_key_of_before_names_the_one_of_now(key, says):
     assert "\n" not in str(caught.value)
 
 
+def test_all_keys_of_before_are_told_at_once():
+    with pytest.raises(
+        UserError, match=r"'initialisations' is now arms; 'label_efficiency' is now"
+    ):
+        parse(Experiment, VALUES | {"label_efficiency": [], "initialisations": {}}, where="test")
+
+
 # Shared runs
 
 

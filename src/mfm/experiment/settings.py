@@ -74,8 +74,9 @@ class Experiment(Section):
     @model_validator(mode="before")
     @classmethod
     def _moved(cls, values: Any) -> Any:
-        for key in _MOVED.keys() & set(values if isinstance(values, dict) else ()):
-            raise ValueError(f"'{key}' is now {_MOVED[key]}")
+        moved = [key for key in _MOVED if isinstance(values, dict) and key in values]
+        if moved:
+            raise ValueError("; ".join(f"'{key}' is now {_MOVED[key]}" for key in moved))
         return values
 
     @field_validator("seeds")

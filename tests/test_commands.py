@@ -1,0 +1,67 @@
+"""Commands: all that `mfm` lists are there, and each says what it does."""
+
+import subprocess
+import sys
+from importlib import import_module
+
+import pytest
+from conftest import ROOT
+
+from mfm.__main__ import FOR_PEOPLE, FOR_THE_WORKFLOW, main
+
+COMMANDS = [*FOR_PEOPLE, *FOR_THE_WORKFLOW]
+
+
+def module(command):
+    return import_module(f"mfm.commands.{command.replace('-', '_')}")
+
+
+def run(monkeypatch, *words):
+    monkeypatch.setattr(sys, "argv", ["mfm", *words])
+    main()
+
+
+def test_every_file_is_a_command_that_is_listed():
+    files = {path.stem for path in (ROOT / "src/mfm/commands").glob("*.py")}
+    assert files - {"__init__", "arguments"} == {name.replace("-", "_") for name in COMMANDS}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_has_help(command, capsys):
+    if command in ("launch", "slurm"):  # their arguments are torchrun's
+        assert module(command).__doc__
+        return
+    with pytest.raises(SystemExit) as ended:
+        module(command).main(["--help"])
+    assert ended.value.code == 0
+    said = capsys.readouterr().out
+    assert said.startswith(f"usage: mfm {command} ")
+    assert module(command).__doc__.splitlines()[0] in said
+
+
+@pytest.mark.parametrize("words", [[], ["-h"], ["--help"]])
+def test_the_list_is_one_screen(words, monkeypatch, capsys):
+    run(monkeypatch, *words)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) <= 24
+    for command in COMMANDS:
+        assert [line for line in lines if line.startswith(f"  {command} ")]
+
+
+@pytest.mark.parametrize(("typed", "meant"), [("trian", "train"), ("loader_drift", "loader-drift")])
+def test_a_mistyped_command_names_the_nearest(typed, meant, monkeypatch, capsys):
+    with pytest.raises(SystemExit) as ended:
+        run(monkeypatch, typed)
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert said == f"mfm: error: there is no command '{typed}' (did you mean '{meant}'?)\n"
+
+
+@pytest.mark.processes
+def test_the_converter_keeps_its_old_name():
+    said = [
+        subprocess.run([sys.executable, *words, "--help"], capture_output=True, text=True)
+        for words in (["-m", "mfm.convert"], ["-m", "mfm", "convert"])
+    ]
+    assert [done.returncode for done in said] == [0, 0]
+    assert said[0].stdout == said[1].stdout
