@@ -19,9 +19,8 @@ def only_writer(run: Path, process: Process, *, wait_seconds: float = 60.0) -> I
     """Hold the run folder's lock, in the process that writes.
 
     The kernel drops the lock with its process, so there are no stale ones. A second start waits
-    a while, for workers that are just ending, and then refuses with the holder named. The name is
-    written through the locked descriptor: over NFS, closing another one of the same file drops the
-    lock (that is why this is not filelock, which keeps its descriptor to itself).
+    a while, for workers that are just ending, and then refuses with the holder named. (Not by
+    filelock: its older versions empty the file at each try, and the holder's name with it.)
     """
     if not process.is_main:
         yield
