@@ -73,9 +73,11 @@ def _places(found: Compared) -> dict[str, float]:
 
 def _shifted(found: Compared, places: dict[str, float], by: float) -> dict[str, float]:
     """Side by side, so that intervals don't hide each other; `by` in the nearest values' gap."""
-    if found.labelled_differ:
-        return places  # on a scale of ratios
-    gap = min((b - a for a, b in itertools.pairwise(places.values())), default=1.0)
+    pairs = list(itertools.pairwise(places.values()))
+    if found.labelled_differ:  # on a scale of ratios
+        ratio = min(b / a for a, b in pairs)
+        return {name: place * ratio**by for name, place in places.items()}
+    gap = min((b - a for a, b in pairs), default=1.0)
     return {name: place + by * gap for name, place in places.items()}
 
 
@@ -89,5 +91,11 @@ def _label_values(axis: Axes, found: Compared, places: dict[str, float]) -> None
         axis.minorticks_off()
         axis.set_xlabel(f"labelled images; {marked}", fontsize=9)
         return
-    axis.set_xticks(list(places.values()), list(places))
+    crowded = sum(len(name) for name in places) > 60
+    axis.set_xticks(
+        list(places.values()),
+        list(places),
+        rotation=20 if crowded else 0,
+        ha="right" if crowded else "center",
+    )
     axis.set_xlabel(f"{found.key}; {marked}", fontsize=9)
