@@ -17,7 +17,7 @@ if TYPE_CHECKING:  # settings are read without importing torch
 _CLASSIFIER_SEEDS = 2**31  # beyond any seed of a finetuning; torch takes 32 bits of a seed
 
 
-class SupervisedPretraining(Pretext, Supervision):
+class SupervisedPretraining(Supervision, Pretext):
     """Supervised training on all labelled training images, as an initialisation."""
 
     task: Literal["supervised"] = Field(description="Pretraining task.")
