@@ -201,9 +201,9 @@ def get_further_rows(wildcards):
     return get_evaluations("row", wildcards.evaluation)
 
 
-def get_further_pages():
+def get_further_pages(ending="md"):
     """The pages of the further evaluations that the configuration asks for."""
-    return [LAYOUT.file(f"{name}.md") for name in FURTHER]
+    return [LAYOUT.file(f"{name}.{ending}") for name in FURTHER]
 
 
 def get_study_rows(wildcards):
@@ -212,9 +212,9 @@ def get_study_rows(wildcards):
     return sorted({row for variant in variants for row in RUNS.rows(variant)})
 
 
-def get_study_pages():
+def get_study_pages(ending="md"):
     """The pages of the variants that the configuration asks for."""
-    return [LAYOUT.variants(study) for study in RUNS.studies]
+    return [LAYOUT.variants(study, ending) for study in RUNS.studies]
 
 
 def either(names):

@@ -63,11 +63,12 @@ rule report_page:
         table=rules.table.output.table,
         plan=rules.plan.output.plan,
         results=rules.results.output.csv,
+        summary=rules.link_dataset.output.summary,
         dataset=rules.dataset_report.output.json,
         figures=rules.figures.output,
         pictures=get_pictures(),
-        further=get_further_pages(),
-        variants=get_study_pages(),
+        further=get_further_pages("csv"),
+        variants=get_study_pages("csv"),
     output:
         page=report(
             LAYOUT.file("report.html"),
