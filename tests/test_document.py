@@ -31,7 +31,7 @@ DOCUMENT = Section(
     [
         Paragraph(("Type ", Code("mfm <x>"), ", or ", Link("https://a.org", "https://a.org"), ".")),
         Section("Rows", [Table(COLUMNS, [("one", 1), ("<i>|two|</i>", 2)])]),
-        Bullets(["first", Bullets(["of the first"]), "second"]),
+        Bullets([(Bold("first"), " of all"), Bullets(["of the first"]), "second"]),
         Bullets([]),
         Listing("x = 1 < 2", "python"),
     ],
@@ -52,7 +52,7 @@ Type `mfm <x>`, or https://a.org.
 | one | **1.0** | [a\|b](x%20y/%28z%29.md) |
 | \<i>\|two\|\</i> | **2.0** | [a\|b](x%20y/%28z%29.md) |
 
-- first
+- **first** of all
   - of the first
 - second
 
@@ -72,7 +72,7 @@ def test_html(tmp_path):
         '<a href="https://a.org">https://a.org</a>',
         '<div class="scroll"><table><thead><tr><th title="what it is &lt;called&gt;">name</th>',
         "<td>&lt;i&gt;|two|&lt;/i&gt;</td><td><strong>2.0</strong></td>",
-        "<ul><li>first<ul><li>of the first</li></ul></li><li>second</li></ul>",
+        "<ul><li><strong>first</strong> of all<ul><li>of the first</li></ul></li><li>second</li></ul>",
         "x = 1 &lt; 2",
     ):
         assert part in html

@@ -16,7 +16,7 @@ LoaderChoice = Annotated[
     LoaderName,
     Field(
         description="What decodes and resizes images: 'torchvision' (Pillow's pixels) or 'dali' "
-        "(NVIDIA DALI: faster on JPEGs, on a GPU too). Order, crops and flips are the same."
+        "(NVIDIA DALI, for JPEGs: benchmarks/README.md). Order, crops and flips are the same."
     ),
 ]
 
@@ -35,7 +35,7 @@ class Dataset(Section):
     )
     unlabelled: str | None = Field(
         None,
-        description="Folder of unlabelled images, at any depth, for MFM pretraining; null: it uses "
+        description="Folder of unlabelled images, at any depth, for pretrainings that need no labels; null: they use "
         "the training images, without their labels.",
     )
     archives: str | None = Field(

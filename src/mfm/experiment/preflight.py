@@ -15,7 +15,7 @@ from mfm.experiment.layout import Layout, dataset_folder
 from mfm.experiment.resolve import dataset_job, used_pretrainings
 from mfm.experiment.settings import Experiment
 from mfm.experiment.variants import Runs
-from mfm.models.sources import is_path
+from mfm.models.sources import source_of
 from mfm.settings.section import load_json
 
 
@@ -38,8 +38,10 @@ def check(runs: Runs, *, links_again: bool = False) -> None:
         if training.weights is not None:
             _check_file(training.weights, f"pretrain.{name}.weights")
     for name, arm in experiment.arms.items():
-        if isinstance(arm, FromWeights) and arm.weights is not None and is_path(arm.weights):
-            _check_file(arm.weights, f"arms.{name}.weights")
+        if isinstance(arm, FromWeights) and arm.weights is not None:
+            file = source_of(arm.weights).file(arm.weights)
+            if file is not None:
+                _check_file(file, f"arms.{name}.weights")
 
 
 def _check_file(weights: str, key: str) -> None:

@@ -63,15 +63,19 @@ def variants_of(experiment: Experiment, study: str) -> list[Variant]:
         same = varied == experiment.model_copy(update={"variants": {}})
         found.append(_variant(study, value, own=same, experiment=varied))
     if not any(variant.own for variant in found):
-        found.insert(0, _variant(study, own, own=True, experiment=experiment))
+        # Of a section, what is left open has no name: null and another amount, say.
+        name = "own" if isinstance(own, dict) else None
+        found.insert(0, _variant(study, own, own=True, experiment=experiment, name=name))
     names = [variant.name for variant in found]
     if len(set(names)) != len(names):
         raise UserError(f"variants.{study}.values: give each value once")
     return found
 
 
-def _variant(study: str, value: Any, *, own: bool, experiment: Experiment) -> Variant:
-    name = name_of(value)
+def _variant(
+    study: str, value: Any, *, own: bool, experiment: Experiment, name: str | None = None
+) -> Variant:
+    name = name or name_of(value)
     folder = "" if own else variant_folder(study, name)
     return Variant(
         study=study, value=value, name=name, own=own, folder=folder, experiment=experiment

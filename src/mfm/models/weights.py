@@ -87,7 +87,7 @@ def load_backbone(
 
     With `keep_classifier`, that is loaded too where the file has one with as many classes.
     Raises UserError unless every tensor of the backbone is in the file with its shape: a file of
-    another model must not be mistaken for an initialisation.
+    another model must not be mistaken for initial weights.
     """
     found = {plain_name(name): tensor for name, tensor in tensors.items()}
     wanted = {

@@ -35,7 +35,7 @@ _MARKUP = re.compile(
     """,
     re.VERBOSE,
 )
-_AT_START = re.compile(r"^([-+*](?=[\s*-]|$)|#|>)|^(\d+)([.)])(?=\s|$)")
+_AT_START = re.compile(r"^([-+](?=[\s-]|$)|\*(?=\s|$)|#|>)|^(\d+)([.)])(?=\s|$)")
 _BREAKS = re.compile(r"[\t\n\v\f\r\x1c-\x1e\x85\u2028\u2029]+")
 
 

@@ -26,7 +26,7 @@ def document(found: Finished) -> Section:
 
 def title(experiment: Experiment) -> str:
     """The question."""
-    return f"{experiment.model.backbone} on {experiment.dataset.name}: which initialisation?"
+    return f"{experiment.model.backbone} on {experiment.dataset.name}: which arm is better?"
 
 
 def comparison(found: Finished) -> list[Block]:

@@ -18,7 +18,7 @@ _CLASSIFIER_SEEDS = 2**31  # beyond any seed of a finetuning; torch takes 32 bit
 
 
 class SupervisedPretraining(Supervision, Pretext):
-    """Supervised training on all labelled training images, as an initialisation."""
+    """Supervised training on all labelled training images, for arms to start from."""
 
     task: Literal["supervised"] = Field(description="Pretraining task.")
     labelled: ClassVar[bool] = True
