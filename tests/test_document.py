@@ -72,7 +72,7 @@ def test_html(tmp_path):
         '<a href="https://a.org">https://a.org</a>',
         '<div class="scroll"><table><thead><tr><th title="what it is &lt;called&gt;">name</th>',
         "<td>&lt;i&gt;|two|&lt;/i&gt;</td><td><strong>2.0</strong></td>",
-        "<ul><li><strong>first</strong> of all<ul><li>of the first</li></ul></li><li>second</li></ul>",
+        "<ul><li><strong>first</strong> of all<ul><li>of the first</li></ul></li>",
         "x = 1 &lt; 2",
     ):
         assert part in html

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import mfm
+from mfm.commands import train
 from mfm.data.settings import Dataset, RandAugment
 from mfm.errors import UserError
 from mfm.evaluation.job import EvaluateJob
@@ -493,6 +494,28 @@ def test_initial_weights_of_each_kind_of_arm():
         "named": ("ResNet18_Weights.IMAGENET1K_V1", ["results/weights/named.json"]),
         "file": ("some/where.safetensors", ["some/where.safetensors"]),
     }
+
+
+def test_a_training_by_hand_starts_from_what_its_settings_say(tmp_path):
+    arms = {
+        "scratch": "scratch",
+        "mfm": {"pretrain": "mfm"},
+        "file": {"weights": "some/where.safetensors"},
+        "long": {"as_long_as": "mfm"},
+    }
+    values = changed("pretrain.mfm.weights", "x.pth") | {"arms": arms}
+    ours = experiment(values)
+    found = {arm: resolve.finetune_job(ours, arm, 0).initial_weights for arm in arms}
+    expected = {"scratch": "scratch", "mfm": None, "file": "some/where.safetensors"}
+    assert found == expected | {"long": "scratch"}
+    assert resolve.pretrain_job(ours, "mfm").initial_weights == "x.pth"
+    assert resolve.pretrain_job(ours, "sup").initial_weights == "scratch"
+    # Nobody finetunes from scratch by forgetting what to start from.
+    path = tmp_path / "config.json"
+    path.write_text(dumps(resolve.finetune_job(ours, "mfm", 0)))
+    words = ["--config", str(path), "--manifest", "m.parquet", "--folder", str(tmp_path)]
+    with pytest.raises(UserError, match="mfm starts from a pretraining: give its weights with --w"):
+        train.main(words)
 
 
 def test_a_missing_weight_file_is_found_before_any_job():

@@ -16,6 +16,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from mfm.commands.arguments import create_parser
+from mfm.errors import UserError
 from mfm.experiment.jobs import load_training
 from mfm.processes.lifetime import StopRequest
 from mfm.processes.locks import only_writer
@@ -31,12 +32,14 @@ def main(words: list[str]) -> None:
     parser.add_argument("--manifest", type=Path, required=True, help="data/NAME/manifest.parquet")
     parser.add_argument(
         "--weights",
-        default="scratch",
-        help="initial weights: a file, a torchvision weight name, or 'scratch' (default)",
+        help="initial weights: a file, a name, or 'scratch' (default: what the settings say)",
     )
     operation.add_arguments(parser)
     options = parser.parse_args(words)
     job = load_training(options.config)
+    weights = options.weights or job.initial_weights
+    if weights is None:
+        raise UserError(f"{job.title} starts from a pretraining: give its weights with --weights")
     stop = StopRequest()
     stop.catch_signals()
     begin()
@@ -47,7 +50,7 @@ def main(words: list[str]) -> None:
     ):
         run(
             job,
-            weights=options.weights,
+            weights=weights,
             manifest_path=options.manifest,
             operation=operated,
             process=process,

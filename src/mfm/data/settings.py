@@ -35,8 +35,8 @@ class Dataset(Section):
     )
     unlabelled: str | None = Field(
         None,
-        description="Folder of unlabelled images, at any depth, for pretrainings that need no labels; null: they use "
-        "the training images, without their labels.",
+        description="Folder of unlabelled images, at any depth, for pretrainings that need no "
+        "labels; null: they use the training images, without their labels.",
     )
     archives: str | None = Field(
         None,

@@ -46,6 +46,11 @@ class PretrainJob(TrainingJob):
         return "backbone.safetensors"
 
     @property
+    def initial_weights(self) -> str:
+        """A file to go on from, where the recipe names one."""
+        return self.training.weights or "scratch"
+
+    @property
     def split(self) -> Literal["train", "pretrain"]:
         """The split that it uses: unlabelled images, where given and no label is needed."""
         return split_of(self.training, self.dataset)
@@ -122,6 +127,11 @@ class FinetuneJob(TrainingJob):
     def weights_file(self) -> str:
         """Of the classifier."""
         return "model.safetensors"
+
+    @property
+    def initial_weights(self) -> str | None:
+        """The arm's; None where they are a pretraining's."""
+        return self.source.weights if isinstance(self.source, FromWeights) else "scratch"
 
     def with_known_length(self, manifest_path: Path) -> FinetuneJob:
         """With as many epochs more as the pretraining's pixels fill that it makes up for."""

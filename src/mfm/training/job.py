@@ -63,6 +63,11 @@ class TrainingJob(Job):
         """Name of the file of trained weights that the run leaves."""
 
     @property
+    @abstractmethod
+    def initial_weights(self) -> str | None:
+        """What it starts from: a file, a name, or 'scratch'; None for what another run leaves."""
+
+    @property
     def size(self) -> int:
         """Side of a training image in pixels."""
         return self.training.crop.size or self.dataset.image_size
