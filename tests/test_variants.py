@@ -131,6 +131,8 @@ def test_a_mapping_changes_several_keys_of_a_section():
 def test_the_own_value_of_a_section_is_of_the_keys_that_are_varied():
     own, _ = variants_of(experiment(labels=study("finetune", {"images_per_class": 5})), "labels")
     assert (own.value, own.name, own.own) == ({"images_per_class": None}, "all", True)
+    own, _ = variants_of(experiment(b=study("finetune", {"fraction": 0.5, "batch": 8})), "b")
+    assert own.name == "own", "its batch alone would not say what it is"
 
 
 def test_a_section_that_is_off_is_turned_on_and_off():

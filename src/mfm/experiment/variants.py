@@ -63,8 +63,9 @@ def variants_of(experiment: Experiment, study: str) -> list[Variant]:
         same = varied == experiment.model_copy(update={"variants": {}})
         found.append(_variant(study, value, own=same, experiment=varied))
     if not any(variant.own for variant in found):
-        # Of a section, what is left open has no name: null and another amount, say.
-        name = "own" if isinstance(own, dict) else None
+        # A section's keys that are null have no name; with others that have one it would mislead.
+        open_keys = isinstance(own, dict) and None in own.values()
+        name = "own" if open_keys and any(part is not None for part in own.values()) else None
         found.insert(0, _variant(study, own, own=True, experiment=experiment, name=name))
     names = [variant.name for variant in found]
     if len(set(names)) != len(names):
