@@ -18,6 +18,8 @@ def pytest_collection_modifyitems(items):
         for name in ("finished", "whole", "finetuned", "finished_results"):
             if name in item.fixturenames:
                 item.add_marker(pytest.mark.xdist_group(name))
+    # The long ones first: what is left for the last minute is small enough to be shared out.
+    items.sort(key=lambda item: item.get_closest_marker("processes") is None)
 
 
 @pytest.fixture(autouse=True, scope="session")

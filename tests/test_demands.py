@@ -170,7 +170,7 @@ def test_what_is_linked_is_checked_before_any_job(tmp_path, monkeypatch):
             {"images_per_class": 41, "batch": 4},
             lambda found: check_counts(found, SUMMARY),
             "finetune.images_per_class is 41, but class bee has 40 training images; lower it (with "
-            "variants.mine: images_per_class-41_batch-4)",
+            "variants.mine: batch-4_images_per_class-41)",
         ),
         (
             "pretrain.mfm.batch",

@@ -128,7 +128,7 @@ HELP = "text for people"
 EXCEPTIONS = {
     ("src/mfm/commands/export.py", "results.csv (default: the one above)"): HELP,
     ("src/mfm/reporting/model_card.py", "not known here: no results.csv has rows of it"): HELP,
-    ("workflow/rules/common.smk", "evaluate/missing.txt"): "file that tells of a deleted folder",
+    ("workflow/rules/common.smk", "evaluate/deleted.txt"): "a note of the rules alone",
     ("workflow/rules/train.smk", "pretrain/{pretraining}.pictures"): LOG,
     ("workflow/rules/train.smk", "{folder}finetune/{arm}/seed{seed}.config"): LOG,
     ("workflow/rules/train.smk", "{folder}pretrain/{pretraining}.config"): LOG,

@@ -43,7 +43,7 @@ STUDIES = {
     },
 }
 LABELS = {"fraction-0.5": 200, "images_per_class-10": 100}
-LABELS["images_per_class-2_batch-4_epochs-9"] = 20
+LABELS["batch-4_epochs-9_images_per_class-2"] = 20
 
 
 def runs(folder="out", **changes):
@@ -190,7 +190,7 @@ def test_one_finetuning_seed_has_no_variance_to_split(tmp_path):
 TOP1 = {
     "fraction-0.5": {"scratch": [70, 72, 71], "mfm": [75, 76.5, 76], "few": [70, 71.5, 72]},
     "images_per_class-10": {"scratch": [50, 55, 52], "mfm": [58, 64, 60.5], "few": [52, 51, 53]},
-    "images_per_class-2_batch-4_epochs-9": {
+    "batch-4_epochs-9_images_per_class-2": {
         "scratch": [20, 30, 25],
         "mfm": [21, 28, 27],
         "few": [19, 28, 22],
@@ -214,7 +214,7 @@ def test_amounts_of_labels_are_in_their_order(labels):
     assert row[11] == "better"
     text = page(labels)
     assert "more of them include the fewer" in text
-    assert "images_per_class-2_batch-4_epochs-9: 9 epochs of batch 4." in text
+    assert "batch-4_epochs-9_images_per_class-2: 9 epochs of batch 4." in text
     assert "Otherwise 4 epochs of batch 8" in text
 
 

@@ -25,18 +25,21 @@ COLUMNS = (
 )
 
 
-def snakemake(folder: Path, *words: str, config: tuple[str, ...] = (), check=True):
+def snakemake(folder: Path, *words: str, config: tuple[str, ...] = (), more=None, check=True):
     command = [str(SNAKEMAKE), *words, "--cores", "all", "--directory", str(folder)]
     command += ["--configfile", str(ROOT / "configs/tiny.yaml")]
+    if more is not None:
+        (folder / "more.yaml").write_text(yaml.safe_dump(more))
+        command += [str(folder / "more.yaml")]
     command += ["--config", *config] if config else []
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert not check or done.returncode == 0, done.stdout + done.stderr
     return done
 
 
-def planned(folder: Path, *words: str, config: tuple[str, ...] = ()) -> dict[str, int]:
+def planned(folder: Path, *words: str, config: tuple[str, ...] = (), more=None) -> dict[str, int]:
     """Number of jobs by rule that a call would run."""
-    done = snakemake(folder, *words, "--dry-run", config=config)
+    done = snakemake(folder, *words, "--dry-run", config=config, more=more)
     text = done.stdout + done.stderr
     block = re.search(r"^Job stats:\n(.*?)^total", text, re.M | re.S)
     if block is None:
@@ -137,22 +140,18 @@ def test_a_new_seed_runs_only_that_seed(finished):
     }
 
 
-AMOUNTS = "{images_per_class: 16}, {images_per_class: null, fraction: 0.25, batch: 16}"
-
-
 def test_variants_share_what_the_table_has(finished):
-    def jobs(key: str, values: str, *words: str) -> dict[str, int]:
-        study = f"variants={{study: {{key: {key}, values: [{values}]}}}}"
-        return planned(finished, *words, config=(study,))
+    def jobs(key: str, *values: object) -> dict[str, int]:
+        return planned(finished, more={"variants": {"s": {"key": key, "values": list(values)}}})
 
     pages = {"variants": 1, "report_page": 1, "default": 1}
     six = {"finetune_config": 6, "finetune": 6, "evaluate_config": 1, "evaluate": 6}
-    assert jobs("finetune", AMOUNTS) == six | pages
-    assert jobs("finetune", AMOUNTS, TABLE) == {}
+    quarter = {"images_per_class": None, "fraction": 0.25, "batch": 16}
+    assert jobs("finetune", {"images_per_class": 16}, quarter) == six | pages
     assert jobs("finetune.loss", "ce") == six | pages
-    assert jobs("evaluate.resize", "32, 36") == {"evaluate_config": 1, "evaluate": 6} | pages
+    assert jobs("evaluate.resize", 32, 36) == {"evaluate_config": 1, "evaluate": 6} | pages
     # Two of three arms have nothing to do with it.
-    assert jobs("pretrain.mfm.crop.area", "[0.67, 1.0]") == {
+    assert jobs("pretrain.mfm.crop.area", [0.67, 1.0]) == {
         "pretrain_config": 1,
         "pretrain": 1,
         "finetune_config": 2,
@@ -161,6 +160,8 @@ def test_variants_share_what_the_table_has(finished):
         "evaluate": 2,
         **pages,
     }
+    loss = {"s": {"key": "finetune.loss", "values": ["ce"]}}
+    assert planned(finished, TABLE, more={"variants": loss}) == {}
 
 
 def test_two_studies_share_their_equal_runs(finished):
@@ -377,10 +378,10 @@ def test_own_images_run_to_the_table(tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     assert (tmp_path / "data/own/train").is_symlink()
     results = tmp_path / "results/own"
-    own = results / "variants/labels/fraction-0.34_batch-4"
+    own = results / "variants/labels/batch-4_fraction-0.34"
     subset = own / "finetune/scratch/seed0/subset.txt"
     assert len(subset.read_text().splitlines()) == 4
-    assert "fraction-0.34_batch-4" in (results / "variants/labels.md").read_text()
+    assert "batch-4_fraction-0.34" in (results / "variants/labels.md").read_text()
     assert "| mfm |" in (results / "table.md").read_text()
 
     # Linked again with an image that has gone bad, and once more when it is mended.

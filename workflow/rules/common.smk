@@ -6,7 +6,7 @@ from pathlib import Path
 from mfm.errors import UserError, one_line
 from mfm.experiment import preflight, resolve
 from mfm.experiment.demands import demands_of
-from mfm.experiment.layout import Layout, dataset_folder
+from mfm.experiment.layout import Layout, dataset_folder, locate
 from mfm.experiment.settings import Experiment
 from mfm.experiment.variants import Runs
 from mfm.files.atomic import write_text
@@ -134,19 +134,21 @@ def get_launcher(wildcards, threads, resources):
 
 
 def get_rows(wildcards):
-    """Every evaluation's row, and a note of those that were found missing.
+    """Every evaluation's row, and a note of those that were deleted.
 
     Snakemake does not miss a deleted file while everything made from it is still there. The note is
     an input that changes then: the row is evaluated again, and the table with it.
     """
     rows = get_evaluations("row")
-    note = Path(LAYOUT.file("evaluate/missing.txt"))
-    missing = [row for row in rows if not Path(row).exists()]
-    if missing and Path(LAYOUT.rows).exists():
-        try:
-            write_text(note, "".join(f"{row}\n" for row in missing))
-        except OSError:
-            pass  # nothing can be written here, nor made again
+    note = Path(LAYOUT.file("evaluate/deleted.txt"))
+    if Path(LAYOUT.rows).exists() and not all(Path(row).exists() for row in rows):
+        from mfm.evaluation.results import read_results  # pandas takes half a second
+
+        known = read_results(LAYOUT.rows)
+        known = {locate(checkpoint).evaluation.row for checkpoint in known["checkpoint"]}
+        deleted = [row for row in rows if row in known and not Path(row).exists()]
+        if deleted and os.access(note.parent, os.W_OK):
+            write_text(note, "".join(f"{row}\n" for row in deleted))
     return rows + ([str(note)] if note.exists() else [])
 
 

@@ -40,9 +40,11 @@ class Variant:
 
 
 def name_of(value: Any) -> str:
-    """A value as it is called in tables and folders: bce, 0.1, images_per_class-10_batch-50."""
+    """A value as it is called in tables and folders: bce, 0.1, batch-50_images_per_class-10."""
     if isinstance(value, dict):
-        parts = [f"{key}-{name_of(part)}" for key, part in value.items() if part is not None]
+        # Sorted, so that the order of keys in a file makes no other folder.
+        named = sorted((key, part) for key, part in value.items() if part is not None)
+        parts = [f"{key}-{name_of(part)}" for key, part in named]
         return "_".join(parts) or "all"
     if isinstance(value, list | tuple):
         return "-".join(name_of(part) for part in value)
@@ -194,8 +196,8 @@ class Runs:
         ]
 
     def varied_arms(self, study: str) -> list[str]:
-        """The arms that a study's values make any difference to."""
-        return [
+        """The arms that a study's values make any difference to; all where none does."""
+        found = [
             arm
             for arm in self.experiment.arms
             if any(
@@ -205,6 +207,7 @@ class Runs:
                 if name == arm
             )
         ]
+        return found or list(self.experiment.arms)
 
     def _all(self) -> Iterator[tuple[str, str, int]]:
         for folder, experiment in self._experiments.items():
