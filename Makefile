@@ -14,7 +14,8 @@ table: environment ## The comparison table of the default experiment, results/ta
 	snakemake --cores all results/table.md
 
 test: environment ## The whole test suite
-	python -m pytest -n logical --maxprocesses 4 --dist loadgroup
+	# A file's tests stay together: many read one costly run. In their order: the long ones first.
+	python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 test-fast: environment ## Without the tests that start training processes
 	python -m pytest -m "not processes"

@@ -11,14 +11,8 @@ def pytest_configure(config):
     config.addinivalue_line("markers", "processes: starts training or workflow processes")
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """Tests that read one costly run stay together where pytest-xdist shares them out."""
-    for item in items:
-        for name in ("finished", "whole", "finetuned", "finished_results"):
-            if name in item.fixturenames:
-                item.add_marker(pytest.mark.xdist_group(name))
-    # The long ones first: what is left for the last minute is small enough to be shared out.
+    """The long tests first: what is left for the last minute is small enough to be shared out."""
     items.sort(key=lambda item: item.get_closest_marker("processes") is None)
 
 

@@ -1,17 +1,15 @@
 """The workflow itself: real runs of configs/tiny.yaml in a folder of their own."""
 
 import re
-import shutil
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import yaml
 from conftest import ROOT
+from photographs import photographs
 from PIL import Image
 
 from mfm.models.metadata import read_metadata
@@ -334,113 +332,3 @@ def test_finished_runs_are_not_overwritten_by_another_dataset(finished):
     done = snakemake(finished, "--dry-run", config=settings, check=False)
     assert done.returncode != 0
     assert "set results to another folder" in done.stderr
-
-
-def photographs(root: Path) -> Path:
-    for split, count in (("train", 6), ("val", 3)):
-        for label, name in enumerate(("cats", "dogs")):
-            folder = root / split / name
-            folder.mkdir(parents=True)
-            for number in range(count):
-                colour = (40 * number, 200 * label, 90)
-                image = Image.new("RGB", (50 + number, 64), colour)
-                image.save(folder / f"{number}.jpg")
-    return root
-
-
-def own_images(folder: Path, root: Path, *targets: str, **settings) -> list[str]:
-    """Command of the workflow on an image folder, with a configuration that stands alone."""
-    values = {
-        "results": "results/own",
-        "seeds": [0],
-        "dataset": {"name": "own", "source": str(root), "image_size": 32},
-        "model": {"backbone": "resnet10t"},
-        "pretrain": {"mfm": {"task": "mfm", "epochs": 1, "batch": 4}},
-        "arms": {"scratch": "scratch", "mfm": {"pretrain": "mfm"}},
-        "finetune": {"batch": 4, "epochs": 1},
-        "evaluate": {"resize": 36, "crop": 32},
-    }
-    file = folder / "own.yaml"
-    file.write_text(yaml.safe_dump(values | settings))
-    words = [str(SNAKEMAKE), *targets, "--cores", "all", "--directory", str(folder)]
-    return [*words, "--configfile", str(file)]
-
-
-def run(words: list[str]):
-    return subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
-
-
-def test_own_images_run_to_the_table(tmp_path):
-    root = photographs(tmp_path / "own")
-    study = {"key": "finetune", "values": [{"fraction": 0.34, "batch": 4}]}
-    settings = {"variants": {"labels": study}, "finetune": {"batch": 12, "epochs": 1}}
-    done = run(own_images(tmp_path, root, **settings))
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert (tmp_path / "data/own/train").is_symlink()
-    results = tmp_path / "results/own"
-    own = results / "variants/labels/batch-4_fraction-0.34"
-    subset = own / "finetune/scratch/seed0/subset.txt"
-    assert len(subset.read_text().splitlines()) == 4
-    assert "batch-4_fraction-0.34" in (results / "variants/labels.md").read_text()
-    assert "| mfm |" in (results / "table.md").read_text()
-
-    # Linked again with an image that has gone bad, and once more when it is mended.
-    manifest = tmp_path / "data/own/manifest.parquet"
-    before = manifest.read_bytes()
-    relink = [*own_images(tmp_path, root, "link_dataset", **settings)]
-    relink += ["--forcerun", "link_dataset"]
-    bad = root / "train/cats/bad.jpg"
-    bad.touch()
-    assert "cats/bad.jpg (zero bytes)" in run(relink).stderr
-    assert manifest.read_bytes() == before
-    bad.unlink()
-    assert run(relink).returncode == 0
-    done = run([*own_images(tmp_path, root, **settings), "--dry-run"])
-    assert "Nothing to be done" in done.stdout + done.stderr
-
-
-def test_killed_and_started_again_it_completes_without_repeating(tmp_path):
-    root = photographs(tmp_path / "own")
-    words = own_images(tmp_path, root, "results/own/table.md")
-    process = subprocess.Popen(
-        words, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    results = tmp_path / "results/own"
-    while not (results / "pretrain/mfm/backbone.safetensors").exists():
-        assert process.poll() is None
-        time.sleep(0.02)
-    while not list(results.glob("finetune/*/*/.lock")):
-        assert process.poll() is None
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    pretrained = (results / "pretrain/mfm/backbone.safetensors").stat().st_mtime_ns
-    unlock = subprocess.run(
-        [sys.executable, str(ROOT / "workflow/scripts/unlock.py")],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-    )
-    assert "killed" in unlock.stdout, unlock.stdout + unlock.stderr
-    done = run(words)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert (results / "table.md").is_file()
-    assert (results / "pretrain/mfm/backbone.safetensors").stat().st_mtime_ns == pretrained
-
-
-@pytest.mark.parametrize(
-    ("damage", "expected"),
-    [
-        (lambda root: (root / "train/cats/0.jpg").write_bytes(b""), "0.jpg"),
-        (lambda root: shutil.copytree(root / "val/cats", root / "val/birds"), "birds"),
-    ],
-)
-def test_a_wrong_dataset_ends_in_one_line_before_training(tmp_path, damage, expected):
-    root = photographs(tmp_path / "own")
-    damage(root)
-    done = run(own_images(tmp_path, root))
-    assert done.returncode != 0
-    lines = [line for line in done.stderr.splitlines() if "mfm: error:" in line]
-    assert len(lines) == 1
-    assert expected in lines[0]
-    assert not list((tmp_path / "results").rglob("*.safetensors"))
