@@ -359,7 +359,7 @@ STUDIES = {
 
 
 @given(names=st.lists(st.sampled_from(sorted(STUDIES)), unique=True, max_size=4))
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=20)
 def test_a_run_is_done_once_and_is_what_each_of_its_users_wants(names):
     runs = Runs(experiment(**{name: STUDIES[name] for name in names}))
     for kind in (runs.pretrainings, runs.finetunings, runs.evaluations()):
@@ -400,3 +400,13 @@ def test_the_experiments_own_runs_are_never_a_variants(order):
     runs = Runs(experiment(**{name: STUDIES[name] for name in order}))
     assert all(runs.pretraining(name) == "" for name in VALUES["pretrain"])
     assert all(runs.finetuning(arm, 0) == runs.evaluation(arm, 0) == "" for arm in ARMS)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("dataset.source", "fashion-mnist"), ("dataset.holdout_per_class", 5), ("results", "other")],
+)
+def test_variants_have_one_dataset_and_one_results_folder(key, value):
+    with pytest.raises(UserError, match=f"variants.v: {key} is the same in all variants"):
+        variants_of(experiment(v=study(key, value)), "v")
+    assert len(variants_of(experiment(v=study("dataset.image_size", 64)), "v")) == 2

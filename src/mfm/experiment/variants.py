@@ -14,6 +14,7 @@ from typing import Any
 from mfm.errors import UserError
 from mfm.experiment.layout import Layout, variant_folder
 from mfm.experiment.resolve import (
+    dataset_job,
     evaluate_job,
     evaluated_names,
     finetune_job,
@@ -55,13 +56,18 @@ def name_of(value: Any) -> str:
 def variants_of(experiment: Experiment, study: str) -> list[Variant]:
     """The study's variants, in its order; the experiment's own value is one, first if not listed.
 
-    Raises UserError for values that have one name.
+    Raises UserError for values that have one name, and for a key that variants have in common.
     """
     settings = experiment.variants[study]
     own = _own(experiment, settings)
     found = []
     for value in settings.values:
         varied = with_value(experiment, settings.key, value)
+        if (varied.results, dataset_job(varied)) != (experiment.results, dataset_job(experiment)):
+            raise UserError(
+                f"variants.{study}: {settings.key} is the same in all variants: they have one "
+                "dataset, of which image_size alone may vary, and one results folder"
+            )
         same = varied == experiment.model_copy(update={"variants": {}})
         found.append(_variant(study, value, own=same, experiment=varied))
     if not any(variant.own for variant in found):
