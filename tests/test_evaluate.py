@@ -355,6 +355,15 @@ def test_the_command_line_ends_on_weights_of_another_model(arguments, capsys):
     assert not arguments["--csv"].exists()
 
 
+def test_the_command_line_ends_on_weights_of_an_earlier_version(arguments, model, capsys):
+    earlier = {key: value for key, value in METADATA.items() if key != "arm"} | {"init": "mfm"}
+    weights.save_weights(model, arguments["--weights"], earlier)
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    assert "no finetuned model of this version: finetune it again" in capsys.readouterr().err
+
+
 def test_the_generated_datasets_validation_images_are_all_counted(tmp_path, model):
     link.link(Dataset(name="tiny", source="generated"), tmp_path)
     images = manifest.load(tmp_path / "manifest.parquet", "val")

@@ -1,4 +1,4 @@
-"""The ImageNet configurations, against the numbers of DESIGN section 4 and both codes' rules."""
+"""The ImageNet configurations, against the published numbers and both codes' rules."""
 
 import functools
 import math

@@ -14,7 +14,7 @@ from mfm.training.settings import Optimizer, Schedule
 
 STEPS = 5
 
-# DESIGN section 4
+# dist_train.sh of https://github.com/CoinCheung/MFM
 UPSTREAM = {
     "pretrain": Finetuning(
         epochs=300,

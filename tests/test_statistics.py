@@ -165,7 +165,7 @@ def test_seeds_that_all_gain_the_same_get_no_verdict():
 
 
 def test_upstreams_published_gain_is_within_its_own_spread():
-    # 12 runs of mean 78.621 and deviation 0.08 (DESIGN section 1), and scratch measured once
+    # 12 runs of mean 78.621 and deviation 0.08, and scratch measured once
     mfm = 78.621 + 0.08 * stats.zscore(np.arange(12), ddof=1)
     found = difference(by_seed(mfm), {0: 78.542})
     assert found.low is None

@@ -8,6 +8,7 @@ import pandas as pd
 
 from mfm.data import manifest
 from mfm.data.settings import evaluated_split
+from mfm.errors import UserError
 from mfm.evaluation import further_evaluations
 from mfm.evaluation.classifier import Subject, result_row, save_predictions
 from mfm.evaluation.job import EvaluateJob
@@ -39,6 +40,8 @@ def run(
     crop = job.evaluation.crop
     model = create_backbone(job.model, classes=len(images.classes), image_size=crop)
     said = load_weights(model, weights)
+    if "arm" not in said:
+        raise UserError(f"{weights} is no finetuned model of this version: finetune it again")
     subject = Subject(model=model, images=images, job=job, process=process, workers=workers)
     further = further_evaluations(job.evaluation).get(job.name)
     if further is not None:
