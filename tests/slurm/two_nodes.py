@@ -40,7 +40,7 @@ RESOURCES = {
 }
 # Runs that are stopped, and how SLURM's comment of their jobs ends.
 STOPPED = {
-    "pretrain/mfm": "rule_pretrain_wildcards_mfm",
+    "pretrain/mfm": "rule_pretrain_wildcards__mfm",
     "finetune/mfm/seed0": "_mfm_0",
 }
 # Columns that say how fast it went.
@@ -149,7 +149,7 @@ def test_the_pretraining_ran_on_both_nodes(remote):
 
 def test_each_finetuning_was_a_job_of_its_own(remote):
     folder, _ = remote
-    assert len(list((folder / "slurm-logs/rule_finetune_run").rglob("*.log"))) == 3
+    assert len(list((folder / "slurm-logs/rule_finetune").rglob("*.log"))) == 3
 
 
 def test_weights_and_predictions_have_the_bits_of_a_local_run(remote, local):
