@@ -242,3 +242,16 @@ def test_headers_say_what_a_lab_has_to_know():
             assert part in text, (name, part)
         for part in ("Published top-1", "What has been run", "What has not", "Sources"):
             assert part in text, (name, part)
+
+
+def test_upstreams_normalisation_and_the_classifier_it_keeps():
+    """mfm/presets.py has mean 0.4 and std 0.2; pretrained=True of torchvision replaces nothing."""
+    found = experiment(UPSTREAM)
+    constants = ((0.4,) * 3, (0.2,) * 3)
+    assert found.finetune.normalisation() == constants
+    job = resolve.evaluate_job(found)
+    assert (job.mean, job.std) == constants
+    assert found.pretrain["mfm"].normalisation() == constants
+    assert found.arms["supervised"].classifier == "keep"
+    assert (found.pretrain["mfm"].radius, found.pretrain["mfm"].low_pass) == (16, 0.5)
+    assert found.finetune.loss == "bce"
