@@ -109,7 +109,8 @@ def subject(model, images, *, radii=None):
         model=Model(),
         mean=IMAGENET_MEAN,
         std=IMAGENET_STD,
-        evaluation=evaluation | ({"bands": {"radii": radii}} if radii else {}),
+        evaluation=evaluation,
+        further={"radii": radii} if radii else None,
     )
     alone = Process(rank=0, world=1, device=torch.device("cpu"))
     return Subject(model=model, images=images, job=job, process=alone, workers=0)

@@ -21,9 +21,9 @@ from mfm.data.loading import create_loader
 from mfm.data.order import Plan
 from mfm.data.settings import IMAGENET_MEAN, IMAGENET_STD, Crop, Dataset, RandAugment
 from mfm.errors import UserError
-from mfm.evaluation import Evaluation
 from mfm.evaluation.classifier import Subject
 from mfm.evaluation.job import EvaluateJob
+from mfm.evaluation.settings import Classification
 from mfm.experiment import resolve
 from mfm.experiment.settings import Experiment
 from mfm.models import weights
@@ -503,7 +503,7 @@ def evaluate_run(loader):
         model=Model(),
         mean=IMAGENET_MEAN,
         std=IMAGENET_STD,
-        evaluation=Evaluation(resize=36, crop=32, batch=5),
+        evaluation=Classification(resize=36, crop=32, batch=5),
     )
 
 

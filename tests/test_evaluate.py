@@ -15,9 +15,10 @@ from mfm.__main__ import main
 from mfm.data import generated, link, manifest
 from mfm.data.settings import IMAGENET_MEAN, IMAGENET_STD, Dataset
 from mfm.errors import UserError
-from mfm.evaluation import Evaluation, classifier
+from mfm.evaluation import classifier
 from mfm.evaluation.job import EvaluateJob
 from mfm.evaluation.results import COLUMNS
+from mfm.evaluation.settings import Classification
 from mfm.models import weights
 from mfm.models.backbones import create_backbone
 from mfm.models.settings import Model
@@ -63,7 +64,9 @@ def evaluation(*, batch=16, resize=36, crop=32, interpolation="bilinear"):
         model=Model(),
         mean=IMAGENET_MEAN,
         std=IMAGENET_STD,
-        evaluation=Evaluation(resize=resize, crop=crop, batch=batch, interpolation=interpolation),
+        evaluation=Classification(
+            resize=resize, crop=crop, batch=batch, interpolation=interpolation
+        ),
     )
 
 

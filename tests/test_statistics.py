@@ -273,3 +273,16 @@ def test_rounding_is_no_spread():
     found = difference({0: 81.3, 1: 61.3}, {0: 80.1, 1: 60.1})
     assert found.verdict.startswith("no verdict")
     assert found.p is None
+
+
+def test_equal_differences_of_rounded_accuracies_are_no_verdict():
+    # One image of 48 in both seeds: 2.0834 and 2.0833 after rounding.
+    def top1(*hits):
+        return {seed: round(100 * count / 48, 4) for seed, count in enumerate(hits)}
+
+    ours, theirs = top1(14, 10), top1(13, 9)
+    found = difference(ours, theirs)
+    assert (found.deviation, found.p) == (0, None)
+    assert found.low == found.high == found.mean
+    # Two images in one of them is a difference of the seeds.
+    assert difference(top1(14, 11), theirs).p is not None

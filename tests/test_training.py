@@ -15,8 +15,8 @@ import safetensors.torch
 import torch
 
 from mfm.data import generated, manifest
-from mfm.evaluation import Evaluation
 from mfm.evaluation.job import EvaluateJob
+from mfm.evaluation.settings import Classification
 from mfm.experiment.jobs import FinetuneJob, PretrainJob
 from mfm.settings.section import config_hash, dumps, parse
 
@@ -233,7 +233,7 @@ def test_evaluation_on_two_ranks_counts_every_image_once(
         model=resolved.model,
         mean=resolved.training.mean,
         std=resolved.training.std,
-        evaluation=Evaluation(batch=10),  # 48 images: neither rank's last batch is full
+        evaluation=Classification(batch=10),  # 48 images: neither rank's last batch is full
     )
     (tmp_path / "evaluate.json").write_text(dumps(stage))
     launch = ["-m", "mfm", "launch", "--standalone", "--nproc-per-node", "2"]

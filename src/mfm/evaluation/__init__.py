@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, create_model
 
+from mfm.errors import UserError
 from mfm.evaluation.further import Further
 from mfm.evaluation.settings import Classification
+from mfm.settings.messages import nearest
+from mfm.settings.section import parse
 
 # One line a further evaluation: a module beside this one, whose class `Settings` it is. Its name is
 # its key below `evaluate:`.
@@ -35,4 +38,15 @@ def further_evaluations(evaluation: Evaluation) -> dict[str, Further]:
     return {name: settings for name, settings in found.items() if settings is not None}
 
 
-__all__ = ["EVALUATIONS", "Evaluation", "further_evaluations"]
+def parse_further(name: str, values: dict[str, Any]) -> Further:
+    """The settings of a further evaluation from their plain values.
+
+    Raises UserError for an unknown name, and for values that don't fit.
+    """
+    if name not in EVALUATIONS:
+        raise UserError(f"there is no evaluation '{name}'{nearest(name, list(EVALUATIONS))}")
+    settings: type[Further] = import_module(f"{__name__}.{name}").Settings
+    return parse(settings, values, where=name)
+
+
+__all__ = ["EVALUATIONS", "Evaluation", "further_evaluations", "parse_further"]

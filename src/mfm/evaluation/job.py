@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
-from mfm.evaluation import Evaluation
 from mfm.evaluation.settings import ClassificationJob
 
 
@@ -15,4 +14,5 @@ class EvaluateJob(ClassificationJob):
 
     stage: Literal["evaluate"] = Field("evaluate", description="Stage of the job.")
     name: str = Field("evaluate", description="'evaluate', or a further evaluation's name.")
-    evaluation: Evaluation = Field(description="Evaluation.")
+    # Plain, so that the job of one evaluation knows nothing of the others, registered or not.
+    further: dict[str, Any] | None = Field(None, description="Settings of a further evaluation.")

@@ -9,7 +9,7 @@ import pandas as pd
 from mfm.data import manifest
 from mfm.data.settings import evaluated_split
 from mfm.errors import UserError
-from mfm.evaluation import further_evaluations
+from mfm.evaluation import parse_further
 from mfm.evaluation.classifier import Subject, result_row, save_predictions
 from mfm.evaluation.job import EvaluateJob
 from mfm.files.atomic import write_text
@@ -43,10 +43,9 @@ def run(
     if "arm" not in said:
         raise UserError(f"{weights} is no finetuned model of this version: finetune it again")
     subject = Subject(model=model, images=images, job=job, process=process, workers=workers)
-    further = further_evaluations(job.evaluation).get(job.name)
-    if further is not None:
+    if job.further is not None:
         found: dict[str, object] = {"arm": said["arm"], "seed": int(said["seed"])}
-        found |= further.measure(subject)
+        found |= parse_further(job.name, job.further).measure(subject)
         text = f"{job.name} on {len(images)} images of split '{split}'"
     else:
         predicted = subject.predict()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from mfm.data.settings import Dataset
-from mfm.evaluation import Evaluation, further_evaluations
+from mfm.evaluation import further_evaluations
 from mfm.evaluation.job import EvaluateJob
+from mfm.evaluation.settings import Classification
 from mfm.experiment.arms import Arm, FromWeights, LongerScratch
 from mfm.experiment.equal_cost import MadeUpFor
 from mfm.experiment.jobs import (
@@ -62,7 +63,8 @@ def finetune_job(experiment: Experiment, arm: str, seed: int) -> FinetuneJob:
 def evaluate_job(experiment: Experiment, name: str = "evaluate") -> EvaluateJob:
     """What determines an evaluation of that name, besides the weights it reads."""
     mean, std = experiment.finetune.normalisation()
-    others = {other: None for other in further_evaluations(experiment.evaluate) if other != name}
+    settings = {key: getattr(experiment.evaluate, key) for key in Classification.model_fields}
+    further = further_evaluations(experiment.evaluate).get(name)
     return EvaluateJob(
         name=name,
         dataset=experiment.dataset,
@@ -70,7 +72,8 @@ def evaluate_job(experiment: Experiment, name: str = "evaluate") -> EvaluateJob:
         model=experiment.model,
         mean=mean,
         std=std,
-        evaluation=Evaluation.model_validate(experiment.evaluate.model_dump() | others),
+        evaluation=Classification(**settings),
+        further=None if further is None else further.model_dump(mode="json"),
     )
 
 
