@@ -15,7 +15,7 @@ from mfm.experiment.layout import Layout, locate, runs, variant_folder
 names = st.from_regex(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,12}", fullmatch=True)
 folders = st.one_of(st.just(""), st.builds(variant_folder, names, names))
 results = st.sampled_from(
-    ["results", "results/", "a/b.c/results", "/tmp/x/results", "../other", ".", "/", "finetune"]
+    ["results", "results/", "a/b.c/results", "/x/results", "../other", ".", "/", "finetune"]
 )
 
 

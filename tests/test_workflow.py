@@ -332,3 +332,13 @@ def test_finished_runs_are_not_overwritten_by_another_dataset(finished):
     done = snakemake(finished, "--dry-run", config=settings, check=False)
     assert done.returncode != 0
     assert "set results to another folder" in done.stderr
+
+
+def test_runs_of_an_earlier_version_are_not_overwritten(tmp_path):
+    run = tmp_path / "results/tiny/finetune/mfm/seed0"
+    run.mkdir(parents=True)
+    (run / "config.json").write_text('{"init": "mfm", "stage": "finetune"}')
+    done = snakemake(tmp_path, "--dry-run", check=False)
+    assert done.returncode != 0
+    assert "holds runs of an earlier version of this package" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -12,6 +12,7 @@ from mfm.evaluation.job import EvaluateJob
 from mfm.experiment.arms import FromWeights
 from mfm.experiment.demands import check_counts, demands_of
 from mfm.experiment.layout import Layout, dataset_folder
+from mfm.experiment.layout import runs as runs_below
 from mfm.experiment.resolve import dataset_job, used_pretrainings
 from mfm.experiment.settings import Experiment
 from mfm.experiment.variants import Runs
@@ -64,10 +65,17 @@ def _check_linked(runs: Runs, folder: Path) -> None:
 
 
 def _check_results(experiment: Experiment) -> None:
-    """Refuse a results folder with finished runs on other images or of another network.
+    """Refuse a results folder with runs on other images, of another network, of an earlier version.
 
     The workflow would run everything there again, over results that may have cost weeks.
     """
+    for run in runs_below(Path(experiment.results)):
+        # What an arm was called before this version: a key of a finetuning's settings.
+        if '"init":' in (run / "config.json").read_text(encoding="utf-8"):
+            raise UserError(
+                f"results: '{experiment.results}' holds runs of an earlier version of this package "
+                f"({run}): set results to another folder"
+            )
     path = Path(Layout(experiment.results).evaluation_config())
     if not path.exists():
         return

@@ -69,7 +69,7 @@ class Pretext(Training):
 
     def pictures(self, *, model: Model, size: int) -> Pictures:
         """What is shown of these images, where `pictured` says so."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} is pictured, and has no pictures")
 
     def sample_constants(self, size: int) -> dict[str, str]:
         """Numbers of the task for images of `size` pixels that `image_shares` depends on."""
