@@ -36,7 +36,7 @@ def create_backbone(settings: Model, *, classes: int, image_size: int | None = N
         near = nearest(settings.backbone, timm.list_models())
         raise UserError(f"model.backbone: timm has no model '{settings.backbone}'{near}")
     try:
-        backbone: nn.Module = timm.create_model(settings.backbone, **options)
+        backbone: nn.Module = timm.create_model(settings.backbone, **options, **settings.options)
     except (TypeError, RuntimeError, ValueError) as error:
         raise UserError(f"model.backbone {settings.backbone}: {error}") from None
     if not hasattr(backbone, "forward_intermediates"):
@@ -44,7 +44,21 @@ def create_backbone(settings: Model, *, classes: int, image_size: int | None = N
             f"model.backbone: timm's '{settings.backbone}' gives no feature maps; choose a ResNet, "
             "ConvNeXt, ViT or Swin"
         )
+    if settings.stem == "small":
+        _make_stem_small(backbone, name=settings.backbone)
     return backbone
+
+
+def _make_stem_small(backbone: nn.Module, *, name: str) -> None:
+    """A stem for small images: 3x3, stride 1, no pooling (He et al. 2016, section 4.2)."""
+    first = getattr(backbone, "conv1", None)
+    if not isinstance(backbone, timm.models.ResNet) or not isinstance(first, nn.Conv2d):
+        raise UserError(f"model.stem: 'small' is for ResNets with one first layer, not for {name}")
+    backbone.conv1 = nn.Conv2d(3, first.out_channels, kernel_size=3, padding=1, bias=False)
+    nn.init.kaiming_normal_(backbone.conv1.weight, mode="fan_out", nonlinearity="relu")
+    backbone.maxpool = nn.Identity()
+    for stage in backbone.feature_info:
+        stage["reduction"] = max(1, stage["reduction"] // 4)
 
 
 def has_fixed_size(backbone: str) -> bool:

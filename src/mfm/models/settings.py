@@ -2,17 +2,37 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from mfm.settings.section import Section
+
+# What timm is told of by other keys.
+_ELSEWHERE = {
+    "num_classes": "the dataset's classes",
+    "pretrained": "arms",
+    "img_size": "the size of the images",
+    "drop_path_rate": "model.drop_path",
+    "global_pool": "model.pooling",
+    "zero_init_last": "model.zero_init_last",
+}
 
 
 class Model(Section):
     """The network."""
 
     backbone: str = Field("resnet18", description="A timm model name, e.g. resnet18 or resnet50.")
+    stem: Literal["standard", "small"] = Field(
+        "standard",
+        description="ResNets: 'small', for small images, begins with a 3x3 convolution of stride 1 "
+        "and no pooling, as for CIFAR: the last map has four times the side.",
+    )
+    options: dict[str, Any] = Field(
+        {},
+        description="Further options of timm's model, such as {layers: [1, 1, 1, 1], channels: "
+        "[32, 64, 128, 256]} of a ResNet or {patch_size: 4} of a ViT.",
+    )
     drop_path: float = Field(
         0.0, ge=0.0, lt=1.0, description="Stochastic depth rate, where the backbone has it."
     )
@@ -26,3 +46,11 @@ class Model(Section):
         description="What a ViT's classifier reads: 'mean' is the mean of the patches, then a "
         "layer norm of its own (paper); null is timm's default. MFM has no classifier.",
     )
+
+    @field_validator("options")
+    @classmethod
+    def _own_keys(cls, value: dict[str, Any]) -> dict[str, Any]:
+        for key in value:
+            if key in _ELSEWHERE:
+                raise ValueError(f"'{key}' is set by {_ELSEWHERE[key]}")
+        return value
