@@ -13,6 +13,7 @@ from mfm.reporting.document import Bold, Column, Link, Text, joined
 from mfm.reporting.finished import Finished
 from mfm.reporting.words import duration, interval
 from mfm.statistics.over_seeds import Difference, Estimate, estimate
+from mfm.statistics.units import Sample
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +32,7 @@ class MeasuredArm:
     @cached_property
     def top1(self) -> Estimate:
         """Over its seeds."""
-        return estimate(list(self.rows["top1"]))
+        return estimate(Sample(values=dict(zip(self.rows["seed"], self.rows["top1"], strict=True))))
 
     @property
     def pretraining(self) -> str | None:

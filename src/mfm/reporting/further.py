@@ -15,6 +15,7 @@ from mfm.experiment.settings import Experiment
 from mfm.reporting.document import Bullets, Column, Paragraph, Section, Table
 from mfm.reporting.words import interval
 from mfm.statistics.over_seeds import Difference, Estimate, difference, estimate
+from mfm.statistics.units import Sample
 
 
 def collect(experiment: Experiment, name: str) -> pd.DataFrame:
@@ -34,7 +35,7 @@ class MeasuredArm:
 
     def estimate(self, measure: str) -> Estimate:
         """Mean over seeds."""
-        return estimate(list(self.rows[measure]))
+        return estimate(_by_seed(self.rows, measure))
 
     def difference(self, measure: str) -> Difference | None:
         """From the baseline, paired by seed as in the table."""
@@ -43,9 +44,9 @@ class MeasuredArm:
         return difference(_by_seed(self.rows, measure), _by_seed(self.baseline, measure))
 
 
-def _by_seed(rows: pd.DataFrame, measure: str) -> dict[int, float]:
+def _by_seed(rows: pd.DataFrame, measure: str) -> Sample:
     pairs = zip(rows["seed"], rows[measure], strict=True)
-    return {int(seed): float(value) for seed, value in pairs}
+    return Sample(values={int(seed): float(value) for seed, value in pairs})
 
 
 def document(experiment: Experiment, name: str, rows: pd.DataFrame) -> Section:

@@ -9,6 +9,7 @@ from mfm.models.backbones import has_fixed_size
 from mfm.models.interchange import Network
 from mfm.reporting.document import Column, Listing, Paragraph, Section, Table
 from mfm.statistics.over_seeds import estimate
+from mfm.statistics.units import Sample
 from mfm.training import optimizers
 
 Run = PretrainJob | FinetuneJob
@@ -92,7 +93,7 @@ def _top1(run: Run, metadata: dict[str, str], rows: pd.DataFrame | None) -> str:
 
 
 def _estimate(rows: pd.DataFrame) -> str:
-    found = estimate(list(rows["top1"]))
+    found = estimate(Sample(values=dict(zip(rows["seed"], rows["top1"], strict=True))))
     seeds = f"{found.n} seed{'s' * (found.n > 1)}"
     if found.low is None or found.high is None:
         return f"{found.mean:.2f} %, {seeds}"

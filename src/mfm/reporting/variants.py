@@ -34,6 +34,7 @@ from mfm.reporting.document import (
 from mfm.reporting.verdict import by_seed
 from mfm.reporting.words import epochs, interval
 from mfm.statistics.over_seeds import Difference, Estimate, corrected, difference, estimate
+from mfm.statistics.units import Sample
 from mfm.statistics.variance import Component, Split, split
 
 Key = tuple[str, str]  # a value's name, and an arm, or a pair of arms in words
@@ -113,14 +114,16 @@ class Compared:
         return next(variant.name for variant in self.runs.studies[self.study] if variant.own)
 
     @cached_property
-    def top1(self) -> dict[Key, dict[int, float]]:
+    def top1(self) -> dict[Key, Sample]:
         """Top-1 by value and arm, and by seed."""
         groups = self.rows.groupby(["value", "arm"], sort=False)
-        return {(str(value), str(arm)): by_seed(part) for (value, arm), part in groups}
+        return {
+            (str(value), str(arm)): Sample(values=by_seed(part)) for (value, arm), part in groups
+        }
 
     def estimate(self, value: str, arm: str) -> Estimate:
         """Mean top-1 with its interval."""
-        return estimate(list(self.top1[value, arm].values()))
+        return estimate(self.top1[value, arm])
 
     def with_verdicts(self, found: Mapping[Key, Difference]) -> dict[Key, Shown]:
         """Differences, with Holm's correction for the number of verdicts among them.

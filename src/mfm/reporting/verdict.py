@@ -17,16 +17,10 @@ from mfm.experiment.layout import locate
 from mfm.experiment.settings import Experiment
 from mfm.reporting.document import Bold, Column, Table, Text
 from mfm.reporting.words import interval, points
-from mfm.statistics.over_images import Bootstrap, ImageTest, bootstrap, image_test
-from mfm.statistics.over_seeds import (
-    LEVEL,
-    Difference,
-    compare,
-    corrected,
-    difference,
-    paired_seeds,
-)
+from mfm.statistics.over_images import Bootstrap, ImageTest, bootstrap, by_unit, image_test
+from mfm.statistics.over_seeds import LEVEL, Difference, corrected, difference
 from mfm.statistics.power import smallest_difference
+from mfm.statistics.units import Sample, paired, units_of
 
 RightBySeed = dict[int, npt.NDArray[np.bool_]]  # seed: [images]
 
@@ -93,7 +87,14 @@ def against_baseline(
     arms = by_arm(experiment, results)
     if experiment.baseline not in arms:
         return []
-    found = compare(arms, experiment.baseline)
+    base = Sample(values=arms[experiment.baseline])
+    found = corrected(
+        {
+            name: difference(Sample(values=values), base)
+            for name, values in arms.items()
+            if name != experiment.baseline
+        }
+    )
     return [
         _comparison(name, experiment.baseline, each, arms, right) for name, each in found.items()
     ]
@@ -106,7 +107,8 @@ def among_others(
     arms = by_arm(experiment, results)
     names = [name for name in arms if name != experiment.baseline]
     pairs = [(names[j], names[i]) for i in range(len(names)) for j in range(i + 1, len(names))]
-    found = corrected({f"{a}/{b}": difference(arms[a], arms[b]) for a, b in pairs})
+    samples = {name: Sample(values=values) for name, values in arms.items()}
+    found = corrected({f"{a}/{b}": difference(samples[a], samples[b]) for a, b in pairs})
     return [_comparison(a, b, found[f"{a}/{b}"], arms, right) for a, b in pairs]
 
 
@@ -117,25 +119,26 @@ def _comparison(
     arms: Mapping[str, Mapping[int, float]],
     right: Mapping[str, RightBySeed],
 ) -> Comparison:
-    ours, theirs = arms[arm], arms[other]
-    common = paired_seeds(ours, theirs)
-    seeds = (common, common) if common else (sorted(ours), sorted(theirs))
+    ours, theirs = Sample(values=arms[arm]), Sample(values=arms[other])
+    common = paired(ours, theirs)
+    units = (common, common) if common else (units_of(ours), units_of(theirs))
     known = all(
-        set(wanted) <= right.get(name, {}).keys()
-        for name, wanted in zip((arm, other), seeds, strict=True)
+        set(each.seeds) <= right.get(name, {}).keys()
+        for name, each in zip((arm, other), units, strict=True)
     )
     images = spread = None
     if known:
         hits = [
-            np.stack([right[name][seed] for seed in wanted])
-            for name, wanted in zip((arm, other), seeds, strict=True)
+            np.stack([right[name][seed] for seed in each.seeds])
+            for name, each in zip((arm, other), units, strict=True)
         ]
         images = image_test(*hits) if common else None
-        spread = bootstrap(*hits, paired=bool(common))
+        shares = [by_unit(hit, each.labels) for hit, each in zip(hits, units, strict=True)]
+        spread = bootstrap(*shares, paired=bool(common))
     return Comparison(
         arm=arm,
         other=other,
-        seeds=(len(ours), len(theirs)),
+        seeds=(len(ours.values), len(theirs.values)),
         difference=found,
         images=images,
         bootstrap=spread,

@@ -1,12 +1,12 @@
 """Differences over images: what another draw of the evaluated images would change.
 
-Both functions take whether each image was right, by seed. One image is evaluated once for every
-seed, and is easy or hard for all of them: those entries are not independent, so the image, with
-all its seeds, is the unit that is drawn.
+One image is evaluated once for every run, and is easy or hard for all of them: those entries are
+not independent, so the image, with all its runs, is what is drawn.
 """
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +17,7 @@ from mfm.statistics.over_seeds import LEVEL, t_quantile
 
 Right = npt.NDArray[np.bool_]  # [seeds, images]
 Values = npt.NDArray[np.float64]
+Shares = npt.NDArray[np.float64]  # [units, images]: share of a unit's runs that got it right
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,12 +34,12 @@ class ImageTest:
 
 @dataclass(frozen=True, kw_only=True)
 class Bootstrap:
-    """A mean difference in points, with an interval for other seeds and other images."""
+    """A mean difference in points, with an interval for other units and other images."""
 
     mean: float
     low: float
     high: float
-    of_seeds: float  # standard error that the seeds show
+    of_units: float  # standard error that the units show
     of_images: float  # and what other images would add to it
 
 
@@ -85,35 +86,34 @@ def image_test(arm: Right, baseline: Right) -> ImageTest:
     )
 
 
+def by_unit(right: Right, labels: Sequence[Hashable]) -> Shares:
+    """Share of each unit's runs that got an image right, from [runs, images] and runs' units."""
+    rows: dict[Hashable, list[int]] = {}
+    for row, label in enumerate(labels):
+        rows.setdefault(label, []).append(row)
+    return np.stack([right[each].mean(axis=0) for each in rows.values()])
+
+
 def bootstrap(
-    arm: Right,
-    baseline: Right,
-    *,
-    paired: bool,
-    samples: int = 2000,
-    level: float = LEVEL,
-    seed: int = 0,
+    arm: Shares, baseline: Shares, *, paired: bool, samples: int = 2000, seed: int = 0
 ) -> Bootstrap | None:
-    """Interval of the mean difference, in points, for other seeds and images; None for one seed.
+    """Interval of the mean difference, in points, for other units and images; None for one unit.
 
-    Seeds and images are crossed (every seed is evaluated on the same images), so each sample draws
-    seeds (pairs where `paired`, else each arm's own) and images independently, and takes the mean
-    over both. Three things make that an interval that covers for the few seeds one has:
+    Units (`units`: pretrainings, or runs where there are none or one) and images are crossed, since
+    every unit is evaluated on the same images. So each sample draws units (pairs where `paired`,
+    else each arm's own) and images independently, and takes the mean over both. Three things make
+    that an interval that covers for the few units one has:
 
-    - Of n seeds, n - 1 are drawn: the variance of means of n draws is too small by (n - 1) / n.
-    - The part of an image's result that is of this seed and this image alone is counted three
+    - Of n units, n - 1 are drawn: the variance of means of n draws is too small by (n - 1) / n.
+    - The part of an image's result that is of this unit and this image alone is counted three
       times by crossed samples (A. B. Owen, Ann. Appl. Stat. 1, 2007, 386-411); two are taken off.
     - Percentiles of samples from 3 values know nothing of the error of their own variance. So what
-      the samples' variance has beyond that of the seeds is the images' part; its normal half width
-      and the half width of the seeds' t interval add in squares. The interval is never narrower
-      than the seeds' own. (One t quantile with Satterthwaite's degrees of freedom for the sum was
-      tried: with 2 or 3 seed pairs it covered in 90 to 92% of simulated experiments.)
+      the samples' variance has beyond that of the units is the images' part; its normal half width
+      and the half width of the units' t interval add in squares. The interval is never narrower
+      than the units' own. (One t quantile with Satterthwaite's degrees of freedom for the sum was
+      tried: with 2 or 3 units it covered in 90 to 92% of simulated experiments.)
     """
-    groups: list[npt.NDArray[np.int8]] = (
-        [arm.astype(np.int8) - baseline.astype(np.int8)]
-        if paired
-        else [arm.astype(np.int8), -baseline.astype(np.int8)]
-    )
+    groups = [arm - baseline] if paired else [arm, -baseline]
     counts = [len(group) for group in groups]
     if min(counts) < 2:
         return None
@@ -127,35 +127,32 @@ def bootstrap(
         [generator.multinomial(n - 1, np.full(n, 1 / n), size=samples) / (n - 1) for n in counts],
         axis=1,
     )
-    sampled = np.einsum("bs,bs->b", shares, draws @ kinds.T.astype(np.float64))
-    of_seeds = [_variances(group) for group in groups]
-    seeds = np.array([between for between, _ in of_seeds])
-    # The drawn seeds on the images as they are: that variance is known, and not left to chance.
+    sampled = np.einsum("bs,bs->b", shares, draws @ kinds.T)
+    parts = [_variances(group) for group in groups]
+    units = np.array([between for between, _ in parts])
+    # The drawn units on the images as they are: that variance is known, and not left to chance.
     beyond = sampled - shares @ stacked.mean(axis=1)
-    of_images = max(float(beyond.var(ddof=1)) - 2 * sum(own for _, own in of_seeds), 0.0)
-    if seeds.sum() + of_images == 0:
+    of_images = max(float(beyond.var(ddof=1)) - 2 * sum(own for _, own in parts), 0.0)
+    if units.sum() + of_images == 0:
         return None
-    half = float(stats.norm.ppf(0.5 + level / 2)) * np.sqrt(of_images)
-    if seeds.sum() > 0:
-        freedom = seeds.sum() ** 2 / (seeds**2 / (np.array(counts) - 1)).sum()
-        half = np.hypot(half, t_quantile(freedom, level=level) * np.sqrt(seeds.sum()))
+    half = float(stats.norm.ppf(0.5 + LEVEL / 2)) * np.sqrt(of_images)
+    if units.sum() > 0:
+        freedom = units.sum() ** 2 / (units**2 / (np.array(counts) - 1)).sum()
+        half = np.hypot(half, t_quantile(freedom) * np.sqrt(units.sum()))
     mean = float(sum(group.mean() for group in groups))
     return Bootstrap(
         mean=100 * mean,
         low=100 * float(mean - half),
         high=100 * float(mean + half),
-        of_seeds=100 * float(np.sqrt(seeds.sum())),
+        of_units=100 * float(np.sqrt(units.sum())),
         of_images=100 * float(np.sqrt(of_images)),
     )
 
 
-def _variances(group: npt.NDArray[np.int8]) -> tuple[float, float]:
-    """Variances of the mean of [seeds, images]: by the seeds, and by single entries alone."""
-    seeds, images = group.shape
-    of_seeds, of_images = group.mean(axis=1), group.mean(axis=0)
-    # Sum of squares of what neither the seed nor the image explains, without a float copy.
-    total = float((group.astype(np.int64) ** 2).sum())
-    mean = float(group.mean())
-    rest = total - images * (of_seeds**2).sum() - seeds * (of_images**2).sum()
-    rest = (rest + seeds * images * mean**2) / ((seeds - 1) * (images - 1))
-    return float(of_seeds.var(ddof=1) / seeds), float(max(rest, 0.0) / (seeds * images))
+def _variances(group: Values) -> tuple[float, float]:
+    """Variances of the mean of [units, images]: by the units, and by single entries alone."""
+    units, images = group.shape
+    of_units, of_images = group.mean(axis=1, keepdims=True), group.mean(axis=0)
+    rest = float(((group - of_units - of_images + group.mean()) ** 2).sum())
+    rest /= (units - 1) * (images - 1)
+    return float(of_units.var(ddof=1) / units), rest / (units * images)

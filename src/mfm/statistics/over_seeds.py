@@ -1,7 +1,19 @@
-"""Means, intervals and differences over seeds.
+"""Means, intervals and differences over seeds and pretrainings.
 
-Everything here takes the evaluated images as given: the spread is that between seeds. What another
-draw of images would add is in `over_images`, how many seeds it takes in `power`.
+The evaluated images are given here. What another draw of images would add is in `over_images`, how
+many seeds and pretrainings it takes in `power`; what a unit is, in `units`.
+
+A mean is that of the units' means, each unit with the same weight, and its t interval is that of
+those means, with one degree of freedom less than units. With equally many runs a pretraining, that
+is exact for a random effect of the pretraining, however large, and no variance has to be estimated
+within. With unequal numbers the units' means have unequal variances, and the t test remains valid:
+for normal values of unequal variances it holds its level wherever that is below 8.3% (N. K.
+Bakirov, G. J. Székely, J. Math. Sci. 139, 2006, 6497-6505; as the way to treat clusters: R.
+Ibragimov, U. K. Müller, J. Bus. Econ. Stat. 28, 2010, 453-468; and before them Y. Benjamini,
+J. Am. Stat. Assoc. 78, 1983, 645-654). So intervals cover in 95% or more.
+
+Given a single pretraining, the units are runs, and everything is about that one pretraining: what
+another would give is in no interval. `conditional` says so.
 """
 
 from __future__ import annotations
@@ -9,28 +21,37 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 from scipy import special, stats
 
+from mfm.statistics.exact import permutation_p, sign_flip_p
+from mfm.statistics.units import Sample as Sample
+from mfm.statistics.units import paired, units_of
+
 # Accuracies come with four decimals, each off by up to 5e-5, so two differences of them by 2e-4:
 # values that are no further apart are equal but for rounding.
 _EQUAL = 2.5e-4
 LEVEL = 0.95
+SIGNIFICANT = 0.05
+FEWEST = 6  # units whose exact p can be below 5% (2 / 2^6)
 Key = TypeVar("Key")
+Values = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """A mean with its t interval; deviation and interval are None for a single value."""
+    """An arm's mean with its t interval; deviation and interval are None for a single unit."""
 
-    n: int
+    n: int  # runs
+    units: int
     mean: float
-    deviation: float | None  # sample standard deviation (n - 1)
+    deviation: float | None  # sample standard deviation of the units' means (n - 1)
     low: float | None
     high: float | None
+    conditional: bool = False  # given a single pretraining
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,129 +59,155 @@ class Difference:
     """An arm's mean less the baseline's, with a t interval (None where it can't be computed)."""
 
     method: Literal["paired", "welch"]
-    n: int  # pairs, or the smaller arm's seeds
+    n: int  # seed pairs, or the smaller arm's seeds
+    units: int  # that the interval rests on; of the smaller arm where they are not paired
     mean: float
     low: float | None
     high: float | None
-    deviation: float | None = None  # sample standard deviation of one seed's difference
+    conditional: bool = False  # given the single pretraining of one arm or of both
+    deviation: float | None = None  # sample standard deviation of one unit's difference
     freedom: float | None = None  # degrees of freedom of the interval
-    p: float | None = None  # two-sided, of no difference
+    p: float | None = None  # two-sided, of no difference, by the t test
+    exact_p: float | None = None  # by sign changes of the units, or by their permutation
     adjusted: float | None = None  # p after Holm's correction, where there are more comparisons
-    comparisons: int = 1  # that `adjusted` is corrected for
+    adjusted_exact: float | None = None  # exact_p after it
+    comparisons: int = 1  # that both are corrected for
 
     @property
     def verdict(self) -> str:
-        """In words: better, worse, or not distinguishable with n seeds.
+        """In words: what two tests of no difference say, one of which takes values as normal.
 
-        By the corrected p, where there is one, and otherwise by the interval. So an interval that
-        just excludes zero is no verdict where it is one of several.
+        'better' and 'worse' need both below 5%, each after Holm's correction where there is one.
+        One alone is 'suggestive': the tests disagree, or there are too few units for the exact
+        one to be below 5% at all (fewer than 6 pairs). An interval that just excludes zero is no
+        verdict where it is one of several.
         """
-        if self.low is None or self.high is None:
-            return "no interval: needs at least 2 seeds"
-        if self.low == self.high:
-            return "no verdict: the seeds' differences are all equal"
-        clear = self.adjusted is None or self.adjusted < 1 - LEVEL
-        if self.low > 0 and clear:
-            return "better"
-        if self.high < 0 and clear:
-            return "worse"
-        return f"not distinguishable with {self.n} seeds"
+        if self.p is None or self.exact_p is None:
+            return "no verdict"
+        by_t = self.p if self.adjusted is None else self.adjusted
+        by_rank = self.exact_p if self.adjusted_exact is None else self.adjusted_exact
+        clear = (by_t < SIGNIFICANT) + (by_rank < SIGNIFICANT)
+        if clear == 2:
+            return "better" if self.mean > 0 else "worse"
+        if clear == 1:
+            return f"suggestive ({'higher' if self.mean > 0 else 'lower'})"
+        return "not distinguishable"
 
 
-def estimate(values: Sequence[float], *, level: float = LEVEL) -> Estimate:
-    """Mean, sample standard deviation and t interval of one arm's values."""
-    array = np.asarray(values, np.float64)
-    n, mean = len(array), float(array.mean())
-    if n < 2:
-        return Estimate(n=n, mean=mean, deviation=None, low=None, high=None)
-    deviation = 0.0 if np.ptp(array) < _EQUAL else float(array.std(ddof=1))
-    half = float(t_quantile(n - 1, level=level) * deviation / np.sqrt(n))
-    return Estimate(n=n, mean=mean, deviation=deviation, low=mean - half, high=mean + half)
+def estimate(sample: Sample) -> Estimate:
+    """Mean, sample standard deviation and t interval of one arm."""
+    units = units_of(sample)
+    values = units.means(sample.values)
+    n, mean, deviation = len(units.seeds), float(values.mean()), _deviation(values)
+    low = high = None
+    if deviation is not None:
+        half = t_quantile(len(values) - 1) * deviation / len(values) ** 0.5
+        low, high = mean - half, mean + half
+    return Estimate(
+        n=n,
+        units=units.count,
+        mean=mean,
+        deviation=deviation,
+        low=low,
+        high=high,
+        conditional=units.conditional,
+    )
 
 
-def difference(
-    arm: Mapping[int, float], baseline: Mapping[int, float], *, level: float = LEVEL
-) -> Difference:
-    """Difference of two arms, each a value by seed.
+def difference(arm: Sample, baseline: Sample) -> Difference:
+    """Difference of two arms.
 
-    Paired where one arm has all the seeds of the other: a seed fixes the labelled images, their
-    order and augmentation and the new layers' weights in every arm, so what it does to one it does
-    to the other. The mean is then that of the common seeds' differences. Otherwise, and where a
-    single seed is common but one arm has more, Welch's interval, for unequal variances and numbers.
+    Where their seeds pair (`units.paired`), the t interval of the units' mean differences: what a
+    seed does to both arms is in no difference, and two pretrainings of the same index are one
+    unit. Otherwise Welch's interval, for unequal variances and numbers, over each arm's own units.
+    A seed that both have then makes their means go together, so that interval is too wide rather
+    than too narrow.
     """
-    common = paired_seeds(arm, baseline)
-    if common:
-        ours, theirs = ([values[seed] for seed in common] for values in (arm, baseline))
-        pairs = estimate(list(np.subtract(ours, theirs)), level=level)
-        found = Difference(
-            method="paired",
-            n=pairs.n,
-            mean=pairs.mean,
-            low=pairs.low,
-            high=pairs.high,
-            deviation=pairs.deviation,
-        )
-        if not pairs.deviation:
-            return found
-        return _tested(found, stats.ttest_rel(ours, theirs), level=level)
-    ours, theirs = list(arm.values()), list(baseline.values())
-    first, second = estimate(ours), estimate(theirs)
-    mean, n = first.mean - second.mean, min(first.n, second.n)
-    found = Difference(method="welch", n=n, mean=mean, low=None, high=None)
-    if first.deviation is None or second.deviation is None:
+    pairs = paired(arm, baseline)
+    if pairs is None:
+        return _unpaired(arm, baseline)
+    values = pairs.means({seed: arm.values[seed] - baseline.values[seed] for seed in pairs.seeds})
+    mean, deviation = float(values.mean()), _deviation(values)
+    found = Difference(
+        method="paired",
+        n=len(pairs.seeds),
+        units=len(values),
+        mean=mean,
+        low=mean if deviation == 0 else None,
+        high=mean if deviation == 0 else None,
+        conditional=pairs.conditional,
+        deviation=deviation,
+    )
+    if not deviation:
         return found
-    found = replace(found, deviation=float(np.hypot(first.deviation, second.deviation)))
+    half = t_quantile(len(values) - 1) * deviation / len(values) ** 0.5
+    return replace(
+        found,
+        low=mean - half,
+        high=mean + half,
+        freedom=float(len(values) - 1),
+        p=float(stats.ttest_1samp(values, 0).pvalue),
+        exact_p=sign_flip_p(values, tolerance=_EQUAL),
+    )
+
+
+def _unpaired(arm: Sample, baseline: Sample) -> Difference:
+    units = units_of(arm), units_of(baseline)
+    ours, theirs = units[0].means(arm.values), units[1].means(baseline.values)
+    mean, first, second = float(ours.mean() - theirs.mean()), _deviation(ours), _deviation(theirs)
+    found = Difference(
+        method="welch",
+        n=min(len(each.seeds) for each in units),
+        units=min(len(ours), len(theirs)),
+        mean=mean,
+        low=None,
+        high=None,
+        conditional=any(each.conditional for each in units),
+    )
+    if first is None or second is None:
+        return found
+    found = replace(found, deviation=float(np.hypot(first, second)))
     if found.deviation == 0:
         return replace(found, low=mean, high=mean)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # of an arm whose seeds are all equal
+        warnings.simplefilter("ignore", RuntimeWarning)  # of an arm whose units are all equal
         test = stats.ttest_ind(ours, theirs, equal_var=False)
-    return _tested(found, test, level=level)
-
-
-def _tested(found: Difference, test: Any, *, level: float) -> Difference:
-    """With the interval and the p of scipy's test."""
-    interval = test.confidence_interval(level)
+    interval = test.confidence_interval(LEVEL)
     return replace(
         found,
         low=float(interval.low),
         high=float(interval.high),
         freedom=float(test.df),
         p=float(test.pvalue),
+        exact_p=permutation_p(ours, theirs, tolerance=_EQUAL),
     )
 
 
-def paired_seeds(arm: Mapping[int, object], baseline: Mapping[int, object]) -> list[int]:
-    """The common seeds where `difference` pairs the arms, or none."""
-    common = sorted(set(arm) & set(baseline))
-    nested = len(common) == min(len(arm), len(baseline))
-    return common if nested and (len(common) > 1 or len(arm) == len(baseline)) else []
-
-
-def compare(
-    arms: Mapping[str, Mapping[int, float]], baseline: str, *, level: float = LEVEL
-) -> dict[str, Difference]:
-    """Each other arm's difference from the baseline, corrected for their number."""
-    found = {
-        name: difference(values, arms[baseline], level=level)
-        for name, values in arms.items()
-        if name != baseline
-    }
-    return corrected(found)
+def _deviation(values: Values) -> float | None:
+    """Sample standard deviation; 0 for what is equal but for rounding, None for one value."""
+    if len(values) < 2:
+        return None
+    return 0.0 if np.ptp(values) < _EQUAL else float(values.std(ddof=1))
 
 
 def corrected(found: Mapping[Key, Difference]) -> dict[Key, Difference]:
-    """Differences with Holm's correction, over those that have a p value.
+    """Differences with Holm's correction of both p, over those that have them.
 
-    Holm's correction bounds the probability of any wrong verdict among them by 1 - level, however
-    the differences depend on each other; sharing a baseline makes them dependent.
+    Holm's correction bounds the probability of any wrong verdict among them by 5%, however the
+    differences depend on each other; sharing a baseline makes them dependent.
     """
-    tested = {name: each.p for name, each in found.items() if each.p is not None}
+    tested = [name for name, each in found.items() if each.p is not None]
     if len(tested) < 2:
         return dict(found)
-    adjusted = dict(zip(tested, holm(list(tested.values())), strict=True))
+    by_t = dict(zip(tested, holm([found[name].p or 0.0 for name in tested]), strict=True))
+    exact = dict(zip(tested, holm([found[name].exact_p or 0.0 for name in tested]), strict=True))
     return {
-        name: replace(each, adjusted=adjusted.get(name), comparisons=len(tested))
+        name: replace(
+            each,
+            adjusted=by_t.get(name),
+            adjusted_exact=exact.get(name),
+            comparisons=len(tested),
+        )
         for name, each in found.items()
     }
 

@@ -10,6 +10,7 @@ from mfm.experiment.settings import Experiment
 from mfm.files import style
 from mfm.reporting.verdict import by_seed
 from mfm.statistics.over_seeds import difference, estimate
+from mfm.statistics.units import Sample
 
 
 def draw_accuracy(experiment: Experiment, results: pd.DataFrame) -> Figure:
@@ -20,7 +21,7 @@ def draw_accuracy(experiment: Experiment, results: pd.DataFrame) -> Figure:
     for line, name in enumerate(arms):
         colour, marker = style.looks(arms)[name]
         values = results[results["arm"] == name]["top1"].to_numpy(float)
-        found = estimate(list(values))
+        found = estimate(Sample(values=dict(enumerate(values))))
         if found.low is not None and found.high is not None:
             axis.plot([found.low, found.high], [line, line], color=colour, lw=2, zorder=2)
         spread = 0.22 + np.zeros(len(values))
@@ -58,7 +59,7 @@ def draw_difference(experiment: Experiment, results: pd.DataFrame) -> Figure:
     for line, name in enumerate(others):
         colour, marker = style.looks(drawn)[name]
         values = by_seed(results[results["arm"] == name])
-        found = difference(values, baseline)
+        found = difference(Sample(values=values), Sample(values=baseline))
         text = f"{found.mean:+.2f}"
         if found.low is not None and found.high is not None:
             axis.plot([found.low, found.high], [line, line], color=colour, lw=2, zorder=2)

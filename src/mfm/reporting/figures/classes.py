@@ -13,6 +13,7 @@ from mfm.experiment.resolve import pretraining_of
 from mfm.experiment.settings import Experiment
 from mfm.files import style
 from mfm.statistics.over_seeds import difference
+from mfm.statistics.units import Sample
 
 _AT_EACH_END = 10
 _WORST = 8
@@ -84,9 +85,9 @@ def _by_unlabelled(experiment: Experiment, arm: str) -> bool:
     return name is not None and not experiment.pretrain[name].labelled
 
 
-def _of(table: pd.DataFrame, name: str, label: str) -> dict[int, float]:
+def _of(table: pd.DataFrame, name: str, label: str) -> Sample:
     part = table[(table["arm"] == name) & (table["label"] == label)]
-    return {int(seed): float(top1) for seed, top1 in zip(part["seed"], part["top1"], strict=True)}
+    return Sample(values=dict(zip(part["seed"], part["top1"], strict=True)))
 
 
 def draw_confusion(runs: Runs) -> Figure:
