@@ -18,14 +18,13 @@ another would give is in no interval. `conditional` says so.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from scipy import special, stats
+from scipy import special
 
 from mfm.statistics.exact import permutation_p, sign_flip_p
 from mfm.statistics.units import Sample as Sample
@@ -98,14 +97,14 @@ def estimate(sample: Sample) -> Estimate:
     """Mean, sample standard deviation and t interval of one arm."""
     units = units_of(sample)
     values = units.means(sample.values)
-    n, mean, deviation = len(units.seeds), float(values.mean()), _deviation(values)
+    count, mean, deviation = len(values), float(values.mean()), _deviation(values)
     low = high = None
     if deviation is not None:
-        half = t_quantile(len(values) - 1) * deviation / len(values) ** 0.5
+        half = t_quantile(count - 1) * deviation / count**0.5
         low, high = mean - half, mean + half
     return Estimate(
-        n=n,
-        units=units.count,
+        n=len(units.seeds),
+        units=count,
         mean=mean,
         deviation=deviation,
         low=low,
@@ -127,60 +126,57 @@ def difference(arm: Sample, baseline: Sample) -> Difference:
     if pairs is None:
         return _unpaired(arm, baseline)
     values = pairs.means({seed: arm.values[seed] - baseline.values[seed] for seed in pairs.seeds})
-    mean, deviation = float(values.mean()), _deviation(values)
+    count, deviation = len(values), _deviation(values)
     found = Difference(
         method="paired",
         n=len(pairs.seeds),
-        units=len(values),
-        mean=mean,
-        low=mean if deviation == 0 else None,
-        high=mean if deviation == 0 else None,
+        units=count,
+        mean=float(values.mean()),
+        low=None,
+        high=None,
         conditional=pairs.conditional,
         deviation=deviation,
     )
-    if not deviation:
+    if deviation is None:
         return found
-    half = t_quantile(len(values) - 1) * deviation / len(values) ** 0.5
-    return replace(
-        found,
-        low=mean - half,
-        high=mean + half,
-        freedom=float(len(values) - 1),
-        p=float(stats.ttest_1samp(values, 0).pvalue),
-        exact_p=sign_flip_p(values, tolerance=_EQUAL),
-    )
+    found = _with_interval(found, error=deviation / count**0.5, freedom=count - 1)
+    return replace(found, exact_p=sign_flip_p(values, tolerance=_EQUAL)) if deviation else found
 
 
 def _unpaired(arm: Sample, baseline: Sample) -> Difference:
     units = units_of(arm), units_of(baseline)
     ours, theirs = units[0].means(arm.values), units[1].means(baseline.values)
-    mean, first, second = float(ours.mean() - theirs.mean()), _deviation(ours), _deviation(theirs)
     found = Difference(
         method="welch",
         n=min(len(each.seeds) for each in units),
         units=min(len(ours), len(theirs)),
-        mean=mean,
+        mean=float(ours.mean() - theirs.mean()),
         low=None,
         high=None,
         conditional=any(each.conditional for each in units),
     )
+    first, second = _deviation(ours), _deviation(theirs)
     if first is None or second is None:
         return found
     found = replace(found, deviation=float(np.hypot(first, second)))
-    if found.deviation == 0:
-        return replace(found, low=mean, high=mean)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # of an arm whose units are all equal
-        test = stats.ttest_ind(ours, theirs, equal_var=False)
-    interval = test.confidence_interval(LEVEL)
+    if not found.deviation:
+        return _with_interval(found, error=0, freedom=1)
+    a, b = first**2 / len(ours), second**2 / len(theirs)
+    freedom = (a + b) ** 2 / (a**2 / (len(ours) - 1) + b**2 / (len(theirs) - 1))
     return replace(
-        found,
-        low=float(interval.low),
-        high=float(interval.high),
-        freedom=float(test.df),
-        p=float(test.pvalue),
+        _with_interval(found, error=(a + b) ** 0.5, freedom=freedom),
         exact_p=permutation_p(ours, theirs, tolerance=_EQUAL),
     )
+
+
+def _with_interval(found: Difference, *, error: float, freedom: float) -> Difference:
+    """With the interval of a standard error, and where that isn't zero with the t test's p."""
+    half = t_quantile(freedom) * error
+    found = replace(found, low=found.mean - half, high=found.mean + half)
+    if not error:
+        return found
+    p = 2 * float(special.stdtr(freedom, -abs(found.mean) / error))
+    return replace(found, freedom=float(freedom), p=p)
 
 
 def _deviation(values: Values) -> float | None:
