@@ -44,21 +44,24 @@ def create_backbone(settings: Model, *, classes: int, image_size: int | None = N
             f"model.backbone: timm's '{settings.backbone}' gives no feature maps; choose a ResNet, "
             "ConvNeXt, ViT or Swin"
         )
-    if settings.stem == "small":
-        _make_stem_small(backbone, name=settings.backbone)
+    if settings.stem_stride != 4:
+        _shorten_stem(backbone, settings)
     return backbone
 
 
-def _make_stem_small(backbone: nn.Module, *, name: str) -> None:
-    """A stem for small images: 3x3, stride 1, no pooling (He et al. 2016, section 4.2)."""
+def _shorten_stem(backbone: nn.Module, settings: Model) -> None:
+    """A stem for small images; of stride 1 as in He et al. 2016, section 4.2."""
     first = getattr(backbone, "conv1", None)
     if not isinstance(backbone, timm.models.ResNet) or not isinstance(first, nn.Conv2d):
-        raise UserError(f"model.stem: 'small' is for ResNets with one first layer, not for {name}")
-    backbone.conv1 = nn.Conv2d(3, first.out_channels, kernel_size=3, padding=1, bias=False)
-    nn.init.kaiming_normal_(backbone.conv1.weight, mode="fan_out", nonlinearity="relu")
+        raise UserError(
+            f"model.stem_stride is for ResNets with one first layer, not for {settings.backbone}"
+        )
+    if settings.stem_stride == 1:
+        backbone.conv1 = nn.Conv2d(3, first.out_channels, kernel_size=3, padding=1, bias=False)
+        nn.init.kaiming_normal_(backbone.conv1.weight, mode="fan_out", nonlinearity="relu")
     backbone.maxpool = nn.Identity()
     for stage in backbone.feature_info:
-        stage["reduction"] = max(1, stage["reduction"] // 4)
+        stage["reduction"] = max(1, stage["reduction"] * settings.stem_stride // 4)
 
 
 def has_fixed_size(backbone: str) -> bool:

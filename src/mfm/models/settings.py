@@ -23,10 +23,11 @@ class Model(Section):
     """The network."""
 
     backbone: str = Field("resnet18", description="A timm model name, e.g. resnet18 or resnet50.")
-    stem: Literal["standard", "small"] = Field(
-        "standard",
-        description="ResNets: 'small', for small images, begins with a 3x3 convolution of stride 1 "
-        "and no pooling, as for CIFAR: the last map has four times the side.",
+    stem_stride: Literal[1, 2, 4] = Field(
+        4,
+        description="Stride of a ResNet's first layers. 4: a 7x7 convolution of stride 2 and "
+        "pooling; 2, for images of about 64 px: no pooling; 1, as for CIFAR: a 3x3 convolution and "
+        "no pooling. A pretraining that predicts images needs a last map of several positions.",
     )
     options: dict[str, Any] = Field(
         {},
