@@ -19,6 +19,9 @@ def get_runs(values):
     try:
         runs = Runs(parse_settings(Experiment, values, where="configuration"))
         preflight.check(runs, links_again=get_forces())
+        # Not again in the processes of jobs.
+        for line in preflight.remarks(runs) if workflow.is_main_process else []:
+            print(f"mfm: note: {line}", file=sys.stderr)
     except UserError as error:
         sys.exit(f"mfm: error: {one_line(error)}")
     return runs
@@ -40,6 +43,20 @@ def get_experiment(others=False):
     return dumps_ordered(alone)
 
 
+def get_question(wildcards):
+    """Words of the command that declares the question."""
+    pairs = resolve.asked(EXPERIMENT).items()
+    return [word for key, value in pairs for word in (f"--{key}", str(value))]
+
+
+def get_experiment_hash(wildcards):
+    return resolve.experiment_hash(RUNS.at(wildcards.folder))
+
+
+def get_split(wildcards):
+    return RUNS.at(wildcards.folder).evaluate.split
+
+
 def get_demands(wildcards, output):
     """What the experiment asks of the dataset, for the job that knows the dataset first.
 
@@ -51,7 +68,7 @@ def get_demands(wildcards, output):
 
 def get_pretrain_json(wildcards):
     experiment = RUNS.at(wildcards.folder)
-    return dumps(resolve.pretrain_job(experiment, wildcards.pretraining))
+    return dumps(resolve.pretrain_job(experiment, wildcards.pretraining, int(wildcards.seed)))
 
 
 def get_finetune_json(wildcards):
@@ -65,12 +82,12 @@ def get_evaluate_json(wildcards):
 
 def get_initial_weights(wildcards):
     """What a finetuning is told to load; 'scratch' for an arm from scratch."""
-    return RUNS.initial_weights(wildcards.arm, folder=wildcards.folder)
+    return RUNS.initial_weights(wildcards.arm, int(wildcards.seed), folder=wildcards.folder)
 
 
 def get_initial_files(wildcards):
     """The files that a finetuning waits for; a change in them runs it again."""
-    return RUNS.initial_files(wildcards.arm, folder=wildcards.folder)
+    return RUNS.initial_files(wildcards.arm, int(wildcards.seed), folder=wildcards.folder)
 
 
 def get_pretrain_weights(wildcards):
@@ -117,7 +134,7 @@ def get_pretrain_threads(wildcards):
     A finetuning has one thread by default, because there are many of them.
     """
     # A cluster's jobs have no cores to share; its profile says how many each gets.
-    return max(1, (workflow.cores or 1) // len(resolve.used_pretrainings(EXPERIMENT)))
+    return max(1, (workflow.cores or 1) // len(RUNS.pretrainings))
 
 
 def get_launcher(wildcards, threads, resources):
@@ -168,20 +185,19 @@ def get_finetunings(kind):
 
 
 def get_pretrain_metrics():
-    used = resolve.used_pretrainings(EXPERIMENT)
-    return [LAYOUT.pretraining(name).metrics for name in used]
+    return [LAYOUT.pretraining(*run).metrics for run in resolve.pretrainings(EXPERIMENT)]
 
 
 def get_pictures():
-    """Pictures of the pretrainings that have some."""
+    """Pictures of the first of each pretraining's runs, where it has some."""
     pictured = resolve.pictured_pretrainings(EXPERIMENT)
-    return [LAYOUT.pretraining(name).pictures for name in pictured]
+    return [LAYOUT.pretraining(*run).pictures for run in pictured]
 
 
 def get_pretrainings():
     """All backbones, also of variants, and the pictures."""
     runs = RUNS.pretrainings
-    backbones = [LAYOUT.pretraining(name, folder=folder).weights for folder, name in runs]
+    backbones = [LAYOUT.pretraining(*run, folder=folder).weights for folder, *run in runs]
     return backbones + get_pictures()
 
 
@@ -231,10 +247,13 @@ DATA = dataset_folder(EXPERIMENT.dataset.name)
 FURTHER = resolve.evaluated_names(EXPERIMENT)[1:]
 
 # Paths with wildcards. `folder` is empty for the experiment's own runs.
-PRETRAINING = LAYOUT.pretraining("{pretraining}", folder="{folder}")
+PRETRAINING = LAYOUT.pretraining("{pretraining}", "{seed}", folder="{folder}")
 FINETUNING = LAYOUT.finetuning("{arm}", "{seed}", folder="{folder}")
 EVALUATION = LAYOUT.evaluation("{arm}", "{seed}", folder="{folder}")
 FURTHER_EVALUATION = LAYOUT.evaluation("{arm}", "{seed}", folder="{folder}", name="{evaluation}")
+
+# Written before the first training. No reason to train again: a changed question adds a line to it.
+QUESTION = [ancient(LAYOUT.question)] if EXPERIMENT.question else []
 
 # Jobs run with the Python that runs this workflow, also where its environment isn't activated. In
 # a rule's conda environment, which has been activated by then, that environment's own comes first.
@@ -247,7 +266,7 @@ shell.prefix(
 
 wildcard_constraints:
     folder=f"({'|'.join(re.escape(folder) for folder in RUNS.folders)})",
-    pretraining=either(name for _, name in RUNS.pretrainings),
+    pretraining=either(dict.fromkeys(name for _, name, _ in RUNS.pretrainings)),
     arm=either(EXPERIMENT.arms),
     seed=r"\d+",
     study=either(RUNS.studies),

@@ -14,8 +14,31 @@ rule evaluate_config:
         "printf '%s\\n' {params.text:q} > {output.config:q} 2> {log:q}"
 
 
+rule look:
+    output:
+        look=LAYOUT.look(folder="{folder}"),
+    log:
+        LAYOUT.log("{folder}evaluate.look"),
+    benchmark:
+        LAYOUT.benchmark("{folder}evaluate.look")
+    localrule: True
+    conda:
+        "../envs/mfm.yaml"
+    params:
+        experiment=get_experiment_hash,
+        split=get_split,
+        dataset=DATA,
+        results=LAYOUT.results,
+    shell:
+        "python -m mfm look --dataset {params.dataset:q} --split {params.split:q} "
+        "--experiment {params.experiment:q} --results {params.results:q} --out {output.look:q} "
+        "> {log:q} 2>&1"
+
+
 rule evaluate:
     input:
+        # Written before, and no reason to evaluate again.
+        look=ancient(LAYOUT.look(folder="{folder}")),
         config=LAYOUT.evaluation_config(folder="{folder}"),
         manifest=rules.link_dataset.output.manifest,
         weights=get_finetuned("weights"),
@@ -47,6 +70,7 @@ if FURTHER:
 
     use rule evaluate as evaluate_further with:
         input:
+            look=ancient(LAYOUT.look(folder="{folder}")),
             config=rules.evaluate_config.output.config,
             manifest=rules.link_dataset.output.manifest,
             weights=get_finetuned("weights"),

@@ -1,10 +1,27 @@
+# What is asked, before anything is trained; a question that changes later adds a line.
+rule question:
+    output:
+        question=update(LAYOUT.question),
+    log:
+        LAYOUT.log("question"),
+    benchmark:
+        LAYOUT.benchmark("question")
+    localrule: True
+    conda:
+        "../envs/mfm.yaml"
+    params:
+        words=get_question,
+    shell:
+        "python -m mfm declare {params.words:q} --out {output.question:q} > {log:q} 2>&1"
+
+
 rule pretrain_config:
     output:
         config=PRETRAINING.config,
     log:
         PRETRAINING.config_log,
     benchmark:
-        LAYOUT.benchmark("{folder}pretrain/{pretraining}.config")
+        LAYOUT.benchmark("{folder}pretrain/{pretraining}/seed{seed}.config")
     localrule: True
     conda:
         "../envs/mfm.yaml"
@@ -47,6 +64,7 @@ rule fetch_weights:
 # Every training: the finetunings below have this rule's text.
 rule pretrain:
     input:
+        question=QUESTION,
         config=rules.pretrain_config.output.config,
         manifest=rules.link_dataset.output.manifest,
         weights=get_pretrain_files,
@@ -92,6 +110,7 @@ rule pretrain:
 
 use rule pretrain as finetune with:
     input:
+        question=QUESTION,
         config=rules.finetune_config.output.config,
         manifest=rules.link_dataset.output.manifest,
         weights=get_initial_files,
@@ -125,21 +144,21 @@ use rule pretrain as finetune with:
 
 rule pictures:
     input:
-        config=LAYOUT.pretraining("{pretraining}").config,
+        config=LAYOUT.pretraining("{pretraining}", "{seed}").config,
         manifest=rules.link_dataset.output.manifest,
-        checkpoint=LAYOUT.pretraining("{pretraining}").checkpoint,
+        checkpoint=LAYOUT.pretraining("{pretraining}", "{seed}").checkpoint,
     output:
         folder=report(
-            directory(LAYOUT.pretraining("{pretraining}").pictures),
+            directory(LAYOUT.pretraining("{pretraining}", "{seed}").pictures),
             patterns=["{figure}.png"],
             caption="../report/pictures.rst",
             category="Pretraining",
             labels={"pretraining": "{pretraining}", "figure": "{figure}"},
         ),
     log:
-        LAYOUT.log("pretrain/{pretraining}.pictures"),
+        LAYOUT.log("pretrain/{pretraining}/seed{seed}.pictures"),
     benchmark:
-        LAYOUT.benchmark("pretrain/{pretraining}.pictures")
+        LAYOUT.benchmark("pretrain/{pretraining}/seed{seed}.pictures")
     conda:
         "../envs/mfm.yaml"
     script:

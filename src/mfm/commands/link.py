@@ -14,7 +14,7 @@ from pathlib import Path
 from mfm.commands.arguments import create_parser
 from mfm.data.link import link
 from mfm.data.settings import Dataset
-from mfm.experiment.demands import Demands, check_counts, check_sizes
+from mfm.experiment.demands import Demands, check_counts
 from mfm.settings.section import load_json, parse
 
 
@@ -28,7 +28,6 @@ def main(words: list[str]) -> None:
     demands = None
     if options.demands is not None:
         demands = parse(Demands, json.loads(options.demands), where="--demands")
-        check_sizes(demands)
     link(load_json(Dataset, options.config), options.folder)
     if demands is not None:
         check_counts(demands, json.loads((options.folder / "summary.json").read_text()))

@@ -15,7 +15,7 @@ from mfm.data import manifest
 from mfm.data.batches import Batches, EvalBatches, TrainBatches
 from mfm.data.drift import LOADERS, Drift, drift, sample
 from mfm.data.manifest import NAME, Images
-from mfm.data.settings import LoaderName, evaluated_split
+from mfm.data.settings import LoaderName
 from mfm.errors import UserError
 from mfm.evaluation.classifier import Predictions, Subject
 from mfm.experiment.layout import dataset_folder
@@ -113,7 +113,7 @@ def main(words: list[str]) -> None:
         raise UserError(f"{path} is missing; run 'snakemake --cores all link_dataset' first")
     begin()
     train = manifest.load(path, "train")
-    val = manifest.load(path, evaluated_split(experiment.dataset))
+    val = manifest.load(path, experiment.evaluate.split)
     chosen = [sample(images, options.images, seed=options.seed) for images in (train, val)]
     with process_group() as process:
         print(

@@ -13,6 +13,7 @@ Leaves in the run folder metrics.csv and
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 
 from mfm.commands.arguments import create_parser
@@ -46,7 +47,7 @@ def main(words: list[str]) -> None:
     operated = operation.from_options(options, stop)
     with (
         process_group(timeout_minutes=operated.timeout_minutes) as process,
-        only_writer(options.folder, process),
+        only_writer(options.folder) if process.is_main else nullcontext(),
     ):
         run(
             job,

@@ -121,8 +121,3 @@ class RandAugment(Section):
         elif self.bins != 10:
             raise ValueError("bins is for kind: torchvision")
         return self
-
-
-def evaluated_split(dataset: Dataset) -> Literal["holdout", "val"]:
-    """The split that accuracies are measured on: images set aside of training, where there are."""
-    return "holdout" if dataset.holdout_per_class else "val"

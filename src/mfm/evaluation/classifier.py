@@ -174,6 +174,7 @@ def result_row(
     return {
         "arm": weights["arm"],
         "pretraining": pretraining,
+        "pretraining_seed": weights.get("initial_seed", "-") if pretraining != "-" else "-",
         "seed": int(weights["seed"]),
         "top1": round(found.top1, 4),
         "top5": round(found.top5, 4),

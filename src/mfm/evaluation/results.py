@@ -10,6 +10,7 @@ import pandas as pd
 COLUMNS = (
     "arm",
     "pretraining",
+    "pretraining_seed",
     "seed",
     "top1",
     "top5",
@@ -27,7 +28,7 @@ COLUMNS = (
 
 def read_results(path: str | Path) -> pd.DataFrame:
     """results.csv, or one of its rows as an evaluation left it."""
-    return pd.read_csv(path, dtype={"config_hash": str})
+    return pd.read_csv(path, dtype={"config_hash": str, "pretraining_seed": str})
 
 
 def collect_rows(paths: Sequence[str | Path]) -> pd.DataFrame:

@@ -7,7 +7,6 @@ from pathlib import Path
 import pandas as pd
 
 from mfm.data import manifest
-from mfm.data.settings import evaluated_split
 from mfm.errors import UserError
 from mfm.evaluation import parse_further
 from mfm.evaluation.classifier import Subject, result_row, save_predictions
@@ -35,7 +34,7 @@ def run(
     `pretraining` is the name of the arm's, for the row. Raises UserError for weights of another
     model, for an unreadable image, and for outputs that are no numbers.
     """
-    split = evaluated_split(job.dataset)
+    split = job.evaluation.split
     images = manifest.load(manifest_path, split)
     crop = job.evaluation.crop
     model = create_backbone(job.model, classes=len(images.classes), image_size=crop)

@@ -13,6 +13,11 @@ from mfm.training.job import Job
 class Classification(Section):
     """Evaluation of the last epoch's weights on whole images."""
 
+    split: Literal["val", "holdout"] = Field(
+        "val",
+        description="Images that accuracies are measured on: 'val', or the training images that "
+        "dataset.holdout_per_class sets aside.",
+    )
     resize: int = Field(32, ge=8, description="Short side in pixels, before the centre crop.")
     crop: int = Field(32, ge=8, description="Side of the centre crop in pixels.")
     interpolation: Literal["bilinear", "bicubic"] = Field("bilinear", description="Resampling.")

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from mfm.settings.section import Name, Section
+from mfm.settings.section import Name, Section, Seeds
 
 CHOICES = (
     "give 'scratch', or exactly one of 'pretrain: NAME', 'weights: FILE', or 'as_long_as: ARM' "
@@ -15,9 +15,8 @@ CHOICES = (
 
 
 class _Seeds(Section):
-    seeds: list[int] | None = Field(
+    seeds: Seeds | None = Field(
         None,
-        min_length=1,
         description="Seeds of this arm, out of the experiment's; null is all of them. For a "
         "reference that needs fewer runs than the question does.",
     )

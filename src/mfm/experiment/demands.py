@@ -16,6 +16,10 @@ from mfm.experiment.variants import Runs
 from mfm.models.settings import Model
 from mfm.settings.section import Section, dumps
 
+# Side of the last feature map below which a pretraining that predicts images has learned little: a
+# ResNet-18 at 32 px, whose map is 1x1, predicted nothing from low frequencies after 60,000 images.
+FEW_POSITIONS = 4
+
 
 class _Asked(Section):
     variant: str = Field("", description="The variant that asks it; '': the experiment itself.")
@@ -146,20 +150,24 @@ def images_used(demand: Demand, split: dict[str, Any]) -> int:
     return demand.images_per_class * len(counts)
 
 
-def check_sizes(demands: Demands) -> None:
+def check_sizes(demands: Demands) -> list[str]:
     """Check image sizes against the backbone's stride; builds the backbone, which takes seconds.
+
+    Returns a line for each pretraining that has to predict whole images through few positions.
 
     Raises UserError as `mfm.models.reconstruction.check_size` does, for a backbone that timm
     doesn't know, and for several sizes with one that is made for a single size.
     """
+    remarks = []
     for sizes in demands.sizes:
         try:
-            _check_network(sizes)
+            remarks += [f"{line}{sizes.source}" for line in _check_network(sizes)]
         except UserError as error:
             raise UserError(f"{error}{sizes.source}") from None
+    return remarks
 
 
-def _check_network(sizes: Sizes) -> None:
+def _check_network(sizes: Sizes) -> list[str]:
     backbone = sizes.model.backbone
     if len(set(sizes.sides.values())) > 1:
         from mfm.models.backbones import has_fixed_size
@@ -170,6 +178,7 @@ def _check_network(sizes: Sizes) -> None:
                 f"{backbone} is made for one image size, by its position embedding or windows, but "
                 f"{listed}; make them equal"
             )
+    remarks: list[str] = []
     if sizes.predicted:
         from mfm.models.backbones import create_backbone, stride  # torch and timm
         from mfm.models.reconstruction import check_size
@@ -177,3 +186,13 @@ def _check_network(sizes: Sizes) -> None:
         step = stride(create_backbone(sizes.model, classes=0))
         for training, key in sizes.predicted.items():
             check_size(sizes.sides[key], step, backbone=backbone, key=key, what=training)
+            side = sizes.sides[key] // step
+            if side < FEW_POSITIONS:
+                remarks.append(
+                    f"{training}: {backbone}'s last map is {side}x{side} at {sizes.sides[key]} px, "
+                    f"few positions to predict an image through; from {FEW_POSITIONS}x"
+                    f"{FEW_POSITIONS} on it learns better: set model.stem_stride (ResNets), "
+                    f"model.options (timm's patch size or output stride), or {key} to "
+                    f"{FEW_POSITIONS * step} or more"
+                )
+    return remarks

@@ -94,9 +94,9 @@ class Layout:
         """Time and memory of a job, as Snakemake measures them."""
         return f"{self.results}/benchmarks/{name}.tsv"
 
-    def pretraining(self, name: str, *, folder: str = "") -> RunFiles:
+    def pretraining(self, name: str, seed: int | str, *, folder: str = "") -> RunFiles:
         """Files of a pretraining."""
-        return self._run(f"{folder}pretrain/{name}", "backbone.safetensors")
+        return self._run(f"{folder}pretrain/{name}/seed{seed}", "backbone.safetensors")
 
     def finetuning(self, arm: str, seed: int | str, *, folder: str = "") -> RunFiles:
         """Files of a finetuning."""
@@ -117,6 +117,15 @@ class Layout:
     def evaluation_config(self, *, folder: str = "", name: str = "evaluate") -> str:
         """Resolved settings of all evaluations of that name."""
         return f"{self.results}/{folder}{name}/config.json"
+
+    def look(self, *, folder: str = "") -> str:
+        """What says that the experiment of a folder counts among those evaluated."""
+        return f"{self.results}/{folder}evaluate/look.txt"
+
+    @property
+    def question(self) -> str:
+        """The declared comparison, a line each time that it changed."""
+        return self.file("question.csv")
 
     def weights(self, arm: str, *, folder: str = "") -> str:
         """What says that the weights which an arm starts from are here."""
@@ -197,18 +206,21 @@ def rows_of(weights: str) -> tuple[str, str | None] | None:
     The value is None for the experiment's own runs, and all of it for weights elsewhere.
     """
     parts = Path(weights).parts
-    for stage, depth in (("pretrain", -3), ("finetune", -4)):
-        if len(parts) >= -depth and parts[depth] == stage:
-            layout, variant = _split(parts[:depth])
-            return (
-                (layout.variants(variant[0], "csv"), variant[1]) if variant else (layout.rows, None)
-            )
-    return None
+    if len(parts) < 4 or parts[-4] not in ("pretrain", "finetune"):
+        return None
+    layout, variant = _split(parts[:-4])
+    return (layout.variants(variant[0], "csv"), variant[1]) if variant else (layout.rows, None)
+
+
+def finished_runs(results: Path) -> list[Path]:
+    """Folders of the training runs below a results folder that left their weights."""
+    names = ("backbone.safetensors", "model.safetensors")
+    return [run for run in runs(results) if any((run / name).exists() for name in names)]
 
 
 def runs(results: Path) -> list[Path]:
     """Folders of all training runs below a results folder that have settings, in order."""
-    patterns = ("pretrain/*/config.json", "finetune/*/*/config.json")
+    patterns = ("pretrain/*/*/config.json", "finetune/*/*/config.json")
     prefixes = ("", "variants/*/*/")
     found = {
         path.parent

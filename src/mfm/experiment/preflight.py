@@ -10,7 +10,7 @@ from mfm.data.sources import check_owner, check_source
 from mfm.errors import UserError
 from mfm.evaluation.job import EvaluateJob
 from mfm.experiment.arms import FromWeights
-from mfm.experiment.demands import check_counts, demands_of
+from mfm.experiment.demands import check_counts, check_sizes, demands_of
 from mfm.experiment.layout import Layout, dataset_folder
 from mfm.experiment.layout import runs as runs_below
 from mfm.experiment.resolve import dataset_job, used_pretrainings
@@ -43,6 +43,23 @@ def check(runs: Runs, *, links_again: bool = False) -> None:
             file = source_of(arm.weights).file(arm.weights)
             if file is not None:
                 _check_file(file, f"arms.{name}.weights")
+
+
+def remarks(runs: Runs) -> list[str]:
+    """What to know before anything is trained that stops nothing, a line each.
+
+    Builds the networks, which takes seconds: not where all pretrainings are done.
+
+    Raises UserError for image sizes that a network's stride doesn't divide.
+    """
+    found: list[str] = []
+    weights = [
+        runs.layout.pretraining(name, seed, folder=folder).weights
+        for folder, name, seed in runs.pretrainings
+    ]
+    if not all(Path(file).exists() for file in weights):
+        found += check_sizes(demands_of(runs))
+    return found
 
 
 def _check_file(weights: str, key: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mfm.data.settings import Dataset
-from mfm.evaluation import further_evaluations
+from mfm.evaluation import Evaluation, further_evaluations
 from mfm.evaluation.job import EvaluateJob
 from mfm.evaluation.settings import Classification
 from mfm.experiment.arms import Arm, FromWeights, LongerScratch
@@ -16,6 +16,7 @@ from mfm.experiment.jobs import (
 )
 from mfm.experiment.settings import Experiment
 from mfm.objectives import Pretraining
+from mfm.settings.section import config_hash
 
 
 def dataset_job(experiment: Experiment) -> Dataset:
@@ -35,14 +36,15 @@ def dataset_report_job(experiment: Experiment) -> DatasetReportJob:
     )
 
 
-def pretrain_job(experiment: Experiment, name: str) -> PretrainJob:
+def pretrain_job(experiment: Experiment, name: str, seed: int) -> PretrainJob:
     """What determines a pretraining."""
+    training = experiment.pretrain[name]
     return PretrainJob(
         name=name,
         dataset=experiment.dataset,
         loader=experiment.loader,
         model=experiment.model,
-        training=experiment.pretrain[name],
+        training=training.model_copy(update={"seeds": [seed]}),
     )
 
 
@@ -99,15 +101,36 @@ def pretraining_of(experiment: Experiment, arm: str) -> str | None:
     return settings.pretrain if isinstance(settings, FromWeights) else None
 
 
+def pretraining_seed(experiment: Experiment, arm: str, seed: int) -> int | None:
+    """The seed of the pretraining that an arm's finetuning of that seed starts from."""
+    name = pretraining_of(experiment, arm)
+    if name is None:
+        return None
+    seeds = experiment.pretrain[name].seeds
+    return seeds[seed % len(seeds)]
+
+
+def pretrainings(experiment: Experiment) -> list[tuple[str, int]]:
+    """Every pretraining run that a finetuning starts from: (name, seed)."""
+    found: dict[tuple[str, int], None] = {}
+    for name in used_pretrainings(experiment):
+        for arm, seed in finetunings(experiment):
+            if pretraining_of(experiment, arm) == name:
+                found[name, pretraining_seed(experiment, arm, seed) or 0] = None
+    return sorted(found, key=lambda run: (list(experiment.pretrain).index(run[0]), run[1]))
+
+
 def used_pretrainings(experiment: Experiment) -> dict[str, Pretraining]:
     """Pretrainings that at least one arm uses, in the order of the configuration."""
     used = {pretraining_of(experiment, arm) for arm in experiment.arms}
     return {name: training for name, training in experiment.pretrain.items() if name in used}
 
 
-def pictured_pretrainings(experiment: Experiment) -> list[str]:
-    """Used pretrainings that pictures are drawn of."""
-    return [name for name, each in used_pretrainings(experiment).items() if each.pictured]
+def pictured_pretrainings(experiment: Experiment) -> list[tuple[str, int]]:
+    """The first run of each used pretraining that pictures are drawn of: (name, seed)."""
+    first = dict(reversed(pretrainings(experiment)))
+    used = used_pretrainings(experiment)
+    return [(name, first[name]) for name, each in used.items() if each.pictured]
 
 
 def longer_arms(experiment: Experiment) -> dict[str, str]:
@@ -119,13 +142,51 @@ def longer_arms(experiment: Experiment) -> dict[str, str]:
     }
 
 
+def asked(experiment: Experiment) -> dict[str, str | int]:
+    """What the question declares: arms, metric, numbers of runs and of pretrainings."""
+    question = experiment.question
+    assert question is not None
+    starts = {
+        pretraining_seed(experiment, question.arm, n) for n in seeds_of(experiment, question.arm)
+    }
+    return {
+        "arm": question.arm,
+        "baseline": question.baseline,
+        "metric": question.metric,
+        "runs": question.runs or len(seeds_of(experiment, question.arm)),
+        "pretrainings": len(starts - {None}),
+    }
+
+
+def experiment_hash(experiment: Experiment) -> str:
+    """Hash of what its accuracies depend on: seeds, names of folders and what is asked are not."""
+    alone = experiment.model_copy(
+        update={
+            "results": "results",
+            "seeds": [0],
+            "baseline": next(iter(experiment.arms)),
+            "question": None,
+            "variants": {},
+            "arms": {
+                name: _without_seeds(experiment.arms[name]) for name in sorted(experiment.arms)
+            },
+            "pretrain": {
+                name: training.model_copy(update={"seeds": [0]})
+                for name, training in used_pretrainings(experiment).items()
+            },
+            "evaluate": Evaluation(**evaluate_job(experiment).evaluation.model_dump()),
+        }
+    )
+    return config_hash(alone)
+
+
 def _made_up_for(experiment: Experiment, arm: str) -> MadeUpFor | None:
     other = longer_arms(experiment).get(arm)
     if other is None:
         return None
     name = pretraining_of(experiment, other)
     assert name is not None
-    job = pretrain_job(experiment, name)
+    job = pretrain_job(experiment, name, experiment.pretrain[name].seeds[0])
     return MadeUpFor(
         name=name,
         split=split_of(job.training, job.dataset),

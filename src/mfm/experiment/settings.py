@@ -7,17 +7,18 @@ from pathlib import Path
 from typing import Any, Self
 
 import yaml
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from mfm.data.settings import Dataset, LoaderChoice
 from mfm.errors import UserError
 from mfm.evaluation import Evaluation
 from mfm.experiment.arms import Arm, FromWeights, LongerScratch
+from mfm.experiment.question import Question
 from mfm.models.settings import Model
 from mfm.objectives import Pretraining
 from mfm.objectives.supervised.settings import Finetuning
 from mfm.settings.messages import UniqueKeyLoader, nearest
-from mfm.settings.section import Name, Section, parse
+from mfm.settings.section import Name, Section, Seeds, parse
 
 # Keys of earlier versions, and what says the same now.
 _MOVED = {
@@ -33,7 +34,7 @@ class Study(Section):
     """Other values of one setting, each a variant of the experiment."""
 
     key: str = Field(
-        description="The setting's dotted key (finetune.loss, pretrain.mfm.seed), or a section's "
+        description="The setting's dotted key (finetune.loss, pretrain.mfm.seeds), or a section's "
         "(finetune), whose values are keys and values then."
     )
     values: list[Any] = Field(
@@ -50,10 +51,13 @@ class Experiment(Section):
         description="Folder of everything this experiment writes. Another experiment, another "
         "folder: then no switch of configuration overwrites a finished run.",
     )
-    seeds: list[int] = Field(
-        [0, 1, 2], min_length=1, description="Seeds of finetuning; one run per arm and seed."
-    )
+    seeds: Seeds = Field([0, 1, 2], description="Seeds of finetuning; one run per arm and seed.")
     baseline: Name = Field("scratch", description="The arm that the others are compared with.")
+    question: Question | None = Field(
+        None,
+        description="The primary comparison, declared before the first training; null: none is, "
+        "and every comparison is corrected for their number.",
+    )
     dataset: Dataset = Field(Dataset(), description="Images.")
     loader: LoaderChoice = "torchvision"
     model: Model = Field(Model(), description="Network.")
@@ -79,22 +83,22 @@ class Experiment(Section):
             raise ValueError("; ".join(f"'{key}' is now {_MOVED[key]}" for key in moved))
         return values
 
-    @field_validator("seeds")
-    @classmethod
-    def _seeds(cls, value: list[int]) -> list[int]:
-        if len(set(value)) != len(value) or any(seed < 0 for seed in value):
-            raise ValueError("seeds are different whole numbers from 0")
-        return value
-
     @model_validator(mode="after")
     def _references(self) -> Self:
         for name, arm in self.arms.items():
             self._check_arm(name, arm)
-        if self.baseline not in self.arms:
-            raise ValueError(
-                f"baseline '{self.baseline}' is not below 'arms:'"
-                f"{nearest(self.baseline, list(self.arms))}"
-            )
+        named = {"baseline": self.baseline}
+        if self.question is not None:
+            named["question.arm"] = self.question.arm
+            named["question.baseline"] = self.question.baseline
+        for key, name in named.items():
+            if name not in self.arms:
+                near = nearest(name, list(self.arms))
+                raise ValueError(f"{key} '{name}' is not below 'arms:'{near}")
+        if self.question is not None and self.question.arm == self.question.baseline:
+            raise ValueError("question: an arm is compared with another one")
+        if self.evaluate.split == "holdout" and not self.dataset.holdout_per_class:
+            raise ValueError("evaluate.split: for 'holdout', set dataset.holdout_per_class")
         return self
 
     def _check_arm(self, name: str, arm: Arm) -> None:

@@ -21,7 +21,8 @@ from mfm.experiment.resolve import (
     finetunings,
     pretrain_job,
     pretraining_of,
-    used_pretrainings,
+    pretraining_seed,
+    pretrainings,
 )
 from mfm.experiment.settings import Experiment, Study, value_at, with_value
 from mfm.models.sources import source_of
@@ -116,8 +117,8 @@ class Runs:
         assert self.finetunings is not None
         for name in evaluated_names(experiment):
             self.evaluations(name)
-        for folder, arm, _ in self.finetunings:
-            self.initial_files(arm, folder=folder)
+        for folder, arm, seed in self.finetunings:
+            self.initial_files(arm, seed, folder=folder)
 
     @property
     def folders(self) -> list[str]:
@@ -128,14 +129,14 @@ class Runs:
         """The experiment whose own runs are in a folder."""
         return self._experiments[folder]
 
-    def pretraining(self, name: str, *, folder: str = "") -> str:
+    def pretraining(self, name: str, seed: int, *, folder: str = "") -> str:
         """Folder of a pretraining that the experiment of `folder` uses."""
-        return self._folder_of(dumps(pretrain_job(self.at(folder), name)), folder)
+        return self._folder_of(dumps(pretrain_job(self.at(folder), name, seed)), folder)
 
     def finetuning(self, arm: str, seed: int, *, folder: str = "") -> str:
         """Folder of one of its finetunings."""
         job = dumps(finetune_job(self.at(folder), arm, seed))
-        return self._folder_of(f"{job}\n{self.initial_weights(arm, folder=folder)}", folder)
+        return self._folder_of(f"{job}\n{self.initial_weights(arm, seed, folder=folder)}", folder)
 
     def evaluation(self, arm: str, seed: int, *, folder: str = "", name: str = "evaluate") -> str:
         """Folder of one of its evaluations."""
@@ -144,17 +145,18 @@ class Runs:
             f"{job}\n{arm} {seed} {self.finetuning(arm, seed, folder=folder)}", folder
         )
 
-    def initial_weights(self, arm: str, *, folder: str = "") -> str:
-        """What an arm's finetunings load: a file, a weight name, or 'scratch'."""
+    def initial_weights(self, arm: str, seed: int, *, folder: str = "") -> str:
+        """What a finetuning loads: a file, a weight name, or 'scratch'."""
         experiment = self.at(folder)
-        name = pretraining_of(experiment, arm)
-        if name is None:
+        name, number = pretraining_of(experiment, arm), pretraining_seed(experiment, arm, seed)
+        if name is None or number is None:
             return getattr(experiment.arms[arm], "weights", None) or "scratch"
-        return self.layout.pretraining(name, folder=self.pretraining(name, folder=folder)).weights
+        there = self.pretraining(name, number, folder=folder)
+        return self.layout.pretraining(name, number, folder=there).weights
 
-    def initial_files(self, arm: str, *, folder: str = "") -> list[str]:
-        """Files that an arm's finetunings wait for: weights, or what says that they are here."""
-        weights = self.initial_weights(arm, folder=folder)
+    def initial_files(self, arm: str, seed: int, *, folder: str = "") -> list[str]:
+        """Files that a finetuning waits for: weights, or what says that they are here."""
+        weights = self.initial_weights(arm, seed, folder=folder)
         if weights == "scratch":
             return []
         file = source_of(weights).file(weights)
@@ -162,13 +164,13 @@ class Runs:
         return [file or self.layout.weights(arm, folder=fetched)]
 
     @cached_property
-    def pretrainings(self) -> list[tuple[str, str]]:
-        """Every pretraining: (folder, name), each once."""
+    def pretrainings(self) -> list[tuple[str, str, int]]:
+        """Every pretraining: (folder, name, seed), each once."""
         return list(
             dict.fromkeys(
-                (self.pretraining(name, folder=folder), name)
+                (self.pretraining(name, seed, folder=folder), name, seed)
                 for folder, experiment in self._experiments.items()
-                for name in used_pretrainings(experiment)
+                for name, seed in pretrainings(experiment)
             )
         )
 

@@ -51,16 +51,17 @@ def create_backbone(settings: Model, *, classes: int, image_size: int | None = N
 
 def _shorten_stem(backbone: nn.Module, settings: Model) -> None:
     """A stem for small images; of stride 1 as in He et al. 2016, section 4.2."""
-    first = getattr(backbone, "conv1", None)
+    network: Any = backbone
+    first = getattr(network, "conv1", None)
     if not isinstance(backbone, timm.models.ResNet) or not isinstance(first, nn.Conv2d):
         raise UserError(
             f"model.stem_stride is for ResNets with one first layer, not for {settings.backbone}"
         )
     if settings.stem_stride == 1:
-        backbone.conv1 = nn.Conv2d(3, first.out_channels, kernel_size=3, padding=1, bias=False)
-        nn.init.kaiming_normal_(backbone.conv1.weight, mode="fan_out", nonlinearity="relu")
-    backbone.maxpool = nn.Identity()
-    for stage in backbone.feature_info:
+        network.conv1 = nn.Conv2d(3, first.out_channels, kernel_size=3, padding=1, bias=False)
+        nn.init.kaiming_normal_(network.conv1.weight, mode="fan_out", nonlinearity="relu")
+    network.maxpool = nn.Identity()
+    for stage in network.feature_info:
         stage["reduction"] = max(1, stage["reduction"] * settings.stem_stride // 4)
 
 

@@ -14,7 +14,7 @@ from pydantic import Field, field_validator, model_validator
 from mfm.data.settings import IMAGENET_MEAN, IMAGENET_STD
 from mfm.models.settings import Model
 from mfm.models.sources import is_path
-from mfm.settings.section import Triple
+from mfm.settings.section import Seeds, Triple
 from mfm.training.settings import Training
 
 if TYPE_CHECKING:  # settings are read without importing torch
@@ -32,7 +32,11 @@ class Pretext(Training):
     losses: ClassVar[Mapping[str, str]] = {}  # on fixed images, with `pictures`: what each is of
     sample_note: ClassVar[str] = ""  # below the table of `image_shares` in the dataset's report
 
-    seed: int = Field(0, ge=0, description="Seed of weights, sample order and augmentation.")
+    seeds: Seeds = Field(
+        [0],
+        description="Seeds of weights, sample order and augmentation, a pretraining each: the "
+        "finetuning of seed s starts from number s mod K of these K.",
+    )
     weights: str | None = Field(
         None,
         description="A local .pth or .safetensors file of a backbone to go on from, with the "

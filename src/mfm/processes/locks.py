@@ -11,20 +11,16 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mfm.errors import UserError
-from mfm.processes.ranks import Process
 
 
 @contextmanager
-def only_writer(run: Path, process: Process, *, wait_seconds: float = 60.0) -> Iterator[None]:
-    """Hold the run folder's lock, in the process that writes.
+def only_writer(run: Path, *, wait_seconds: float = 60.0) -> Iterator[None]:
+    """Hold the folder's lock.
 
     The kernel drops the lock with its process, so there are no stale ones. A second start waits
     a while, for workers that are just ending, and then refuses with the holder named. (Not by
     filelock: its older versions empty the file at each try, and the holder's name with it.)
     """
-    if not process.is_main:
-        yield
-        return
     run.mkdir(parents=True, exist_ok=True)
     with open(run / ".lock", "a+") as file:
         deadline = time.monotonic() + wait_seconds

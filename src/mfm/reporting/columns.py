@@ -9,7 +9,7 @@ import pandas as pd
 
 from mfm.experiment.arms import FromWeights
 from mfm.experiment.resolve import pretraining_of
-from mfm.reporting.document import Bold, Column, Link, Text, joined
+from mfm.reporting.document import Bold, Column, Link, Text, joined, parts_of
 from mfm.reporting.finished import Finished
 from mfm.reporting.words import duration, interval
 from mfm.statistics.over_seeds import Difference, Estimate, estimate
@@ -43,8 +43,10 @@ class MeasuredArm:
 def _pretraining(arm: MeasuredArm) -> Text:
     settings, layout = arm.found.experiment.arms[arm.name], arm.found.layout
     if arm.pretraining is not None:
-        weights = layout.pretraining(arm.pretraining).weights
-        return Link(arm.pretraining, layout.relative(weights))
+        runs = dict.fromkeys(sorted(int(seed) for seed in arm.rows["pretraining_seed"]))
+        files = {seed: layout.pretraining(arm.pretraining, seed).weights for seed in runs}
+        links = [Link(f"seed {seed}", layout.relative(file)) for seed, file in files.items()]
+        return (f"{arm.pretraining}: ", *parts_of(joined(links, ", ")))
     return str(settings.weights) if isinstance(settings, FromWeights) else "-"
 
 

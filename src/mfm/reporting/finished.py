@@ -12,7 +12,7 @@ import pandas as pd
 
 from mfm.evaluation.results import read_results
 from mfm.experiment.layout import Layout, dataset_folder
-from mfm.experiment.resolve import pretraining_of, used_pretrainings
+from mfm.experiment.resolve import pretraining_of, pretrainings
 from mfm.experiment.settings import Experiment
 
 
@@ -22,7 +22,7 @@ class Finished:
 
     experiment: Experiment
     results: pd.DataFrame  # a row a finetuning
-    pretrain_seconds: dict[str, float]  # by the pretraining's name
+    pretrain_seconds: dict[str, dict[int, float]]  # of each run, by the pretraining's name and seed
     summary: dict[str, Any]  # of the dataset
 
     @property
@@ -37,21 +37,22 @@ class Finished:
         return {name: found[name] for name in self.experiment.arms if name in found}
 
     def pretrain_seconds_of(self, arm: str) -> float | None:
-        """Time of the pretraining that an arm starts from; None without one that ran here."""
-        name = pretraining_of(self.experiment, arm)
-        return None if name is None else self.pretrain_seconds.get(name)
+        """Mean time of a pretraining that an arm starts from; None without one that ran here."""
+        runs = self.pretrain_seconds.get(pretraining_of(self.experiment, arm) or "")
+        return sum(runs.values()) / len(runs) if runs else None
 
 
 def read(experiment: Experiment) -> Finished:
     """What is in the experiment's results folder, and its dataset's summary."""
     layout = Layout(experiment.results)
-    metrics = {name: layout.pretraining(name).metrics for name in used_pretrainings(experiment)}
+    seconds: dict[str, dict[int, float]] = {}
+    for name, seed in pretrainings(experiment):
+        epochs = pd.read_csv(layout.pretraining(name, seed).metrics)
+        seconds.setdefault(name, {})[seed] = float(epochs["seconds"].sum())
     return Finished(
         experiment=experiment,
         results=read_results(layout.rows),
-        pretrain_seconds={
-            name: float(pd.read_csv(path)["seconds"].sum()) for name, path in metrics.items()
-        },
+        pretrain_seconds=seconds,
         summary=json.loads(
             Path(dataset_folder(experiment.dataset.name), "summary.json").read_text()
         ),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pandas as pd
 
-from mfm.data.settings import evaluated_split
 from mfm.experiment.jobs import split_of
 from mfm.experiment.resolve import longer_arms, used_pretrainings
 from mfm.experiment.settings import Experiment
@@ -60,7 +59,7 @@ def measured(found: Finished, compared: list[verdict.Comparison]) -> Table[Measu
 
 def _setting(found: Finished) -> str:
     experiment, first = found.experiment, found.results.iloc[0]
-    split = evaluated_split(experiment.dataset)
+    split = experiment.evaluate.split
     longer = longer_arms(experiment)
     but = f" but {', '.join(longer)}, which is trained longer" if longer else ""
     return (

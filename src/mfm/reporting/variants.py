@@ -364,7 +364,7 @@ def _variances(found: Compared) -> list[Section]:
     return [
         _variance(found, arm)
         for arm in found.arms
-        if found.key == f"pretrain.{pretraining_of(found.experiment, arm)}.seed"
+        if found.key == f"pretrain.{pretraining_of(found.experiment, arm)}.seeds"
     ]
 
 

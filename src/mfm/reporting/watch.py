@@ -92,12 +92,13 @@ def _run(folder: Path, results: Path) -> Run | None:
     except ValueError:  # it is just being written
         return None
     stage, evaluated = str(values["stage"]), False
+    # A variant's runs lie as an experiment's own.
+    own, of, seed = folder.parents[2], folder.parent.name, folder.name.removeprefix("seed")
     if stage == "pretrain":
-        files = Layout(folder.parents[1].as_posix()).pretraining(folder.name)
-    else:  # a variant's runs lie as an experiment's own
-        own, arm, seed = folder.parents[2], folder.parent.name, folder.name.removeprefix("seed")
-        files = Layout(own.as_posix()).finetuning(arm, seed)
-        evaluated = Path(Layout(own.as_posix()).evaluation(arm, seed).row).exists()
+        files = Layout(own.as_posix()).pretraining(of, seed)
+    else:
+        files = Layout(own.as_posix()).finetuning(of, seed)
+        evaluated = Path(Layout(own.as_posix()).evaluation(of, seed).row).exists()
     done = Path(files.weights).exists()
     report = None if done else status.read(folder / status.FOLDER / status.NAME)
     rows: list[dict[str, str]] = []

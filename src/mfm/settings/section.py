@@ -20,7 +20,16 @@ def _safe_name(name: str) -> str:
     return name
 
 
+def _different(seeds: list[int]) -> list[int]:
+    if len(set(seeds)) != len(seeds):
+        raise ValueError("give each seed once")
+    return seeds
+
+
 Name = Annotated[str, AfterValidator(_safe_name)]
+SEEDS = 2**31  # torch's generators take 32 bits of a seed, and two stages need seeds of their own
+Seed = Annotated[int, Field(ge=0, lt=SEEDS)]
+Seeds = Annotated[list[Seed], Field(min_length=1), AfterValidator(_different)]
 Positive = Annotated[float, Field(gt=0)]
 Triple = tuple[float, float, float]
 PositiveTriple = tuple[Positive, Positive, Positive]

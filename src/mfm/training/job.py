@@ -55,7 +55,7 @@ class TrainingJob(Job):
     @property
     @abstractmethod
     def run_seed(self) -> int:
-        """Seed of everything random in the run."""
+        """Seed of everything random in the run, which no run of another stage has."""
 
     @property
     @abstractmethod

@@ -82,7 +82,10 @@ def run(
     write_metrics(rows, operation.run / "metrics.csv")
     job.leave(operation.run, images=images, last_checkpoint=checkpoint.rolling(operation.run)[0])
     said = provenance(job, precision_asked=job.training.precision, device=process.device)
-    said |= {"epochs": str(job.training.epochs), "seed": str(job.run_seed)}
-    said |= optimizers.absolute(job.training) | job.facts(images, initial)
+    said |= (
+        {"epochs": str(job.training.epochs)}
+        | optimizers.absolute(job.training)
+        | job.facts(images, initial)
+    )
     save_weights(task.backbone, operation.run / job.weights_file, said)
     checkpoint.remove_rolling(operation.run)

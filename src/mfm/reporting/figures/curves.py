@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -18,43 +18,46 @@ _MARKERS = "s^Dv"  # of the losses on fixed images
 
 def draw_pretraining(
     experiment: Experiment,
-    metrics: Mapping[str, pd.DataFrame],
+    metrics: Mapping[str, Sequence[pd.DataFrame]],
     losses: Mapping[str, pd.DataFrame],
 ) -> Figure:
     """One panel for each pretraining: their losses are different quantities.
 
-    `metrics` are the epochs by the pretraining's name. `losses` are those on the fixed validation
-    images, where some were measured: the column epoch (a fraction), and one for each loss.
+    `metrics` are the epochs of its runs, by the pretraining's name. `losses` are the first run's on
+    the fixed validation images, where some were measured: the column epoch (a fraction), and one
+    for each loss.
     """
     if not metrics:
         return style.nothing("No arm of this experiment is pretrained here.")
     measured = {name: losses[name] if name in losses else pd.DataFrame() for name in metrics}
-    alone = [len(epochs) == 1 and measured[name].empty for name, epochs in metrics.items()]
+    alone = [len(runs[0]) == 1 and measured[name].empty for name, runs in metrics.items()]
     heights = [0.6 if single else 2.8 for single in alone]
     figure = Figure(figsize=(7.0, sum(heights)), layout="constrained")
     panels = figure.subplots(len(metrics), height_ratios=heights, squeeze=False)[:, 0]
-    for axis, (name, epochs), single in zip(panels, metrics.items(), alone, strict=True):
+    for axis, (name, runs), single in zip(panels, metrics.items(), alone, strict=True):
         training = experiment.pretrain[name]
         axis.set_title(f"{name}: {training.title}")
         if single:
             axis.axis("off")
-            text = f"loss {epochs['loss'].item():.4f}, the mean of the only epoch"
+            told = ", ".join(f"{run['loss'].item():.4f}" for run in runs)
+            text = f"loss {told}, the mean of the only epoch"
             axis.text(0, 0.9, text, va="top", color=style.GREY, transform=axis.transAxes)
         else:
-            _losses(axis, epochs, measured[name], texts=training.losses)
+            _losses(axis, runs, measured[name], texts=training.losses)
     return figure
 
 
 def _losses(
-    axis: Axes, epochs: pd.DataFrame, measured: pd.DataFrame, *, texts: Mapping[str, str]
+    axis: Axes, runs: Sequence[pd.DataFrame], measured: pd.DataFrame, *, texts: Mapping[str, str]
 ) -> None:
-    axis.plot(
-        epochs["epoch"],
-        epochs["loss"],
-        color=style.OKABE_ITO[0],
-        marker="o" if len(epochs) < 30 else None,
-        label="training images, mean of the epoch",
-    )
+    for number, epochs in enumerate(runs):
+        axis.plot(
+            epochs["epoch"],
+            epochs["loss"],
+            color=style.OKABE_ITO[0],
+            marker="o" if len(epochs) < 30 else None,
+            label="_" if number else "training images, mean of the epoch",
+        )
     columns = [column for column in measured.columns if column != "epoch"]
     for number, column in enumerate(columns):
         axis.plot(
@@ -71,7 +74,7 @@ def _losses(
         axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axis.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
         axis.yaxis.set_minor_locator(NullLocator())
-    axis.set_xlim(left=-0.02 * epochs["epoch"].max())
+    axis.set_xlim(left=-0.02 * runs[0]["epoch"].max())
     axis.set_xlabel("epoch")
     axis.set_ylabel("loss")
     axis.grid(axis="y")

@@ -43,11 +43,13 @@ def draw_all(experiment: Experiment, results: pd.DataFrame, folder: Path) -> Non
         ]
         for name in arms
     }
-    pretrainings = resolve.used_pretrainings(experiment)
-    metrics = {name: pd.read_csv(layout.pretraining(name).metrics) for name in pretrainings}
+    metrics: dict[str, list[pd.DataFrame]] = {}
+    for name, seed in resolve.pretrainings(experiment):
+        epochs = pd.read_csv(layout.pretraining(name, seed).metrics)
+        metrics.setdefault(name, []).append(epochs)
     losses = {
-        name: pd.read_csv(Path(layout.pretraining(name).pictures, LOSSES))
-        for name in resolve.pictured_pretrainings(experiment)
+        name: pd.read_csv(Path(layout.pretraining(name, seed).pictures, LOSSES))
+        for name, seed in resolve.pictured_pretrainings(experiment)
     }
     drawn = {
         "difference": draw_difference(experiment, results),

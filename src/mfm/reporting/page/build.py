@@ -59,8 +59,8 @@ def build(experiment: Experiment) -> str:
             _html(layout, [plan.document(experiment, found.results)], level=3),
         ],
         pretrainings={
-            name: _html(layout, _pictures(layout, name), level=4)
-            for name in pictured_pretrainings(experiment)
+            name: _html(layout, _pictures(layout, name, seed), level=4)
+            for name, seed in pictured_pretrainings(experiment)
         },
         dataset=_html(layout, [_dataset(layout)], level=3),
         provenance=_html(layout, [_provenance(runs, found, studies)], level=2),
@@ -95,8 +95,8 @@ def _further(experiment: Experiment, layout: Layout) -> list[Section]:
     ]
 
 
-def _pictures(layout: Layout, pretraining: str) -> list[Picture]:
-    folder = Path(layout.pretraining(pretraining).pictures)
+def _pictures(layout: Layout, pretraining: str, seed: int) -> list[Picture]:
+    folder = Path(layout.pretraining(pretraining, seed).pictures)
     return [
         Picture(layout.relative((folder / f"{name}.png").as_posix()), caption, width=1000)
         for name, caption in read_captions(folder).items()

@@ -57,15 +57,15 @@ def finetunings(results: pd.DataFrame, layout: Layout) -> list[Origin]:
 def pretrainings(runs: Runs) -> list[Origin]:
     """One entry for each pretraining that an arm uses, also those of variants."""
     found = []
-    for folder, name in runs.pretrainings:
-        files = runs.layout.pretraining(name, folder=folder)
+    for folder, name, seed in runs.pretrainings:
+        files = runs.layout.pretraining(name, seed, folder=folder)
         epochs = pd.read_csv(files.metrics)
         found.append(
             _origin(
                 files.weights,
                 runs.layout,
                 files,
-                seed=str(runs.at(folder).pretrain[name].seed),
+                seed=str(seed),
                 number=f"loss {epochs['loss'].iloc[-1]:.4f}",
                 seconds=float(epochs["seconds"].sum()),
             )

@@ -1,0 +1,75 @@
+"""Question of an experiment: its primary comparison, declared before the first training."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from mfm.files.atomic import write_text
+from mfm.settings.section import Name, Positive, Section
+
+
+class Question(Section):
+    """One comparison, which is tested at 5%; all others are corrected for their number."""
+
+    arm: Name = Field(description="The arm that the question is about.")
+    baseline: Name = Field(description="The arm that it is compared with.")
+    metric: Literal["top1"] = Field("top1", description="What is compared.")
+    runs: int | None = Field(
+        None, ge=1, description="Finetunings of the arm; null: as many as it has seeds."
+    )
+    difference: Positive | None = Field(
+        None, description="The difference in points that the question is about, if it is known."
+    )
+    deviation: Positive | None = Field(
+        None,
+        description="Standard deviation expected of one run's difference, in points. With it, the "
+        "planned number of runs is judged before anything runs.",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Declaration:
+    """The question as it stood at a time."""
+
+    declared: str  # UTC, e.g. 2026-11-26 18:00
+    arm: str
+    baseline: str
+    metric: str
+    runs: int
+    pretrainings: int  # of the arm; 0 where it has none
+    finished: int  # training runs in the results folder by then
+
+    @property
+    def asks(self) -> tuple[object, ...]:
+        """What is asked, without when."""
+        return (self.arm, self.baseline, self.metric, self.runs, self.pretrainings)
+
+
+def read(path: Path) -> list[Declaration]:
+    """All declarations, the first one first; none where there is no file."""
+    return list(_read(path)) if path.exists() else []
+
+
+def _read(path: Path) -> Iterator[Declaration]:
+    with open(path, newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            counts = {key: int(row[key]) for key in ("runs", "pretrainings", "finished")}
+            yield Declaration(**{**row, **counts})  # type: ignore[arg-type]
+
+
+def declare(path: Path, declaration: Declaration) -> None:
+    """Add a declaration, unless the last one asks the same."""
+    known = read(path)
+    if known and known[-1].asks == declaration.asks:
+        return
+    names = [field.name for field in fields(Declaration)]
+    lines = [",".join(names)]
+    lines += [",".join(str(value) for value in asdict(each).values()) for each in known]
+    lines.append(",".join(str(value) for value in asdict(declaration).values()))
+    write_text(path, "".join(f"{line}\n" for line in lines))
