@@ -106,4 +106,5 @@ def _convert(checkpoint: Path, out: Path, *, source: str, job: EvaluateJob) -> N
         checkpoint, out, source=source, target="safetensors", backbone=job.model.backbone
     )
     if not network.classes:
+        out.unlink()
         raise UserError(f"{checkpoint} has no classifier: it is of a pretraining")
