@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from statsmodels.stats.contingency_tables import mcnemar
 
-from mfm.statistics.over_images import bootstrap, image_test
+from mfm.statistics.over_images import bootstrap, by_unit, image_test
 
 
 def right(*rows):
@@ -105,22 +105,32 @@ def test_the_pooled_test_holds_its_level_where_summed_counts_do_not():
     assert np.mean(np.abs(z) > 1.96) > 0.15
 
 
-def draw(generator, *, seeds, images, of_seed, own):
-    """Two arms without a true difference, over seeds and images: [seeds, images] each."""
+def draw(generator, *, seeds, images, of_seed, own, pretrainings=None, between=0.0):
+    """Two arms without a true difference, over seeds and images: [seeds, images] each.
+
+    Seeds start from pretrainings in turn; what one does to an image, it does in all its runs.
+    """
     difficulty = generator.normal(0, 1, images)
     arms = []
     for _ in range(2):
         seed = generator.normal(0, of_seed, (seeds, 1))
         image = generator.normal(0, own, images)
-        arms.append(difficulty + image + seed + generator.normal(0, 0.3, (seeds, images)) > -0.5)
+        right = difficulty + image + seed + generator.normal(0, 0.3, (seeds, images))
+        if pretrainings:
+            before = generator.normal(0, between, (pretrainings, 1))
+            before = before + generator.normal(0, 0.3, (pretrainings, images))
+            right += before[np.arange(seeds) % pretrainings]
+        arms.append(right > -0.5)
     return arms
 
 
-def coverage(*, experiments, paired, **shape):
+def coverage(*, experiments, paired, pretrainings=None, **shape):
     generator = np.random.default_rng(5)
+    labels = np.arange(shape["seeds"]) % (pretrainings or shape["seeds"])
     hits = 0
     for _ in range(experiments):
-        arm, baseline = draw(generator, **shape)
+        drawn = draw(generator, pretrainings=pretrainings, **shape)
+        arm, baseline = (by_unit(right, labels) for right in drawn)
         found = bootstrap(arm, baseline, paired=paired, samples=100)
         hits += found is not None and found.low <= 0 <= found.high
     return hits / experiments
@@ -139,29 +149,56 @@ def test_the_bootstraps_interval_does_not_cover_less(paired, seeds, of_seed, own
     assert coverage(experiments=400, paired=paired, **shape) >= 0.92
 
 
+@pytest.mark.parametrize("between", [0.0, 0.4])
+@pytest.mark.parametrize(("seeds", "pretrainings"), [(6, 3), (7, 4), (6, 2)])
+def test_the_bootstrap_over_pretrainings_does_not_cover_less(seeds, pretrainings, between):
+    shape = {"seeds": seeds, "images": 80, "of_seed": 0.2, "own": 0.2}
+    found = coverage(
+        experiments=400, paired=True, pretrainings=pretrainings, between=between, **shape
+    )
+    assert found >= 0.93
+
+
+def test_runs_of_few_pretrainings_as_units_would_cover_less():
+    generator, hits = np.random.default_rng(5), 0
+    for _ in range(200):
+        arm, baseline = draw(
+            generator, seeds=8, images=80, of_seed=0.2, own=0.2, pretrainings=2, between=0.4
+        )
+        found = bootstrap(1.0 * arm, 1.0 * baseline, paired=True, samples=100)
+        hits += found.low <= 0 <= found.high
+    assert hits / 200 < 0.85
+
+
+def test_a_units_share_is_the_mean_of_its_runs():
+    runs = right([1, 0, 1], [1, 1, 1], [0, 0, 1])
+    assert by_unit(runs, ["a", "b", "a"]).tolist() == [[0.5, 0, 1], [1, 1, 1]]
+    arm, baseline = by_unit(runs, ["a", "b", "a"]), np.zeros((2, 3))
+    assert bootstrap(arm, baseline, paired=True).mean == pytest.approx(75)
+
+
 def test_the_bootstrap_is_as_wide_as_seeds_and_images_ask_for():
     # The same hits for every image: nothing but seeds, and the t interval of the seeds.
-    arm = np.zeros((4, 1000), bool)
-    baseline = np.zeros((4, 1000), bool)
+    arm, baseline = np.zeros((2, 4, 1000))
     for seed, share in enumerate((500, 510, 530, 560)):
-        arm[seed, :share] = True
-        baseline[seed, :500] = True
+        arm[seed, :share] = 1
+        baseline[seed, :500] = 1
     found = bootstrap(arm, baseline, paired=True, samples=4000)
     differences = 100 * (arm.mean(1) - baseline.mean(1))
     low, high = stats.ttest_1samp(differences, 0).confidence_interval(0.95)
     assert found.mean == pytest.approx(2.5)
     assert found.low <= low < high <= found.high
     # One model each, but for a copy: nothing but images, and the normal interval of McNemar.
-    arm, baseline = (np.repeat(part, 2, axis=0) for part in counts(400, 60, 40, 500))
+    arm, baseline = (np.repeat(1.0 * part, 2, axis=0) for part in counts(400, 60, 40, 500))
     found = bootstrap(arm, baseline, paired=True, samples=4000)
-    d = arm[0].astype(int) - baseline[0]
+    d = arm[0] - baseline[0]
     half = 1.96 * d.std() / np.sqrt(len(d))
-    assert found.of_seeds == 0
+    assert found.of_units == 0
     assert (found.high - found.low) / 2 == pytest.approx(100 * half, rel=0.05)
 
 
 def test_one_seed_has_no_bootstrap():
-    one, two = np.ones((1, 9), bool), np.ones((2, 9), bool)
+    one, two = np.ones((1, 9)), np.ones((2, 9))
     assert bootstrap(one, one, paired=True) is None
     assert bootstrap(two, one, paired=False) is None
     assert bootstrap(two, two, paired=True) is None, "no spread at all"

@@ -15,7 +15,7 @@ from mfm.reporting.document import Block, Bullets, Column, Paragraph, Section, T
 from mfm.reporting.verdict import Comparison, against_baseline
 from mfm.reporting.words import hours
 from mfm.statistics.over_seeds import LEVEL
-from mfm.statistics.power import deviation_interval, seeds_needed, smallest_difference
+from mfm.statistics.power import MOST, deviation_interval, smallest_difference, units_needed
 
 POINTS = (0.1, 0.2, 0.5, 1.0)
 # Standard deviations of one seed's difference between two arms, in points, that were seen.
@@ -49,7 +49,7 @@ def needs(found: Comparison, seconds: Mapping[str, float]) -> list[Need]:
         return []
     all_needs = []
     for points in POINTS:
-        pairs = seeds_needed(points, deviation, level=found.level)
+        pairs = units_needed(points, deviation, level=found.level) or MOST
         runs = (max(0, pairs - found.seeds[0]), max(0, pairs - found.seeds[1]))
         cost = runs[0] * seconds[found.arm] + runs[1] * seconds[found.other]
         all_needs.append(Need(points=points, pairs=pairs, runs=runs, seconds=cost))
@@ -144,7 +144,7 @@ class _Planned:
     def pairs(self) -> list[int]:
         """Seed pairs at the ends of the deviation's interval."""
         level = self.found.level
-        return [seeds_needed(self.need.points, end, level=level) for end in self.deviations]
+        return [units_needed(self.need.points, end, level=level) or MOST for end in self.deviations]
 
     @property
     def more(self) -> str:
@@ -194,7 +194,8 @@ def _assumed(
 
     def needed(points: float) -> Column[tuple[float, str]]:
         return Column(
-            f"{points:g} points", lambda row: f"{seeds_needed(points, row[0], level=level):,}"
+            f"{points:g} points",
+            lambda row: f"{units_needed(points, row[0], level=level) or MOST:,}",
         )
 
     def least(row: tuple[float, str]) -> str:
