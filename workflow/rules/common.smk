@@ -4,13 +4,15 @@ import sys
 from pathlib import Path
 
 from mfm.errors import UserError, one_line
+from mfm.evaluation.frozen.settings import FLOORS
 from mfm.experiment import preflight, resolve
 from mfm.experiment.demands import demands_of
 from mfm.experiment.layout import Layout, dataset_folder, locate
 from mfm.experiment.settings import Experiment
+from mfm.experiment.tuning import Choice
 from mfm.experiment.variants import Runs
 from mfm.files.atomic import write_text
-from mfm.settings.section import dumps, dumps_ordered
+from mfm.settings.section import dumps, dumps_ordered, load_json
 from mfm.settings.section import parse as parse_settings
 
 
@@ -40,6 +42,8 @@ def get_experiment(others=False):
     further = dict.fromkeys(resolve.evaluated_names(EXPERIMENT)[1:])
     evaluate = EXPERIMENT.evaluate.model_copy(update=further)
     alone = EXPERIMENT.model_copy(update={"variants": {}, "evaluate": evaluate})
+    if EXPERIMENT.tuning is not None and EXPERIMENT.tuning.use == "shared":
+        alone = alone.model_copy(update={"tuning": None})
     return dumps_ordered(alone)
 
 
@@ -78,6 +82,31 @@ def get_finetune_json(wildcards):
 
 def get_evaluate_json(wildcards):
     return dumps(resolve.evaluate_job(RUNS.at(wildcards.folder), wildcards.evaluation))
+
+
+def get_frozen_json(wildcards):
+    return dumps(resolve.frozen_job(EXPERIMENT, wildcards.features))
+
+
+def get_frozen_weights(wildcards):
+    """What each seed's features are of; 'scratch' for those that no weights are read for."""
+    arm = wildcards.features
+    if arm in FLOORS:
+        return ["scratch"]
+    return [RUNS.initial_weights(arm, seed) for seed in resolve.seeds_of(EXPERIMENT, arm)]
+
+
+def get_frozen_files(wildcards):
+    arm = wildcards.features
+    if arm in FLOORS:
+        return []
+    seeds = resolve.seeds_of(EXPERIMENT, arm)
+    return list(dict.fromkeys(file for seed in seeds for file in RUNS.initial_files(arm, seed)))
+
+
+def get_frozen():
+    """The accuracies on frozen features, where they are asked for."""
+    return LAYOUT.frozen() if FROZEN else []
 
 
 def get_initial_weights(wildcards):
@@ -156,7 +185,9 @@ def get_rows(wildcards):
     Snakemake does not miss a deleted file while everything made from it is still there. The note is
     an input that changes then: the row is evaluated again, and the table with it.
     """
-    rows = get_evaluations("row")
+    rows = get_compared("evaluation", "row")
+    if callable(rows):
+        return rows(wildcards)
     note = Path(LAYOUT.file("evaluate/deleted.txt"))
     if Path(LAYOUT.rows).exists() and not all(Path(row).exists() for row in rows):
         from mfm.evaluation.results import read_results  # pandas takes half a second
@@ -175,6 +206,32 @@ def get_evaluations(kind, evaluation="evaluate"):
         getattr(LAYOUT.evaluation(arm, seed, name=evaluation), kind)
         for arm, seed in resolve.finetunings(EXPERIMENT)
     ]
+
+
+def get_trial_rows():
+    """The rows of all trials of the tuning, in the grid's order."""
+    return [row for trial in RUNS.trials.values() for row in RUNS.rows(trial)]
+
+
+def get_tuned(of, kind):
+    """Input function: a file of each of the table's models with its arm's best trial.
+
+    `of` is 'run' or 'evaluation'. Which trial is best is known when all have been evaluated.
+    """
+
+    def get_files(wildcards):
+        choice = load_json(Choice, Path(checkpoints.choice.get().output.choice))
+        models = RUNS.tuned_models(choice.best)
+        return [getattr(getattr(model, of), kind) for model in models]
+
+    return get_files
+
+
+def get_compared(of, kind):
+    """A file of each model in the table: with the shared recipe, or with its arm's best trial."""
+    if EXPERIMENT.tuning is not None and EXPERIMENT.tuning.use == "own":
+        return get_tuned(of, kind)
+    return get_evaluations(kind) if of == "evaluation" else get_finetunings(kind)
 
 
 def get_finetunings(kind):
@@ -235,6 +292,10 @@ def get_study_pages(ending="md"):
     return [LAYOUT.variants(study, ending) for study in RUNS.studies]
 
 
+def get_tuning_page():
+    return [LAYOUT.file("tuning.md")] if RUNS.trials else []
+
+
 def either(names):
     """A wildcard's constraint: one of the names. There is none that no name could have."""
     return "|".join(re.escape(name) for name in names) or "-"
@@ -245,6 +306,7 @@ EXPERIMENT = RUNS.experiment
 LAYOUT = RUNS.layout
 DATA = dataset_folder(EXPERIMENT.dataset.name)
 FURTHER = resolve.evaluated_names(EXPERIMENT)[1:]
+FROZEN = resolve.frozen_features(EXPERIMENT)
 
 # Paths with wildcards. `folder` is empty for the experiment's own runs.
 PRETRAINING = LAYOUT.pretraining("{pretraining}", "{seed}", folder="{folder}")
@@ -271,3 +333,4 @@ wildcard_constraints:
     seed=r"\d+",
     study=either(RUNS.studies),
     evaluation=either(resolve.evaluated_names(EXPERIMENT)),
+    features=either(FROZEN),

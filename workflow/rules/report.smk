@@ -1,8 +1,8 @@
 rule figures:
     input:
         results=rules.results.output.csv,
-        predictions=get_evaluations("predictions"),
-        metrics=get_finetunings("metrics"),
+        predictions=get_compared("evaluation", "predictions"),
+        metrics=get_compared("run", "metrics"),
         pretrain_metrics=get_pretrain_metrics(),
         pictures=get_pictures(),
     output:
@@ -68,7 +68,9 @@ rule report_page:
         figures=rules.figures.output,
         pictures=get_pictures(),
         further=get_further_pages("csv"),
+        frozen=get_frozen(),
         variants=get_study_pages("csv"),
+        tuning=get_tuning_page(),
     output:
         page=report(
             LAYOUT.file("report.html"),

@@ -37,10 +37,12 @@ rule plan:
 rule table:
     input:
         results=rules.results.output.csv,
-        predictions=get_evaluations("predictions"),
+        question=QUESTION,
+        predictions=get_compared("evaluation", "predictions"),
         plan=rules.plan.output.plan,
         summary=rules.link_dataset.output.summary,
         pretrain_metrics=get_pretrain_metrics(),
+        frozen=get_frozen(),
     output:
         table=report(LAYOUT.file("table.md"), caption="../report/table.rst", category="Comparison"),
     log:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from mfm.data.settings import Dataset
 from mfm.evaluation import Evaluation, further_evaluations
+from mfm.evaluation.frozen.settings import FLOORS, FrozenJob
 from mfm.evaluation.job import EvaluateJob
 from mfm.evaluation.settings import Classification
 from mfm.experiment.arms import Arm, FromWeights, LongerScratch
@@ -52,7 +53,7 @@ def finetune_job(experiment: Experiment, arm: str, seed: int) -> FinetuneJob:
     """What determines a finetuning, besides the files it reads."""
     return FinetuneJob(
         arm=arm,
-        source=_without_seeds(experiment.arms[arm]),
+        source=without_seeds(experiment.arms[arm]),
         seed=seed,
         dataset=experiment.dataset,
         loader=experiment.loader,
@@ -77,6 +78,27 @@ def evaluate_job(experiment: Experiment, name: str = "evaluate") -> EvaluateJob:
         evaluation=Classification(**settings),
         further=None if further is None else further.model_dump(mode="json"),
     )
+
+
+def frozen_job(experiment: Experiment, features: str) -> FrozenJob:
+    """What determines the accuracies on frozen features, besides the weights they are of."""
+    assert experiment.frozen is not None
+    evaluation = evaluate_job(experiment)
+    return FrozenJob(
+        features=features,
+        seeds=experiment.seeds if features in FLOORS else seeds_of(experiment, features),
+        images_per_class=experiment.finetune.images_per_class,
+        fraction=experiment.finetune.fraction,
+        frozen=experiment.frozen,
+        **evaluation.model_dump(exclude={"stage", "name", "further"}),
+    )
+
+
+def frozen_features(experiment: Experiment) -> list[str]:
+    """What frozen features are of: pixels, random weights, each arm that starts from weights."""
+    if experiment.frozen is None:
+        return []
+    return [*FLOORS, *(arm for arm, its in experiment.arms.items() if isinstance(its, FromWeights))]
 
 
 def evaluated_names(experiment: Experiment) -> list[str]:
@@ -166,9 +188,11 @@ def experiment_hash(experiment: Experiment) -> str:
             "seeds": [0],
             "baseline": next(iter(experiment.arms)),
             "question": None,
+            "frozen": None,
             "variants": {},
+            "tuning": None,
             "arms": {
-                name: _without_seeds(experiment.arms[name]) for name in sorted(experiment.arms)
+                name: without_seeds(experiment.arms[name]) for name in sorted(experiment.arms)
             },
             "pretrain": {
                 name: training.model_copy(update={"seeds": [0]})
@@ -196,6 +220,6 @@ def _made_up_for(experiment: Experiment, arm: str) -> MadeUpFor | None:
     )
 
 
-def _without_seeds(arm: Arm) -> Arm:
+def without_seeds(arm: Arm) -> Arm:
     """The arm as one of its runs sees it: another number of seeds does not change a run."""
     return arm.model_copy(update={"seeds": None}) if isinstance(arm, FromWeights) else "scratch"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -12,8 +13,10 @@ from pydantic import Field, model_validator
 from mfm.data.settings import Dataset, LoaderChoice
 from mfm.errors import UserError
 from mfm.evaluation import Evaluation
+from mfm.evaluation.frozen.settings import FLOORS, Frozen
 from mfm.experiment.arms import Arm, FromWeights, LongerScratch
 from mfm.experiment.question import Question
+from mfm.experiment.tuning import TRIALS, TUNED, Tuning
 from mfm.models.settings import Model
 from mfm.objectives import Pretraining
 from mfm.objectives.supervised.settings import Finetuning
@@ -28,6 +31,10 @@ _MOVED = {
     "ablations": "variants, e.g. {loss: {key: finetune.loss, values: [ce, bce]}}; "
     "configs/ablations.yaml has all four",
 }
+
+
+# What a variant of an experiment doesn't have.
+_ALONE: dict[str, Any] = {"variants": {}, "tuning": None, "question": None}
 
 
 class Study(Section):
@@ -69,10 +76,19 @@ class Experiment(Section):
     )
     finetune: Finetuning = Field(Finetuning(), description="Finetuning recipe of every arm.")
     evaluate: Evaluation = Field(Evaluation(), description="Evaluation.")
+    frozen: Frozen | None = Field(
+        None,
+        description="Logistic regression and kNN on raw pixels, on features of random weights and "
+        "of the weights that each arm starts from (frozen.csv); null: off.",
+    )
     variants: dict[Name, Study] = Field(
         {},
         description="Comparisons of one setting's values, each with a page of its own "
         "(variants/NAME.md). Runs that are equal are shared with the table's.",
+    )
+    tuning: Tuning | None = Field(
+        None,
+        description="Finetuning settings that are tried for every arm alike, on images set aside.",
     )
 
     @model_validator(mode="before")
@@ -102,6 +118,8 @@ class Experiment(Section):
         return self
 
     def _check_arm(self, name: str, arm: Arm) -> None:
+        if self.frozen and name in FLOORS:
+            raise ValueError(f"arms.{name}: that is a name of frozen features; take another")
         if arm == "scratch":
             return
         other = set(arm.seeds or ()) - set(self.seeds)
@@ -125,7 +143,31 @@ class Experiment(Section):
             )
 
     @model_validator(mode="after")
+    def _trials(self) -> Self:
+        if self.tuning is None:
+            return self
+        used = sorted(set(self.tuning.seeds) & set(self.seeds))
+        if used:
+            raise ValueError(
+                f"tuning.seeds: {used} are the table's; trials have seeds of their own"
+            )
+        if not self.dataset.holdout_per_class or self.evaluate.split == "holdout":
+            raise ValueError(
+                "tuning chooses on the holdout and the table is computed on val: set "
+                "dataset.holdout_per_class, and leave evaluate.split at val"
+            )
+        for trial in self.tuning.trials:
+            try:
+                with_values(self, {f"finetune.{key}": value for key, value in trial.items()})
+            except UserError as error:
+                raise ValueError(f"tuning.grid: {error}") from None
+        return self
+
+    @model_validator(mode="after")
     def _studies(self) -> Self:
+        taken = {TRIALS, TUNED} & set(self.variants)
+        if taken:
+            raise ValueError(f"variants.{min(taken)}: this name is the tuning's; choose another")
         for name, study in self.variants.items():
             for value in study.values:
                 try:
@@ -149,14 +191,25 @@ def with_value(experiment: Experiment, key: str, value: Any) -> Experiment:
 
     A mapping changes the keys that it names, of a section. Raises UserError where it doesn't fit.
     """
-    values = experiment.model_dump()
-    values["variants"] = {}
+    values = experiment.model_dump() | _ALONE
     section, last = _follow(values, key)
     if isinstance(value, dict) and isinstance(section[last], dict):
         section[last] = {**section[last], **value}
     else:
         section[last] = value
     return parse(Experiment, values, where=f"with {key}: {value}")
+
+
+def alone(experiment: Experiment) -> Experiment:
+    """The experiment without what is compared or chosen beside its table."""
+    return experiment.model_copy(update=_ALONE)
+
+
+def with_values(experiment: Experiment, values: Mapping[str, Any]) -> Experiment:
+    """The experiment with other values of several dotted keys."""
+    for key, value in values.items():
+        experiment = with_value(experiment, key, value)
+    return experiment
 
 
 def _follow(values: dict[str, Any], key: str) -> tuple[dict[str, Any], str]:

@@ -6,13 +6,14 @@ run whose settings and initial weights are those of another one is that one: it 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from mfm.errors import UserError
-from mfm.experiment.layout import Layout, variant_folder
+from mfm.evaluation import Evaluation
+from mfm.experiment.layout import FinetunedModel, Layout, variant_folder
 from mfm.experiment.resolve import (
     dataset_job,
     evaluate_job,
@@ -23,8 +24,17 @@ from mfm.experiment.resolve import (
     pretraining_of,
     pretraining_seed,
     pretrainings,
+    without_seeds,
 )
-from mfm.experiment.settings import Experiment, Study, value_at, with_value
+from mfm.experiment.settings import (
+    Experiment,
+    Study,
+    alone,
+    value_at,
+    with_value,
+    with_values,
+)
+from mfm.experiment.tuning import TRIALS, TUNED
 from mfm.models.sources import source_of
 from mfm.settings.section import dumps
 
@@ -69,7 +79,7 @@ def variants_of(experiment: Experiment, study: str) -> list[Variant]:
                 f"variants.{study}: {settings.key} is the same in all variants: they have one "
                 "dataset, of which image_size alone may vary, and one results folder"
             )
-        same = varied == experiment.model_copy(update={"variants": {}})
+        same = varied == alone(experiment)
         found.append(_variant(study, value, own=same, experiment=varied))
     if not any(variant.own for variant in found):
         # A section's keys that are null have no name; with others that have one it would mislead.
@@ -80,6 +90,36 @@ def variants_of(experiment: Experiment, study: str) -> list[Variant]:
     if len(set(names)) != len(names):
         raise UserError(f"variants.{study}.values: give each value once")
     return found
+
+
+def trials_of(experiment: Experiment) -> list[Variant]:
+    """The tuning's trials, on the holdout, in the grid's order; none where nothing is tuned."""
+    if experiment.tuning is None:
+        return []
+    on_holdout = experiment.model_copy(
+        update={
+            "seeds": experiment.tuning.seeds,
+            "arms": {name: without_seeds(arm) for name, arm in experiment.arms.items()},
+            "evaluate": Evaluation(
+                **evaluate_job(experiment).evaluation.model_dump() | {"split": "holdout"}
+            ),
+        }
+    )
+    return [_tried(on_holdout, trial, study=TRIALS) for trial in experiment.tuning.trials]
+
+
+def tuned_of(experiment: Experiment) -> list[Variant]:
+    """The table's experiment with each trial's settings; the runs of most are never asked for."""
+    if experiment.tuning is None:
+        return []
+    return [_tried(experiment, trial, study=TUNED) for trial in experiment.tuning.trials]
+
+
+def _tried(experiment: Experiment, trial: dict[str, Any], *, study: str) -> Variant:
+    varied = with_values(experiment, {f"finetune.{key}": value for key, value in trial.items()})
+    # A trial is evaluated on other images than the table, whatever its settings are.
+    own = study == TUNED and varied == alone(experiment)
+    return _variant(study, trial, own=own, experiment=varied)
 
 
 def _variant(
@@ -108,9 +148,13 @@ class Runs:
         self.experiment = experiment
         self.layout = Layout(experiment.results)
         self.studies = {study: variants_of(experiment, study) for study in experiment.variants}
+        self.trials = {each.name: each for each in trials_of(experiment)}
+        self.tuned = {each.name: each for each in tuned_of(experiment)}
         self._experiments = {"": experiment}
-        for variants in self.studies.values():
+        for variants in (*self.studies.values(), self.trials.values()):
             self._experiments |= {v.folder: v.experiment for v in variants if v.folder}
+        # Of these only the best trials' runs are asked for, when they are known.
+        self._maybe = {v.folder: v.experiment for v in self.tuned.values() if v.folder}
         self._folders: dict[str, str] = {}  # of a run, by everything that determines it
         # Which of equal runs is the one must not depend on what is asked first.
         assert self.pretrainings is not None
@@ -119,15 +163,18 @@ class Runs:
             self.evaluations(name)
         for folder, arm, seed in self.finetunings:
             self.initial_files(arm, seed, folder=folder)
+        for folder, each in self._maybe.items():
+            for arm, seed in finetunings(each):
+                self.evaluation(arm, seed, folder=folder)
 
     @property
     def folders(self) -> list[str]:
         """Folders that may have runs: '' is the experiment's own."""
-        return list(self._experiments)
+        return [*self._experiments, *self._maybe]
 
     def at(self, folder: str) -> Experiment:
         """The experiment whose own runs are in a folder."""
-        return self._experiments[folder]
+        return (self._experiments | self._maybe)[folder]
 
     def pretraining(self, name: str, seed: int, *, folder: str = "") -> str:
         """Folder of a pretraining that the experiment of `folder` uses."""
@@ -202,6 +249,14 @@ class Runs:
             ).row
             for arm, seed in finetunings(variant.experiment)
         ]
+
+    def tuned_models(self, best: Mapping[str, str]) -> list[FinetunedModel]:
+        """The table's models where each arm has the settings of its best trial."""
+        found = []
+        for arm, seed in finetunings(self.experiment):
+            folder = self.finetuning(arm, seed, folder=self.tuned[best[arm]].folder)
+            found.append(FinetunedModel(layout=self.layout, folder=folder, arm=arm, seed=seed))
+        return found
 
     def varied_arms(self, study: str) -> list[str]:
         """The arms that a study's values make any difference to; all where none does."""

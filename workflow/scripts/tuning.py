@@ -1,0 +1,22 @@
+"""tuning.md: what was tried, each arm's best, and what it changes in the comparison."""
+
+import sys
+from pathlib import Path
+
+from mfm.experiment.settings import loads
+from mfm.experiment.tuning import Choice
+from mfm.experiment.variants import Runs
+from mfm.files.atomic import write_text
+from mfm.reporting import tuning
+from mfm.reporting.render_markdown import to_markdown
+from mfm.settings.section import load_json
+
+with open(snakemake.log[0], "w") as log:
+    sys.stderr = log
+    found = tuning.read(
+        Runs(loads(snakemake.params.experiment)),
+        load_json(Choice, Path(snakemake.input.choice)),
+        trials=Path(snakemake.input.trials),
+    )
+    write_text(Path(snakemake.output.csv), found.tuned.to_csv(index=False))
+    write_text(Path(snakemake.output.table), to_markdown(tuning.document(found)))
