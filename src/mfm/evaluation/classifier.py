@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mfm.data.batches import EvalBatches, to_float
+from mfm.data.batches import Batch, EvalBatches, to_float
 from mfm.data.loading import create_loader
 from mfm.data.manifest import Images
 from mfm.errors import UserError
@@ -70,32 +70,17 @@ class Subject:
     def predict(self, change: Change | None = None) -> Predictions:
         """Predictions on the images, or on what `change` makes of them.
 
-        Each rank takes every world-th image and all get the whole result. A last, smaller batch is
-        filled up with copies of its first image, which are dropped again: with one shape for all
-        batches, an image's result doesn't depend on its neighbours' number.
+        Each rank takes every world-th image and all get the whole result.
         """
         process, settings = self.process, self.job.evaluation
         mine = np.arange(process.rank, len(self.images), process.world)
-        chunks = [mine[at : at + settings.batch] for at in range(0, len(mine), settings.batch)]
-        filled = [np.pad(chunk, (0, settings.batch - len(chunk)), mode="edge") for chunk in chunks]
-        loader = create_loader(
-            self.job.loader,
-            EvalBatches(
-                self.images,
-                resize=settings.resize,
-                crop=settings.crop,
-                interpolation=settings.interpolation,
-            ),
-            workers=self.workers,
-            device=process.device,
-        )
         self.model.to(process.device).to(memory_format=torch.channels_last).eval()
         number_format = precision.resolve(settings.precision, process.device)
         parts: list[dict[str, np.ndarray]] = []
         with torch.inference_mode():
-            batches = loader.read(lambda: ((0, chunk) for chunk in filled))
-            for chunk, on_host in zip(chunks, batches, strict=True):
-                batch = on_host.to(process.device)
+            for chunk, batch in evaluated_batches(
+                self.images, self.job, positions=mine, workers=self.workers, device=process.device
+            ):
                 images = to_float(batch.images)
                 if change is not None:
                     images = change(images)
@@ -118,6 +103,35 @@ class Subject:
             for key, part in values.items():
                 whole.setdefault(key, np.zeros(len(self.images), part.dtype))[positions] = part
         return Predictions(**whole)
+
+
+def evaluated_batches(
+    images: Images,
+    job: ClassificationJob,
+    *,
+    positions: Ints,
+    workers: int,
+    device: torch.device,
+) -> Iterator[tuple[Ints, Batch]]:
+    """The images at `positions` as evaluation sees them: which they are, and their batch.
+
+    A last, smaller batch is filled up with copies of its last image, to be dropped again: with one
+    shape for all batches, an image's result doesn't depend on its neighbours' number.
+    """
+    settings = job.evaluation
+    starts = range(0, len(positions), settings.batch)
+    chunks = [positions[start : start + settings.batch] for start in starts]
+    filled = [np.pad(chunk, (0, settings.batch - len(chunk)), mode="edge") for chunk in chunks]
+    whole = EvalBatches(
+        images,
+        resize=settings.resize,
+        crop=settings.crop,
+        interpolation=settings.interpolation,
+    )
+    loader = create_loader(job.loader, whole, workers=workers, device=device)
+    batches = loader.read(lambda: ((0, chunk) for chunk in filled))
+    for chunk, batch in zip(chunks, batches, strict=True):
+        yield chunk, batch.to(device)
 
 
 def _of_batch(logits: Tensor, labels: Tensor) -> dict[str, Tensor]:

@@ -118,6 +118,10 @@ class Layout:
         """Resolved settings of all evaluations of that name."""
         return f"{self.results}/{folder}{name}/config.json"
 
+    def frozen(self, features: str = "", ending: str = "csv") -> str:
+        """Accuracies on one kind of frozen features, or on all; 'json': their settings."""
+        return self.file(f"frozen/{features}.{ending}" if features else f"frozen.{ending}")
+
     def look(self, *, folder: str = "") -> str:
         """What says that the experiment of a folder counts among those evaluated."""
         return f"{self.results}/{folder}evaluate/look.txt"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import timm
-from torch import nn
+from torch import Tensor, nn
 
 from mfm.errors import UserError
 from mfm.models.settings import Model
@@ -74,3 +74,11 @@ def has_fixed_size(backbone: str) -> bool:
 def stride(backbone: nn.Module) -> int:
     """Pixels of the input per position of the last feature map, along one side."""
     return int(backbone.feature_info[-1]["reduction"])  # type: ignore[index]
+
+
+def last_map(backbone: nn.Module, images: Tensor) -> Tensor:
+    """The last feature map of normalised images, after its norm if it has one: [N, C, h, w]."""
+    maps: list[Tensor] = backbone.forward_intermediates(  # type: ignore[operator]
+        images, indices=1, norm=True, intermediates_only=True
+    )
+    return maps[-1]

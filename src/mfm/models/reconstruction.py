@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 from mfm.errors import UserError
-from mfm.models.backbones import create_backbone, stride
+from mfm.models.backbones import create_backbone, last_map, stride
 from mfm.models.settings import Model
 
 
@@ -29,10 +29,7 @@ class ReconstructionModel(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Normalised images [N, 3, H, W] to predictions [N, K, H, W]."""
-        features = self.backbone.forward_intermediates(  # type: ignore[operator]
-            images, indices=1, norm=True, intermediates_only=True
-        )[-1]
-        prediction: Tensor = self.head(features)
+        prediction: Tensor = self.head(last_map(self.backbone, images))
         return prediction
 
     def load_head(self, tensors: Mapping[str, Tensor], *, prefix: str) -> bool:

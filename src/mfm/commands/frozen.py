@@ -1,0 +1,47 @@
+"""Accuracy of logistic regression and kNN on frozen features: pixels, random weights, or an arm's.
+
+A job of the workflow; leaves a CSV with a row for each seed and method.
+
+    mfm frozen --config results/frozen/mfm.json --manifest data/fashion-mnist/manifest.parquet \\
+        --weights results/pretrain/mfm/seed0/backbone.safetensors --csv results/frozen/mfm.csv
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mfm.commands.arguments import create_parser
+from mfm.evaluation.frozen.run import run
+from mfm.evaluation.frozen.settings import FrozenJob
+from mfm.processes.ranks import begin, process_group
+from mfm.settings.section import load_json
+
+
+def main(words: list[str]) -> None:
+    """Command line: see the module's docstring."""
+    parser = create_parser("frozen", __doc__)
+    parser.add_argument("--config", type=Path, required=True, help="resolved JSON of this job")
+    parser.add_argument("--manifest", type=Path, required=True, help="data/NAME/manifest.parquet")
+    parser.add_argument(
+        "--weights",
+        nargs="+",
+        required=True,
+        help="what each seed starts from: a file, a name, or 'scratch'; one alone is for all seeds",
+    )
+    parser.add_argument("--csv", type=Path, required=True, help="the rows")
+    parser.add_argument("--workers", type=int, default=1, help="loader processes")
+    options = parser.parse_args(words)
+    job = load_json(FrozenJob, options.config)
+    weights = options.weights * (len(job.seeds) if len(options.weights) == 1 else 1)
+    if len(weights) != len(job.seeds):
+        parser.error(f"--weights are {len(weights)}, seeds {len(job.seeds)}")
+    begin()
+    with process_group() as process:
+        run(
+            job,
+            manifest_path=options.manifest,
+            weights=weights,
+            csv=options.csv,
+            workers=options.workers,
+            device=process.device,
+        )

@@ -1,0 +1,60 @@
+# What can be read from images, random weights and the weights that arms start from, before any
+# finetuning: floors for the trained arms, and what pretraining learned.
+if FROZEN:
+
+    rule frozen_config:
+        output:
+            config=LAYOUT.frozen("{features}", "json"),
+        log:
+            LAYOUT.log("frozen/{features}.config"),
+        benchmark:
+            LAYOUT.benchmark("frozen/{features}.config")
+        localrule: True
+        conda:
+            "../envs/mfm.yaml"
+        params:
+            text=get_frozen_json,
+        shell:
+            "printf '%s\\n' {params.text:q} > {output.config:q} 2> {log:q}"
+
+    rule frozen_features:
+        input:
+            # As in an evaluation, whose images these are.
+            look=ancient(LAYOUT.look()),
+            config=rules.frozen_config.output.config,
+            manifest=rules.link_dataset.output.manifest,
+            weights=get_frozen_files,
+        output:
+            rows=LAYOUT.frozen("{features}"),
+        log:
+            LAYOUT.log("frozen/{features}"),
+        benchmark:
+            LAYOUT.benchmark("frozen/{features}")
+        conda:
+            "../envs/mfm.yaml"
+        threads: 1
+        resources:
+            gpu=1,
+            workers=1,
+        params:
+            weights=get_frozen_weights,
+        shell:
+            "export OMP_NUM_THREADS={threads}; "
+            "exec python -m mfm frozen --config {input.config:q} --manifest {input.manifest:q} "
+            "--weights {params.weights:q} --csv {output.rows:q} --workers {resources.workers} "
+            "> {log:q} 2>&1"
+
+    rule frozen:
+        input:
+            rows=expand(LAYOUT.frozen("{features}"), features=FROZEN),
+        output:
+            csv=LAYOUT.frozen(),
+        log:
+            LAYOUT.log("frozen"),
+        benchmark:
+            LAYOUT.benchmark("frozen")
+        localrule: True
+        conda:
+            "../envs/mfm.yaml"
+        script:
+            "../scripts/frozen.py"
