@@ -37,7 +37,9 @@ def test_resnet50_runs_by_upstreams_recipe(tmp_path):
     rows = pd.read_csv(results / "results.csv")
     assert list(rows["arm"]) == ["scratch", "supervised", "mfm"]
     assert set(rows["images"]) == {len(WNIDS)}
-    log = (results / "logs/pretrain/mfm.log").read_text()
+    [asked] = pd.read_csv(results / "question.csv").to_dict("records")
+    assert (asked["arm"], asked["baseline"], asked["finished"]) == ("mfm", "scratch", 0)
+    log = (results / "logs/pretrain/mfm/seed0.log").read_text()
     assert "recipe 'upstream', radius 16, low-pass share 0.5" in log
     # 1.2e-3 and 1.2e-2 at batch 2048, here at batch 4
     assert "batch 4 = 1 ranks x 1 micro-batches x 4" in log
