@@ -14,6 +14,7 @@ from mfm.experiment.variants import Runs
 from mfm.files.atomic import write_text
 from mfm.settings.section import dumps, dumps_ordered, load_json
 from mfm.settings.section import parse as parse_settings
+from mfm.statistics.planned import judge
 
 
 def get_runs(values):
@@ -21,12 +22,29 @@ def get_runs(values):
     try:
         runs = Runs(parse_settings(Experiment, values, where="configuration"))
         preflight.check(runs, links_again=get_forces())
-        # Not again in the processes of jobs.
-        for line in preflight.remarks(runs) if workflow.is_main_process else []:
-            print(f"mfm: note: {line}", file=sys.stderr)
+        if workflow.is_main_process:  # and not again in those of jobs
+            for line in get_remarks(runs):
+                print(f"mfm: note: {line}", file=sys.stderr)
     except UserError as error:
         sys.exit(f"mfm: error: {one_line(error)}")
     return runs
+
+
+def get_remarks(runs):
+    """What to know before anything is trained."""
+    found, experiment = preflight.remarks(runs), runs.experiment
+    if experiment.question and not Path(runs.layout.rows).exists():
+        asked, about = resolve.asked(experiment), experiment.question
+        found.append(
+            "question: "
+            + judge(
+                runs=asked["runs"],
+                pretrainings=asked["pretrainings"],
+                difference=about.difference,
+                deviation=about.deviation,
+            )
+        )
+    return found
 
 
 def get_forces():
