@@ -39,6 +39,7 @@ from mfm.models.reconstruction import ReconstructionModel
 from mfm.objectives import MaskedFrequencyModeling
 from mfm.objectives.supervised.settings import Finetuning
 from mfm.reporting.published import load_published
+from mfm.statistics.over_seeds import FEWEST
 from mfm.statistics.power import power, smallest_difference
 from mfm.training import optimizers
 from mfm.training.settings import Optimizer, Schedule
@@ -445,6 +446,10 @@ def test_what_three_seeds_find_is_said_and_is_the_power_of_the_t_test():
         assert (question.difference, question.deviation) == (difference, deviation)
         assert question.runs == len(experiment(name).seeds)
     assert f"four seeds find 0.284 in {power(4, 0.284, deviation):.0%}" in heads()[UPSTREAM]
+    # The smallest p of an exact test of n pairs is 2 / 2^n.
+    assert 2 / 2 ** (FEWEST - 1) > 0.05 > 2 / 2**FEWEST
+    assert FEWEST == 6
+    assert all("six pairs to reach 5%" in heads()[name] for name in (UPSTREAM, VIT))
     question = experiment(VIT).question
     assert (question.arm, question.baseline, question.runs) == ("mfm", "scratch", 3)
     assert (question.difference, question.deviation) == (None, None)
