@@ -34,7 +34,7 @@ _MOVED = {
 
 
 # What a variant of an experiment doesn't have.
-_ALONE: dict[str, Any] = {"variants": {}, "tuning": None, "question": None}
+_ALONE: dict[str, Any] = {"variants": {}, "tuning": None, "question": None, "frozen": None}
 
 
 class Study(Section):
