@@ -1,4 +1,4 @@
-"""Plan of an experiment: how many seeds would find which difference, and what they cost.
+"""Plan of an experiment: what more finetunings and pretrainings would find, and what they cost.
 
     mfm plan
     mfm plan --configfile config.yaml configs/holdout.yaml
