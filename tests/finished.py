@@ -9,12 +9,14 @@ import pandas as pd
 from mfm.evaluation import further_evaluations
 from mfm.experiment import resolve
 from mfm.experiment.layout import Layout, dataset_folder
+from mfm.experiment.question import Declaration, declare
 from mfm.experiment.settings import Experiment
 from mfm.experiment.variants import Runs
 from mfm.files import style
 from mfm.objectives.pictures import LIST, LOSSES
 from mfm.reporting.figures.draw import draw_all
 from mfm.reporting.figures.variants import draw_study
+from mfm.reporting.finished import Finished
 from mfm.reporting.variants import Compared
 from mfm.settings.section import parse
 
@@ -26,6 +28,7 @@ EXPERIMENT = {
     "dataset": {"name": "own", "source": "generated"},
     "pretrain": {"p": {"task": "mfm", "epochs": 2}},
     "arms": {"scratch": "scratch", "mfm": {"pretrain": "p"}},
+    "question": {"arm": "mfm", "baseline": "scratch"},
     "finetune": {"epochs": 3},
 }
 CAPTIONS = {"epochs": "As the training <goes> on.", "spectra": "Log spectra."}
@@ -46,7 +49,11 @@ def finish(folder: Path) -> Experiment:
         rows.append(_finetuned(layout, arm, seed, draws))
     results = pd.DataFrame(rows)
     results.to_csv(layout.rows, index=False)
-    pretraining = layout.pretraining("p")
+    declare(
+        Path(layout.question),
+        Declaration(declared="2026-11-26 18:00", finished=0, **resolve.asked(ours)),
+    )
+    pretraining = layout.pretraining("p", 0)
     write_metrics(Path(pretraining.folder), [3.0, 2.0])
     pictures = Path(pretraining.pictures)
     pictures.mkdir()
@@ -75,10 +82,90 @@ def _finetuned(layout: Layout, arm: str, seed: int, draws: np.random.Generator) 
     Path(run.config).write_text("{}")
     Path(run.log).parent.mkdir(parents=True, exist_ok=True)
     Path(run.log).write_text("")
-    row = {"arm": arm, "pretraining": "p" if arm == "mfm" else "-", "seed": seed}
+    before = ("p", "0") if arm == "mfm" else ("-", "-")
+    row = {"arm": arm, "pretraining": before[0], "pretraining_seed": before[1], "seed": seed}
     row |= {"top1": 100 * images["correct"].mean(), "images": 30, "epochs": 3}
     row |= {"train_images": 60, "images_per_second": 500.0, "seconds": 90.0}
     return row | {"code_version": "v", "config_hash": HASH, "checkpoint": run.weights}
+
+
+# Planted comparisons: only what the table reads, and no files.
+
+GAINS = (0.9, 1.1, 1.0, 1.2, 0.8, 1.05, 0.95, 1.0)  # of eight seeds: clear, by both tests
+PLANTED = {
+    "pretrain": {
+        "masked": {"task": "mfm", "epochs": 4, "batch": 100},
+        "labels": {"task": "supervised", "epochs": 4, "batch": 100},
+    },
+    "question": {"arm": "mfm", "baseline": "scratch"},
+    "finetune": {"epochs": 30, "batch": 50},
+}
+SHARED = (80.0, 81.4, 79.2, 80.7, 82.1, 78.8, 80.3, 81.0)  # what a seed does to every arm
+
+
+def plant(
+    gains: dict[str, tuple[float, ...] | list[float]],
+    *,
+    pretrainings: int = 1,
+    arms: dict[str, object] | None = None,
+    **more,
+) -> tuple[Experiment, pd.DataFrame]:
+    """An experiment and its rows: an arm's gains over what each seed gives, by its name.
+
+    'mfm' starts from so many pretrainings, 'supervised' from one; 'scratch-long' makes up for mfm.
+    """
+    known = {
+        "mfm": {"pretrain": "masked"},
+        "supervised": {"pretrain": "labels"},
+        "scratch-long": {"as_long_as": "mfm"},
+    }
+    seeds = list(range(max(len(each) for each in gains.values())))
+    named = {
+        arm: its if its == "scratch" or len(gains[arm]) == len(seeds)
+        else {**its, "seeds": seeds[: len(gains[arm])]}
+        for arm, its in ((arm, (arms or {}).get(arm, known.get(arm, "scratch"))) for arm in gains)
+    }  # fmt: skip
+    pretrain = json.loads(json.dumps(PLANTED["pretrain"]))
+    pretrain["masked"]["seeds"] = list(range(pretrainings))
+    values = {**PLANTED, "pretrain": pretrain, "seeds": seeds, "arms": named, **more}
+    ours = parse(Experiment, values, where="test")
+    rows = [
+        planted_row(ours, arm, seed, round(SHARED[seed] + gain, 2))
+        for arm, each in gains.items()
+        for seed, gain in enumerate(each)
+    ]
+    return ours, pd.DataFrame(rows)
+
+
+def planted_row(ours: Experiment, arm: str, seed: int, top1: float) -> dict:
+    start = resolve.pretraining_seed(ours, arm, seed)
+    row = {"arm": arm, "pretraining": resolve.pretraining_of(ours, arm) or "-"}
+    row |= {"pretraining_seed": "-" if start is None else str(start), "seed": seed, "top1": top1}
+    row |= {"images": 10000, "epochs": 300 if arm == "scratch-long" else 30, "train_images": 250}
+    row |= {"images_per_second": 901.0, "seconds": 130.0 if arm == "scratch-long" else 20.0}
+    checkpoint = Layout(ours.results).finetuning(arm, seed).weights
+    return row | {"code_version": "1.0+a", "config_hash": HASH, "checkpoint": checkpoint}
+
+
+def planted(gains: dict, *, declared: dict | None = None, finished: int = 0, **more) -> Finished:
+    """What the table reads of a planted experiment, with its declaration, or another one."""
+    facts = {key: more.pop(key) for key in ("looks", "frozen", "declarations") if key in more}
+    ours, rows = plant(gains, **more)
+    if ours.question is not None and "declarations" not in facts:
+        asks = {**resolve.asked(ours), **(declared or {})}
+        one = Declaration(declared="2026-11-26 18:00", finished=finished, **asks)
+        facts["declarations"] = [one]
+    pretrained = {"masked": 110.0, "labels": 100.0}
+    return Finished(
+        experiment=ours,
+        results=rows,
+        pretrain_seconds={
+            name: {seed: pretrained[name] for seed in ours.pretrain[name].seeds}
+            for name in resolve.used_pretrainings(ours)
+        },
+        summary={"classes": list("abcdefghij"), "splits": {"train": {"images": 60000}}},
+        **facts,
+    )
 
 
 def finish_others(ours: Experiment) -> None:

@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import pandas as pd
 
 from mfm.experiment.arms import FromWeights
-from mfm.experiment.resolve import pretraining_of
-from mfm.reporting.document import Bold, Column, Link, Text, joined, parts_of
+from mfm.experiment.jobs import split_of
+from mfm.experiment.resolve import longer_arms, pretraining_of
+from mfm.reporting import cost, floors
+from mfm.reporting.document import Bold, Column, Inline, Text
 from mfm.reporting.finished import Finished
-from mfm.reporting.words import duration, interval
-from mfm.statistics.over_seeds import Difference, Estimate, estimate
-from mfm.statistics.units import Sample
+from mfm.reporting.floors import Floor
+from mfm.reporting.verdict import Comparison, between, sample_of
+from mfm.reporting.words import difference, percentage
+from mfm.statistics.over_seeds import Estimate, estimate
 
 
 @dataclass(frozen=True, kw_only=True)
 class MeasuredArm:
-    """An arm, its runs, and its difference from the baseline."""
+    """An arm, its runs, and what it was compared with."""
 
     name: str
     found: Finished
-    difference: Difference | None  # None for the baseline
+    compared: Sequence[Comparison]
 
     @property
     def rows(self) -> pd.DataFrame:
@@ -31,74 +36,104 @@ class MeasuredArm:
 
     @cached_property
     def top1(self) -> Estimate:
-        """Over its seeds."""
-        return estimate(Sample(values=dict(zip(self.rows["seed"], self.rows["top1"], strict=True))))
+        """Over its pretrainings, or its seeds."""
+        return estimate(sample_of(self.found.experiment, self.name, self.rows))
 
     @property
     def pretraining(self) -> str | None:
         """The name of the one that it starts from."""
         return pretraining_of(self.found.experiment, self.name)
 
+    @property
+    def from_baseline(self) -> Comparison | None:
+        """None for the baseline itself."""
+        return between(self.compared, self.name, self.found.experiment.baseline)
 
-def _pretraining(arm: MeasuredArm) -> Text:
-    settings, layout = arm.found.experiment.arms[arm.name], arm.found.layout
+    @property
+    def at_equal_cost(self) -> Comparison | None:
+        """With the arm from scratch that is trained as long; None where there is none."""
+        for longer, other in longer_arms(self.found.experiment).items():
+            if other == self.name:
+                return between(self.compared, self.name, longer)
+        return None
+
+
+def _name(arm: MeasuredArm) -> Text:
+    said = []
     if arm.pretraining is not None:
-        runs = dict.fromkeys(sorted(int(seed) for seed in arm.rows["pretraining_seed"]))
-        files = {seed: layout.pretraining(arm.pretraining, seed).weights for seed in runs}
-        links = [Link(f"seed {seed}", layout.relative(file)) for seed, file in files.items()]
-        return (f"{arm.pretraining}: ", *parts_of(joined(links, ", ")))
-    return str(settings.weights) if isinstance(settings, FromWeights) else "-"
+        training = arm.found.experiment.pretrain[arm.pretraining]
+        if training.labelled:
+            split = arm.found.summary["splits"][split_of(training, arm.found.experiment.dataset)]
+            said.append(f"all {int(split['images']):,} labels")
+    flag: tuple[Inline, ...] = (
+        (", ", Bold("below a floor")) if arm.name in floors.below(arm.found) else ()
+    )
+    return (f"{arm.name}{f' ({said[0]})' if said else ''}", *flag)
 
 
-def _finetunings(arm: MeasuredArm) -> Text:
-    runs = sorted(zip(arm.rows["seed"], arm.rows["checkpoint"], strict=True))
-    relative = arm.found.layout.relative
-    return joined([Link(f"seed {seed}", relative(checkpoint)) for seed, checkpoint in runs], ", ")
+def _difference(arm: MeasuredArm) -> str:
+    return "-" if arm.from_baseline is None else difference(arm.from_baseline.difference)
 
 
-def _epochs(arm: MeasuredArm) -> str:
-    finetuning = f"{arm.rows['epochs'].max()}"
-    if arm.pretraining is None:
-        return finetuning
-    return f"{arm.found.experiment.pretrain[arm.pretraining].epochs} + {finetuning}"
+def _verdict(arm: MeasuredArm) -> str:
+    if arm.name == arm.found.experiment.baseline:
+        return "baseline"
+    return "-" if arm.from_baseline is None else arm.from_baseline.difference.verdict
 
 
-def _time(arm: MeasuredArm) -> str:
-    finetuning = duration(float(arm.rows["seconds"].mean()))
-    pretraining = arm.found.pretrain_seconds_of(arm.name)
-    return finetuning if pretraining is None else f"{duration(pretraining)} + {finetuning}"
+def _at_equal_cost(arm: MeasuredArm) -> str:
+    one = arm.at_equal_cost
+    return "-" if one is None else f"{difference(one.difference)}: {one.difference.verdict}"
+
+
+def _runs(arm: MeasuredArm) -> str:
+    source = arm.found.experiment.arms[arm.name]
+    if not isinstance(source, FromWeights) or source.weights is not None:
+        given = "given" if isinstance(source, FromWeights) else "none"
+        return f"{given} x {len(arm.rows)}"
+    counts = sorted(Counter(arm.rows["pretraining_seed"]).values())
+    each = f"{counts[0]} to {counts[-1]}" if counts[0] != counts[-1] else f"{counts[0]}"
+    return f"{len(counts)} x {each}"
 
 
 # In names, {baseline} is the baseline's.
 COLUMNS: list[Column[MeasuredArm]] = [
-    Column("arm", lambda arm: arm.name),
+    Column("arm", _name),
     Column(
-        "top-1", lambda arm: Bold(f"{arm.top1.mean:.2f}"), unit="%", description="mean over seeds"
+        "top-1 (95% interval)", lambda arm: percentage(arm.top1), unit="%",
+        description="of the last epoch, mean over pretrainings or seeds",
     ),
-    Column("pretrain", _pretraining, description="weights after pretraining"),
-    Column("finetune", _finetunings, description="finetuned weights of each seed"),
-    Column("n", lambda arm: str(arm.top1.n), description="number of seeds"),
+    Column("less {baseline} (95% interval)", _difference, description="difference in points"),
+    Column("verdict", _verdict, description="on the difference from {baseline}"),
     Column(
-        "sd",
-        lambda arm: "-" if arm.top1.deviation is None else f"{arm.top1.deviation:.2f}",
-        description="sample standard deviation over seeds",
-    ),
-    Column("95% interval", lambda arm: interval(arm.top1), description="t interval of the mean"),
-    Column(
-        "difference from {baseline}",
-        lambda arm: "-" if arm.difference is None else f"{arm.difference.mean:+.2f}",
-        description="in points",
+        "less scratch trained as long", _at_equal_cost, description="difference at equal cost",
     ),
     Column(
-        "95% interval of the difference",
-        lambda arm: "-" if arm.difference is None else interval(arm.difference, sign="+"),
+        "pretrainings x finetunings", _runs, description="finetunings of each pretraining",
     ),
-    Column("verdict", lambda arm: "baseline" if arm.difference is None else arm.difference.verdict),
-    Column("epochs", _epochs, description="of pretraining + one finetuning"),
     Column(
-        "images/s",
-        lambda arm: f"{arm.rows['images_per_second'].median():.0f}",
-        description="median of the finetuning epochs, all processes together",
+        "cost", lambda arm: cost.times(arm.found, arm.name), unit="times {baseline}",
+        description="training time of a pretraining and a finetuning",
     ),
-    Column("training time", _time, description="of pretraining + one finetuning"),
-]
+]  # fmt: skip
+
+
+def columns(found: Finished) -> list[Column[MeasuredArm | Floor]]:
+    """Those that say something in this experiment, for its arms and floors."""
+    shown = [
+        column.of(baseline=found.experiment.baseline)
+        for column in COLUMNS
+        if column.cell is not _at_equal_cost or longer_arms(found.experiment)
+    ]
+    return [_for_floors_too(column) for column in shown]
+
+
+def _for_floors_too(column: Column[MeasuredArm]) -> Column[MeasuredArm | Floor]:
+    def cell(row: MeasuredArm | Floor) -> Text:
+        if isinstance(row, MeasuredArm):
+            return column.cell(row)
+        if column.cell is _name:
+            return f"floor: {row.name}"
+        return percentage(row.top1) if column.name.startswith("top-1 in") else "-"
+
+    return Column(column.name, cell, unit=column.unit, description=column.description)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from safetensors import SafetensorError
 
 from mfm.experiment.layout import locate
 from mfm.models.metadata import read_metadata
-from mfm.reporting.document import Bold, Code, Text
+from mfm.reporting.document import Block, Bold, Bullets, Code, Column, Paragraph, Table, Text
 
 # The same in all stages of all arms.
 _EVERYWHERE = ("code_version", "loader", "torch", "torchvision", "timm", "pillow", "dali")
@@ -123,26 +123,51 @@ def unchecked(results: pd.DataFrame) -> list[str]:
     return missing
 
 
-def warnings(results: pd.DataFrame, *, longer: Sequence[str] = ()) -> list[Text]:
-    """Sentences about what differs; none where all is alike.
+_Row = tuple[str, str, str]  # key, value, runs
+COLUMNS: list[Column[_Row]] = [
+    Column("setting", lambda row: Code(row[0])),
+    Column("value", lambda row: row[1]),
+    Column("runs", lambda row: row[2]),
+]
 
-    `longer` are the arms that were asked to train longer.
+
+def warnings(
+    results: pd.DataFrame, *, intended: Mapping[str, Collection[str]] | None = None
+) -> list[Block]:
+    """What differs, in a table below a sentence that says so; nothing where all is alike.
+
+    `intended` are the arms that were asked to differ in a setting, or in a section of settings.
     """
-    lines: list[Text] = []
-    for each in differing(facts(results)):
-        told = "; ".join(f"{value}: {', '.join(names)}" for value, names in each.values.items())
-        hint = _HINTS.get(each.key.split(" of ")[0], ())
-        if each.key == "training.epochs" and longer:
-            hint = (f"Asked for in {', '.join(longer)}.",)
-        bold = Bold(("Warning: ", Code(each.key), " is not the same in all runs"))
-        lines.append((bold, f" ({told}).", *((" ", *hint) if hint else ())))
-    if (missing := unchecked(results)) and len(missing) < len(results):
-        bold = Bold(f"Warning: not compared with the others: {', '.join(missing)}")
-        why = "whose model or config.json is missing or is not the one that was run."
-        lines.append((bold, f", {why}"))
-    elif missing:
-        lines.append("The runs' own files are not here, so their settings were not compared.")
-    return lines
+
+    def asked_for(fact: Fact) -> bool:
+        return any(
+            fact.key.startswith(f"{key}.") or fact.key == key
+            for key, arms in (intended or {}).items()
+            if fact.arm in arms
+        )
+
+    found = differing([fact for fact in facts(results) if not asked_for(fact)])
+    rows = [
+        (each.key, value, "; ".join(runs)) for each in found for value, runs in each.values.items()
+    ]
+    missing = unchecked(results)
+    if len(missing) == len(results):
+        missing = []
+        none = [Paragraph("The runs' own files are not here, so their settings were not compared.")]
+    else:
+        none = []
+    if missing:
+        why = "not compared: missing, or not what was run"
+        rows.append(("model, config.json", why, ", ".join(missing)))
+    if not rows:
+        return [*none]
+    bold = Bold("Warning: these runs differ in more than what they start from.")
+    hints = [
+        _HINTS[key]
+        for key in dict.fromkeys(each.key.split(" of ")[0] for each in found)
+        if key in _HINTS
+    ]
+    return [*none, Paragraph(bold), Table(COLUMNS, rows), Bullets(hints)]
 
 
 def version_warning(results: pd.DataFrame) -> list[Text]:

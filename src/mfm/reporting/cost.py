@@ -12,7 +12,7 @@ from mfm.experiment.jobs import split_of
 from mfm.experiment.resolve import longer_arms, pretraining_of
 from mfm.reporting.document import Bullets, Column, Section, Table
 from mfm.reporting.finished import Finished
-from mfm.reporting.words import duration
+from mfm.reporting.words import in_unit, unit_of
 
 _ELSEWHERE = "elsewhere"  # where given weights were trained
 
@@ -26,41 +26,20 @@ class Cost:
     images_before: str
     epochs: int
     images: int
-    pretraining: float | None  # seconds
-    finetuning: float  # mean of a run
-    runs: int
-    all_runs: float  # seconds of the pretraining and every finetuning
-    times: float | None  # one run with its pretraining, in those of the baseline
-
-    @property
-    def both(self) -> float:
-        """Seconds of the pretraining and one finetuning."""
-        return (self.pretraining or 0.0) + self.finetuning
-
-
-COLUMNS: list[Column[Cost]] = [
-    Column("arm", lambda cost: cost.arm),
-    Column("epochs of pretraining", lambda cost: cost.epochs_before),
-    Column("of finetuning", lambda cost: f"{cost.epochs}"),
-    Column("images shown by pretraining", lambda cost: cost.images_before),
-    Column("by finetuning", lambda cost: f"{cost.images:,}"),
-    Column(
-        "time of pretraining",
-        lambda cost: "-" if cost.pretraining is None else duration(cost.pretraining),
-    ),
-    Column("of a finetuning", lambda cost: duration(cost.finetuning)),
-    Column("of both", lambda cost: duration(cost.both)),
-    Column("times {baseline}", lambda cost: "-" if cost.times is None else f"{cost.times:.1f}"),
-    Column("all seeds", lambda cost: f"{duration(cost.all_runs)} ({cost.runs})"),
-]
+    images_per_second: float
+    pretraining: float | None  # seconds, mean of a run
+    finetuning: float
+    all_runs: float  # seconds of every pretraining and every finetuning
 
 
 def section(found: Finished) -> Section:
     """The arms' epochs, images and time, and what they mean."""
     costs = [_cost(found, arm, rows) for arm, rows in found.arms.items()]
     notes = [
-        "Times are those of training alone, as measured here, of one run beside whatever else "
-        "ran. All seeds: one pretraining and every finetuning."
+        "Times are those of training alone, as measured here beside whatever else ran, each the "
+        "mean of a run. All runs: every pretraining and every finetuning.",
+        "Images are those shown, in all epochs. images/s: median of the finetuning's epochs, all "
+        "processes together.",
     ]
     for name, other in longer_arms(found.experiment).items():
         notes.append(
@@ -69,8 +48,27 @@ def section(found: Finished) -> Section:
         )
     if any(cost.epochs_before == _ELSEWHERE for cost in costs):
         notes.append("Given weights were trained elsewhere; that is not counted.")
-    columns = [column.of(baseline=found.experiment.baseline) for column in COLUMNS]
-    return Section("Cost", [Table(columns, costs), Bullets(notes)])
+    return Section("Cost", [Table(_columns(costs), costs), Bullets(notes)])
+
+
+def _columns(costs: list[Cost]) -> list[Column[Cost]]:
+    unit = unit_of(max(cost.pretraining or 0.0, cost.finetuning) for cost in costs)
+    whole = unit_of(cost.all_runs for cost in costs)
+
+    def before(cost: Cost) -> str:
+        return "-" if cost.pretraining is None else in_unit(cost.pretraining, unit)
+
+    return [
+        Column("arm", lambda cost: cost.arm),
+        Column("pretraining epochs", lambda cost: cost.epochs_before),
+        Column("pretraining images", lambda cost: cost.images_before),
+        Column("pretraining time", before, unit=unit),
+        Column("finetuning epochs", lambda cost: f"{cost.epochs}"),
+        Column("finetuning images", lambda cost: f"{cost.images:,}"),
+        Column("finetuning time", lambda cost: in_unit(cost.finetuning, unit), unit=unit),
+        Column("images/s", lambda cost: f"{cost.images_per_second:,.0f}"),
+        Column("time of all runs", lambda cost: in_unit(cost.all_runs, whole), unit=whole),
+    ]
 
 
 def _cost(found: Finished, arm: str, rows: pd.DataFrame) -> Cost:
@@ -85,19 +83,26 @@ def _cost(found: Finished, arm: str, rows: pd.DataFrame) -> Cost:
     elif isinstance(settings, FromWeights):
         before = (_ELSEWHERE, _ELSEWHERE)
     batch = experiment.finetune.batch
-    own, base = _one_run(found, arm), _one_run(found, experiment.baseline)
+    pretrained = found.pretrain_seconds.get(name or "", {})
     return Cost(
         arm=arm,
         epochs_before=before[0],
         images_before=before[1],
         epochs=int(rows["epochs"].max()),
         images=round(float((rows["train_images"] // batch * batch * rows["epochs"]).mean())),
+        images_per_second=float(rows["images_per_second"].median()),
         pretraining=found.pretrain_seconds_of(arm),
         finetuning=float(rows["seconds"].mean()),
-        runs=len(rows),
-        all_runs=(found.pretrain_seconds_of(arm) or 0.0) + float(rows["seconds"].sum()),
-        times=own / base if own is not None and base else None,
+        all_runs=sum(pretrained.values()) + float(rows["seconds"].sum()),
     )
+
+
+def times(found: Finished, arm: str) -> str:
+    """Time of a pretraining and a finetuning, in that of the baseline."""
+    own, base = _one_run(found, arm), _one_run(found, found.experiment.baseline)
+    source = found.experiment.arms[arm]
+    more = f" + {_ELSEWHERE}" if isinstance(source, FromWeights) and source.weights else ""
+    return f"{own / base:.1f}{more}" if own is not None and base else "-"
 
 
 def _one_run(found: Finished, arm: str) -> float | None:

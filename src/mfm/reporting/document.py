@@ -55,8 +55,9 @@ class Column(Generic[Row]):
         return f"{self.name} ({self.unit})" if self.unit else self.name
 
     def of(self, **known: str) -> Column[Row]:
-        """The column with what its name leaves open: 'less {baseline}'."""
-        return replace(self, name=self.name.format(**known))
+        """The column with what its words leave open: 'less {baseline}'."""
+        name, unit = self.name.format(**known), self.unit.format(**known)
+        return replace(self, name=name, unit=unit, description=self.description.format(**known))
 
 
 @dataclass(frozen=True)

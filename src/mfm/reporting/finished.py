@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -10,10 +11,14 @@ from typing import Any
 
 import pandas as pd
 
+from mfm.evaluation import looks
 from mfm.evaluation.results import read_results
+from mfm.experiment import question
 from mfm.experiment.layout import Layout, dataset_folder
+from mfm.experiment.question import Declaration
 from mfm.experiment.resolve import pretraining_of, pretrainings
 from mfm.experiment.settings import Experiment
+from mfm.reporting import frozen
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +29,9 @@ class Finished:
     results: pd.DataFrame  # a row a finetuning
     pretrain_seconds: dict[str, dict[int, float]]  # of each run, by the pretraining's name and seed
     summary: dict[str, Any]  # of the dataset
+    declarations: Sequence[Declaration] = ()  # of the question, the first one first
+    looks: int = 0  # different experiments that were evaluated on these images; 0: not known
+    frozen: pd.DataFrame | None = None  # accuracies on frozen features
 
     @property
     def layout(self) -> Layout:
@@ -43,8 +51,8 @@ class Finished:
 
 
 def read(experiment: Experiment) -> Finished:
-    """What is in the experiment's results folder, and its dataset's summary."""
-    layout = Layout(experiment.results)
+    """What is in the experiment's results folder, and in its dataset's."""
+    layout, data = Layout(experiment.results), dataset_folder(experiment.dataset.name)
     seconds: dict[str, dict[int, float]] = {}
     for name, seed in pretrainings(experiment):
         epochs = pd.read_csv(layout.pretraining(name, seed).metrics)
@@ -53,7 +61,9 @@ def read(experiment: Experiment) -> Finished:
         experiment=experiment,
         results=read_results(layout.rows),
         pretrain_seconds=seconds,
-        summary=json.loads(
-            Path(dataset_folder(experiment.dataset.name), "summary.json").read_text()
-        ),
+        summary=json.loads(Path(data, "summary.json").read_text()),
+        declarations=question.read(Path(layout.question)),
+        looks=looks.count(data, experiment.evaluate.split),
+        # A file that is left of an earlier configuration is no part of this one.
+        frozen=frozen.read(layout.frozen()) if experiment.frozen is not None else None,
     )

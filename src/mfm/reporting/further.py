@@ -13,7 +13,8 @@ from mfm.experiment.layout import Layout
 from mfm.experiment.resolve import finetunings
 from mfm.experiment.settings import Experiment
 from mfm.reporting.document import Bullets, Column, Paragraph, Section, Table
-from mfm.reporting.words import interval
+from mfm.reporting.verdict import sample_of
+from mfm.reporting.words import interval, points
 from mfm.statistics.over_seeds import Difference, Estimate, difference, estimate
 from mfm.statistics.units import Sample
 
@@ -30,23 +31,24 @@ class MeasuredArm:
     """An arm's rows, and the baseline's."""
 
     name: str
+    experiment: Experiment
     rows: pd.DataFrame
     baseline: pd.DataFrame | None  # None for the baseline itself, and where it has no rows
 
+    def sample(self, measure: str) -> Sample:
+        """Its values, with the pretrainings that they rest on."""
+        return sample_of(self.experiment, self.name, self.rows, measure)
+
     def estimate(self, measure: str) -> Estimate:
-        """Mean over seeds."""
-        return estimate(_by_seed(self.rows, measure))
+        """Mean over pretrainings or seeds, as in the table."""
+        return estimate(self.sample(measure))
 
     def difference(self, measure: str) -> Difference | None:
-        """From the baseline, paired by seed as in the table."""
+        """From the baseline, paired as in the table."""
         if self.baseline is None:
             return None
-        return difference(_by_seed(self.rows, measure), _by_seed(self.baseline, measure))
-
-
-def _by_seed(rows: pd.DataFrame, measure: str) -> Sample:
-    pairs = zip(rows["seed"], rows[measure], strict=True)
-    return Sample(values={int(seed): float(value) for seed, value in pairs})
+        base = sample_of(self.experiment, self.experiment.baseline, self.baseline, measure)
+        return difference(self.sample(measure), base)
 
 
 def document(experiment: Experiment, name: str, rows: pd.DataFrame) -> Section:
@@ -55,13 +57,18 @@ def document(experiment: Experiment, name: str, rows: pd.DataFrame) -> Section:
     measures, base = settings.measures(), experiment.baseline
     parts = {str(arm): part for arm, part in rows.groupby("arm", sort=False)}
     arms = [
-        MeasuredArm(name=arm, rows=parts[arm], baseline=None if arm == base else parts.get(base))
+        MeasuredArm(
+            name=arm,
+            experiment=experiment,
+            rows=parts[arm],
+            baseline=None if arm == base else parts.get(base),
+        )
         for arm in experiment.arms
         if arm in parts
     ]
     columns: list[Column[MeasuredArm]] = [
         Column("arm", lambda arm: arm.name),
-        Column("n", lambda arm: str(len(arm.rows)), description="number of seeds"),
+        Column("n", lambda arm: str(len(arm.rows)), description="number of finetunings"),
     ]
     for measure in measures:
         columns += _columns(measure, base)
@@ -69,8 +76,8 @@ def document(experiment: Experiment, name: str, rows: pd.DataFrame) -> Section:
         f"{experiment.model.backbone} on {experiment.dataset.name}: {settings.title}",
         [
             Paragraph(
-                "Mean over the seeds of each finetuned arm with its 95% interval, and the "
-                f"difference from '{base}' with its own, paired by seed as in table.md. None of "
+                "Mean of each finetuned arm with its 95% interval, and the difference from "
+                f"'{base}' with its own, computed as in table.md. None of "
                 "these comparisons was declared as the question, so there are no verdicts."
             ),
             Table(columns, arms),
@@ -92,11 +99,11 @@ def _columns(measure: Measure, baseline: str) -> list[Column[MeasuredArm]]:
     return [
         Column(
             measure.title,
-            lambda arm: f"{arm.estimate(name).mean:.2f}",
+            lambda arm: f"{arm.estimate(name).mean:z.2f}",
             unit=measure.unit,
             description=measure.description,
         ),
         Column("95% interval", lambda arm: interval(arm.estimate(name))),
-        Column(f"less {baseline}", of_difference(lambda found: f"{found.mean:+.2f}")),
+        Column(f"less {baseline}", of_difference(lambda found: points(found.mean))),
         Column("95% interval of it", of_difference(lambda found: interval(found, sign="+"))),
     ]

@@ -1,151 +1,113 @@
-"""Table of the comparison: the arms with their intervals, verdicts and cost, published figures."""
+"""Table of the comparison: an answer, the arms, and below them everything that they rest on."""
 
 from __future__ import annotations
 
-import pandas as pd
+from collections.abc import Sequence
 
-from mfm.experiment.jobs import split_of
-from mfm.experiment.resolve import longer_arms, used_pretrainings
+from mfm.experiment.resolve import longer_arms
 from mfm.experiment.settings import Experiment
-from mfm.reporting import comparability, cost, plan, published, verdict
-from mfm.reporting.columns import COLUMNS, MeasuredArm
-from mfm.reporting.document import Block, Bullets, Link, Paragraph, Section, Table, Text, parts_of
+from mfm.reporting import answer, comparability, details, floors, published, verdict
+from mfm.reporting.columns import MeasuredArm, columns
+from mfm.reporting.document import (
+    Block,
+    Bold,
+    Paragraph,
+    Section,
+    Table,
+    Text,
+    joined,
+)
 from mfm.reporting.finished import Finished
-from mfm.reporting.initial_weights import starting_weights
-from mfm.reporting.words import epochs
-
-VERDICT = "Verdict"
+from mfm.reporting.floors import Floor
+from mfm.reporting.verdict import Comparison
+from mfm.reporting.words import epochs, listed
 
 
 def document(found: Finished) -> Section:
     """The whole table."""
-    blocks = [*comparison(found), *published.sections(found.experiment)]
+    compared = compare(found)
+    blocks = [
+        Paragraph(opening(found, compared)),
+        *arms(found, compared),
+        *details.sections(found, compared),
+        *published.sections(found.experiment),
+    ]
     return Section(title(found.experiment), blocks)
 
 
 def title(experiment: Experiment) -> str:
     """The question."""
-    return f"{experiment.model.backbone} on {experiment.dataset.name}: which arm is better?"
-
-
-def comparison(found: Finished) -> list[Block]:
-    """What is measured here: setting, rows, verdict, cost."""
-    experiment = found.experiment
-    right = verdict.load_right(found.results)
-    compared = verdict.against_baseline(experiment, found.results, right)
-    rows = measured(found, compared)
-    meanings = Bullets([*_meanings(experiment, compared), *_notes(found)])
-    blocks: list[Block] = [
-        Paragraph(_setting(found)),
-        Section("Measured here", [rows, meanings]),
-    ]
-    if compared:
-        others = verdict.among_others(experiment, found.results, right)
-        blocks.append(_verdicts(compared, others, found.results))
-    return [*blocks, cost.section(found)]
-
-
-def measured(found: Finished, compared: list[verdict.Comparison]) -> Table[MeasuredArm]:
-    """A row for each arm."""
-    differences = {each.arm: each.difference for each in compared}
-    return Table(
-        [column.of(baseline=found.experiment.baseline) for column in COLUMNS],
-        [
-            MeasuredArm(name=name, found=found, difference=differences.get(name))
-            for name in found.arms
-        ],
+    asked = experiment.question
+    which = (
+        "which arm is better" if asked is None else f"is {asked.arm} better than {asked.baseline}"
     )
+    return f"{experiment.model.backbone} on {experiment.dataset.name}: {which}?"
 
 
-def _setting(found: Finished) -> str:
-    experiment, first = found.experiment, found.results.iloc[0]
-    split = experiment.evaluate.split
-    longer = longer_arms(experiment)
-    but = f" but {', '.join(longer)}, which is trained longer" if longer else ""
-    return (
-        f"Top-1 accuracy of the last epoch on the {int(first['images']):,} images of split "
-        f"'{split}' ({len(found.summary['classes'])} classes), after finetuning on "
-        f"{int(first['train_images']):,} labelled images for "
-        f"{epochs(experiment.finetune.epochs)}, the same for every arm{but}. One run per arm and "
-        "seed; a seed draws the labelled images and their augmentation alike for every arm."
-    )
+def compare(found: Finished) -> list[Comparison]:
+    """All comparisons, over seeds and images."""
+    return verdict.compare(found.experiment, found.results, verdict.load_right(found.results))
 
 
-def _verdicts(
-    compared: list[verdict.Comparison], others: list[verdict.Comparison], results: pd.DataFrame
-) -> Section:
-    seconds = plan.run_seconds(results)
-    lines: list[Text] = []
-    for each in compared:
-        more = plan.sentence(each, seconds)
-        lines.append((*parts_of(verdict.sentence(each)), f" {more}" if more else ""))
-    lines += [verdict.sentence(each) for each in others]
-    among = (
-        ", after Holm's correction for the comparisons with the baseline; the comparisons among "
-        "the other arms are beside the question, and have a correction of their own"
-    )
-    return Section(
-        VERDICT,
-        [
-            Bullets(lines),
-            verdict.details([*compared, *others]),
-            Bullets(
-                [
-                    "Verdicts are over seeds, on these images: by the p of the t test"
-                    f"{among if others else ''}. The interval over seeds and images is by "
-                    "bootstrap, for another draw of both.",
-                    "McNemar's test is of these trained models, over images, exact, and pooled "
-                    "over seed pairs with the image as the unit; mid-p counts half of the observed "
-                    "outcome. Images: mean over seed pairs.",
-                    (
-                        "How many seeds would resolve which difference, and their cost: ",
-                        Link("plan.md", "plan.md"),
-                        ".",
-                    ),
-                ]
-            ),
-        ],
-    )
+def opening(found: Finished, compared: Sequence[Comparison]) -> Text:
+    """The one sentence that answers."""
+    return Bold(answer.opening(found.experiment, compared))
 
 
-def _meanings(experiment: Experiment, compared: list[verdict.Comparison]) -> list[Text]:
-    """What the columns say."""
-    methods = {each.difference.method for each in compared}
-    how = {
-        "paired": "paired over the arms' common seeds, t interval of the seeds' differences",
-        "welch": "Welch's t interval, since the arms have different seeds",
-    }
-    told = f" ({'; '.join(how[method] for method in sorted(methods))})" if methods else ""
+def arms(found: Finished, compared: Sequence[Comparison]) -> list[Block]:
+    """The rows, with what is to be known before they are believed."""
+    remarks = answer.remarks(found, compared)
+    alarms: list[Text] = [*floors.warning(found), *_given(found, compared)]
     return [
-        "n is the number of seeds; sd the sample standard deviation over seeds; difference: the "
-        f"arm less '{experiment.baseline}', in points{told}.",
-        "epochs and training time: pretraining + one finetuning. images/s: median of the "
-        "finetuning epochs, all processes together.",
+        Paragraph(joined(remarks, " ")),
+        Paragraph(_setting(found)),
+        measured(found, compared),
+        *(Paragraph(alarm) for alarm in alarms),
+        *comparability.warnings(found.results, intended=_intended(found.experiment)),
     ]
 
 
-def _notes(found: Finished) -> list[Text]:
-    """What there is to know about the arms, and warnings."""
-    experiment, results = found.experiment, found.results
-    used = used_pretrainings(experiment)
-    notes: list[Text] = []
-    for name, training in used.items():
-        if split_of(training, experiment.dataset) == "pretrain":
-            notes.append(
-                f"'{name}' is pretrained on the unlabelled images of "
-                f"{experiment.dataset.unlabelled}, not on the training images."
-            )
-        if training.labelled:
-            same = [other for other in used if other != name]
-            same = [other for other in same if used[other].epochs == training.epochs]
-            equal = f", as many as '{same[0]}'" if same else ""
-            notes.append(
-                f"'{name}' is trained by this pipeline on all labelled training images, "
-                f"{epochs(training.epochs)}{equal}: it sees labels that the other arms don't, and "
-                "is not torchvision's ImageNet model."
-            )
-    versions = sorted(set(results["code_version"]))
-    if len(versions) == 1:
-        notes.append(f"Code version {versions[0]}.")
-    notes += starting_weights(experiment, results)
-    return notes + comparability.warnings(results, longer=list(longer_arms(experiment)))
+def measured(found: Finished, compared: Sequence[Comparison]) -> Table[MeasuredArm | Floor]:
+    """A row for each arm, then one for each floor."""
+    rows: list[MeasuredArm | Floor] = [
+        MeasuredArm(name=name, found=found, compared=compared) for name in found.arms
+    ]
+    return Table(columns(found), [*rows, *floors.floors(found)])
+
+
+def _setting(found: Finished) -> Text:
+    experiment, first = found.experiment, found.results.iloc[0]
+    recipe = f"for {epochs(experiment.finetune.epochs)}"
+    if experiment.tuning is not None:  # the table has each arm's own best, then
+        recipe = "with the settings that were best for it on images set aside (tuning.md)"
+    longer = [
+        f" {name} is trained as long as {other} with its pretraining."
+        for name, other in longer_arms(experiment).items()
+    ]
+    return (
+        f"Every arm is finetuned on {int(first['train_images']):,} labelled images, each seed's "
+        f"the same in all arms, {recipe}. Accuracies are those on the {int(first['images']):,} "
+        f"images of split '{experiment.evaluate.split}'.{''.join(longer)}"
+    )
+
+
+def _intended(experiment: Experiment) -> dict[str, list[str]]:
+    """In what arms were asked to differ."""
+    asked = {"training.epochs": list(longer_arms(experiment))}
+    if experiment.tuning is not None:
+        asked |= {f"training.{key}": list(experiment.arms) for key in experiment.tuning.grid}
+    return asked
+
+
+def _given(found: Finished, compared: Sequence[Comparison]) -> list[Text]:
+    """A sentence on verdicts that another pretraining might change."""
+    base = found.experiment.baseline
+    groups: dict[str, list[str]] = {}
+    for each in (verdict.between(compared, name, base) for name in found.arms):
+        if each is not None and each.given and each.difference.verdict != "no verdict":
+            groups.setdefault(each.given, []).append(each.arm)
+    return [
+        f"The verdict{'s' * (len(names) > 1)} on {listed(names)} against {base} "
+        f"{'is' if len(names) == 1 else 'are'} given {given}: another may do better or worse."
+        for given, names in groups.items()
+    ]

@@ -6,10 +6,9 @@ seeds of a pretraining.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import combinations
 from pathlib import Path
 
 import pandas as pd
@@ -18,6 +17,7 @@ from mfm.evaluation.results import collect_rows
 from mfm.experiment.resolve import pretraining_of
 from mfm.experiment.settings import Experiment
 from mfm.experiment.variants import Runs, Variant
+from mfm.reporting import words
 from mfm.reporting.comparability import version_warning
 from mfm.reporting.document import (
     Block,
@@ -31,13 +31,13 @@ from mfm.reporting.document import (
     Table,
     Text,
 )
-from mfm.reporting.verdict import by_seed
-from mfm.reporting.words import epochs, interval
+from mfm.reporting.verdict import sample_of
+from mfm.reporting.words import epochs
 from mfm.statistics.over_seeds import Difference, Estimate, corrected, difference, estimate
 from mfm.statistics.units import Sample
 from mfm.statistics.variance import Component, Split, split
 
-Key = tuple[str, str]  # a value's name, and an arm, or a pair of arms in words
+Key = tuple[str, str]  # a value's name, and an arm
 
 
 def collect(runs: Runs, study: str) -> pd.DataFrame:
@@ -53,7 +53,7 @@ def collect(runs: Runs, study: str) -> pd.DataFrame:
 
 def read_rows(path: str | Path) -> pd.DataFrame:
     """What `collect` found, from the CSV that was written of it."""
-    return pd.read_csv(path, dtype={"config_hash": str, "value": str})
+    return pd.read_csv(path, dtype={"config_hash": str, "pretraining_seed": str, "value": str})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,10 +86,10 @@ class Compared:
 
     @property
     def numeric(self) -> bool:
-        """Whether the values are numbers; those of a seed are only names."""
-        values = [variant.value for variant in self.runs.studies[self.study]]
-        return not self.key.endswith("seed") and all(
-            isinstance(value, int | float) and not isinstance(value, bool) for value in values
+        """Whether the values are numbers."""
+        return all(
+            isinstance(variant.value, int | float) and not isinstance(variant.value, bool)
+            for variant in self.runs.studies[self.study]
         )
 
     @cached_property
@@ -117,78 +117,101 @@ class Compared:
     def top1(self) -> dict[Key, Sample]:
         """Top-1 by value and arm, and by seed."""
         groups = self.rows.groupby(["value", "arm"], sort=False)
+        of = {variant.name: variant.experiment for variant in self.variants}
         return {
-            (str(value), str(arm)): Sample(values=by_seed(part)) for (value, arm), part in groups
+            (str(value), str(arm)): sample_of(of[str(value)], str(arm), part)
+            for (value, arm), part in groups
         }
 
     def estimate(self, value: str, arm: str) -> Estimate:
         """Mean top-1 with its interval."""
         return estimate(self.top1[value, arm])
 
-    def with_verdicts(self, found: Mapping[Key, Difference]) -> dict[Key, Shown]:
-        """Differences, with Holm's correction for the number of verdicts among them.
+    @cached_property
+    def differences(self) -> dict[tuple[Key, Key], Difference]:
+        """Of an arm at one value from itself at the own one, and from the baseline at that value.
 
-        The rows of the experiment's own value were the question, not one of many: the table answers
-        it.
+        One correction for all of them but those at the own value: these are the table's.
         """
-        verdicts = corrected({key: each for key, each in found.items() if key[0] != self.own})
-        return {
-            key: Shown(
-                difference=each,
-                verdict=verdicts[key].verdict if key in verdicts else "see table.md",
-            )
-            for key, each in found.items()
+        own, base = self.own, self.experiment.baseline
+        found = {
+            (key, other): difference(self.top1[key], self.top1[other])
+            for key in self.shown
+            for other in ((own, key[1]), (key[0], base))
+            if key != other and other in self.top1
         }
-
-
-@dataclass(frozen=True, kw_only=True)
-class Shown:
-    """A difference as a row shows it."""
-
-    difference: Difference | None = None
-    verdict: str = "-"
+        tested = {pair: each for pair, each in found.items() if pair[0][0] != own}
+        return found | corrected(tested)
 
     @property
-    def mean(self) -> str:
-        """In points."""
-        return "-" if self.difference is None else f"{self.difference.mean:+.2f}"
-
-    @property
-    def interval(self) -> str:
-        """Its interval."""
-        return "-" if self.difference is None else interval(self.difference, sign="+")
+    def shown(self) -> list[Key]:
+        """The rows of the page."""
+        keys = [(variant.name, arm) for variant in self.variants for arm in self.arms]
+        return [key for key in keys if key in self.top1]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
     """An arm at one value."""
 
+    found: Compared
     value: str
-    own: bool
-    images: float
     arm: str
-    top1: Estimate
-    from_own: Shown  # the same arm at the experiment's own value
-    from_baseline: Shown  # at the same value
+
+    def less(self, value: str, arm: str) -> Difference | None:
+        """Its difference from another row; None for itself, and where that isn't there."""
+        return self.found.differences.get(((self.value, self.arm), (value, arm)))
 
 
-def _shown_value(row: Row | _Pair) -> Text:
-    return Bold(row.value) if row.own else row.value
+def _shown_value(row: Row) -> Text:
+    return Bold(row.value) if row.value == row.found.own else row.value
 
 
-IMAGES: Column[Row] = Column("labelled images", lambda row: f"{round(row.images):,}")
+def _runs(row: Row) -> str:
+    sample = row.found.top1[row.value, row.arm]
+    starts = set((sample.pretrainings or {}).values())
+    return f"{len(sample.values)} from {len(starts)}" if starts else f"{len(sample.values)}"
+
+
+def _less(value: Callable[[Row], str], arm: Callable[[Row], str]) -> Callable[[Row], Text]:
+    def cell(row: Row) -> Text:
+        found = row.less(value(row), arm(row))
+        return "-" if found is None else words.difference(found)
+
+    return cell
+
+
+def _verdict(row: Row) -> str:
+    found = row.less(row.found.own, row.arm)
+    return "-" if found is None else found.verdict
+
+
+def _verdict_on_baseline(row: Row) -> str:
+    base = row.found.experiment.baseline
+    found = row.less(row.value, base)
+    if found is None:
+        return "baseline" if row.arm == base else "-"
+    return "see table.md" if row.value == row.found.own else found.verdict
+
+
+IMAGES: Column[Row] = Column(
+    "labelled images", lambda row: f"{round(row.found.images[row.value]):,}"
+)
 COLUMNS: list[Column[Row]] = [
     Column("value", _shown_value),
     Column("arm", lambda row: row.arm),
-    Column("top-1", lambda row: f"{row.top1.mean:.2f}", unit="%"),
-    Column("n", lambda row: str(row.top1.n)),
-    Column("95% interval", lambda row: interval(row.top1)),
-    Column("difference from {own}", lambda row: row.from_own.mean),
-    Column("95% interval of it", lambda row: row.from_own.interval),
-    Column("verdict", lambda row: row.from_own.verdict),
-    Column("difference from {baseline}", lambda row: row.from_baseline.mean),
-    Column("95% interval of that", lambda row: row.from_baseline.interval),
-    Column("verdict on that", lambda row: row.from_baseline.verdict),
+    Column(
+        "top-1 in % (95% interval)",
+        lambda row: words.percentage(row.found.estimate(row.value, row.arm)),
+    ),
+    Column("finetunings", _runs, description="and the pretrainings that they start from"),
+    Column("less {own} (95% interval)", _less(lambda row: row.found.own, lambda row: row.arm)),
+    Column("verdict", _verdict),
+    Column(
+        "less {baseline} (95% interval)",
+        _less(lambda row: row.value, lambda row: row.found.experiment.baseline),
+    ),
+    Column("verdict on that", _verdict_on_baseline),
 ]
 
 
@@ -199,9 +222,6 @@ def document(found: Compared) -> Section:
     if len(found.variants) > 2:
         blocks.append(_means(found))
     blocks.append(Bullets(_notes(found)))
-    if pairs := _among_others(found):
-        title = f"Without {experiment.baseline}: the other arms among themselves"
-        blocks.append(Section(title, [pairs]))
     blocks += _variances(found)
     return Section(
         f"{experiment.model.backbone} on {experiment.dataset.name}: what does {found.key} change?",
@@ -245,42 +265,10 @@ def _picture(found: Compared) -> Picture:
 
 
 def _main_table(found: Compared) -> Table[Row]:
-    experiment, own = found.experiment, found.own
-    keys = [(variant.name, arm) for variant in found.variants for arm in found.arms]
-    keys = [key for key in keys if key in found.top1]
-    top1, base = found.top1, experiment.baseline
-    from_own = found.with_verdicts(
-        {
-            (value, arm): difference(top1[value, arm], top1[own, arm])
-            for value, arm in keys
-            if value != own and (own, arm) in top1
-        }
-    )
-    from_baseline = found.with_verdicts(
-        {
-            (value, arm): difference(top1[value, arm], top1[value, base])
-            for value, arm in keys
-            if arm != base and (value, base) in top1
-        }
-    )
-    rows = [
-        Row(
-            value=value,
-            own=value == own,
-            images=found.images[value],
-            arm=arm,
-            top1=found.estimate(value, arm),
-            from_own=from_own.get((value, arm), Shown()),
-            from_baseline=from_baseline.get(
-                (value, arm), Shown(verdict="baseline" if arm == base else "-")
-            ),
-        )
-        for value, arm in keys
-    ]
-    columns = [column.of(own=own, baseline=base) for column in COLUMNS]
+    columns = [column.of(own=found.own, baseline=found.experiment.baseline) for column in COLUMNS]
     if found.labelled_differ:
         columns.insert(1, IMAGES)
-    return Table(columns, rows)
+    return Table(columns, [Row(found=found, value=value, arm=arm) for value, arm in found.shown])
 
 
 def _means(found: Compared) -> Table[str]:
@@ -302,8 +290,9 @@ def _means(found: Compared) -> Table[str]:
 def _notes(found: Compared) -> list[Text]:
     recipe = found.experiment.finetune
     notes: list[Text] = [
-        "Verdicts have Holm's correction for the number of them in their column; an interval is "
-        "each difference's own. The rows in bold are the experiment's, whose verdict is table.md's."
+        "Verdicts have Holm's correction for the number of all on this page; an interval is each "
+        "difference's own. The rows in bold are the experiment's, whose verdict is table.md's.",
+        *_given(found),
     ]
     if len(found.variants) > 2:
         notes.append("spread: the largest mean less the smallest.")
@@ -319,44 +308,14 @@ def _notes(found: Compared) -> list[Text]:
     return notes + version_warning(found.rows)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Pair:
-    """Two arms other than the baseline at one value."""
-
-    value: str
-    own: bool
-    arms: str
-    shown: Shown
-
-
-PAIRS: list[Column[_Pair]] = [
-    Column("value", _shown_value),
-    Column("comparison", lambda pair: pair.arms),
-    Column("points", lambda pair: pair.shown.mean),
-    Column("95% interval", lambda pair: pair.shown.interval),
-    Column("verdict", lambda pair: pair.shown.verdict),
-]
-
-
-def _among_others(found: Compared) -> Table[_Pair] | None:
-    """Differences of the arms beside the baseline, where the values change one of two; or None."""
-    others = [arm for arm in found.experiment.arms if arm != found.experiment.baseline]
-    pairs = [(b, a) for a, b in combinations(others, 2) if {a, b} & set(found.arms)]
-    shown = found.with_verdicts(
-        {
-            (variant.name, f"{a} less {b}"): difference(
-                found.top1[variant.name, a], found.top1[variant.name, b]
-            )
-            for variant in found.variants
-            for a, b in pairs
-            if {(variant.name, a), (variant.name, b)} <= found.top1.keys()
-        }
-    )
-    rows = [
-        _Pair(value=value, own=value == found.own, arms=arms, shown=each)
-        for (value, arms), each in shown.items()
+def _given(found: Compared) -> list[Text]:
+    """That verdicts are given single pretrainings, where they are."""
+    if not any(each.conditional for each in found.differences.values()):
+        return []
+    return [
+        "An arm whose finetunings start from 1 pretraining is compared given this one pretraining "
+        "(or these weights): another may do better or worse."
     ]
-    return Table(PAIRS, rows) if rows else None
 
 
 def _variances(found: Compared) -> list[Section]:

@@ -1,9 +1,9 @@
-"""Verdict: which arm is better than which, in numbers and in sentences."""
+"""Verdict: which arms are compared with which, and what the tests say of each comparison."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Hashable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,16 +13,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mfm.errors import UserError
+from mfm.experiment.arms import FromWeights
 from mfm.experiment.layout import locate
+from mfm.experiment.resolve import longer_arms, pretraining_seed
 from mfm.experiment.settings import Experiment
-from mfm.reporting.document import Bold, Column, Table, Text
-from mfm.reporting.words import interval, points
 from mfm.statistics.over_images import Bootstrap, ImageTest, bootstrap, by_unit, image_test
 from mfm.statistics.over_seeds import LEVEL, Difference, corrected, difference
-from mfm.statistics.power import smallest_difference
 from mfm.statistics.units import Sample, paired, units_of
 
 RightBySeed = dict[int, npt.NDArray[np.bool_]]  # seed: [images]
+_GIVEN = "given weights"  # which this workflow did not pretrain: one pretraining for all seeds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,28 +31,153 @@ class Comparison:
 
     arm: str
     other: str
-    seeds: tuple[int, int]  # of the arm, of the other
+    samples: tuple[Sample, Sample]  # of the arm, of the other
     difference: Difference
-    images: ImageTest | None  # None where the seeds are not paired, or without predictions
-    bootstrap: Bootstrap | None  # None for fewer than 2 seeds, or without predictions
+    primary: bool = False  # the declared one
+    images: ImageTest | None = None  # None where the seeds are not paired, or without predictions
+    bootstrap: Bootstrap | None = None  # None for fewer than 2 units, or without predictions
+
+    @property
+    def seeds(self) -> tuple[int, int]:
+        """Finetunings of the arm, and of the other."""
+        return len(self.samples[0].values), len(self.samples[1].values)
 
     @property
     def level(self) -> float:
         """Confidence level that Holm's correction asks of the clearest of the comparisons."""
         return 1 - (1 - LEVEL) / self.difference.comparisons
 
+    @property
+    def unit(self) -> str:
+        """What its interval rests on: 'pretraining', or 'seed'."""
+        if self.difference.conditional:
+            return "seed"
+        several = [_starts(sample, sample.values) for sample in self.samples]
+        return "pretraining" if any(len(starts) > 1 for starts in several) else "seed"
 
-def by_seed(part: pd.DataFrame) -> dict[int, float]:
-    """Top-1 of one arm's rows by seed."""
-    return {int(seed): float(top1) for seed, top1 in zip(part["seed"], part["top1"], strict=True)}
+    @property
+    def given(self) -> str:
+        """What the verdict is given, in words: 'this one pretraining', 'these weights', or ''."""
+        if not self.difference.conditional:
+            return ""
+        seeds = [set(sample.values) for sample in self.samples]
+        if self.difference.method == "paired":
+            seeds = [seeds[0] & seeds[1]] * 2
+        starts = [_starts(*each) for each in zip(self.samples, seeds, strict=True)]
+        single = [
+            name for name, its in zip((self.arm, self.other), starts, strict=True) if len(its) == 1
+        ]
+        words = [
+            "these weights" if each == {_GIVEN} else "this one pretraining"
+            for each in starts
+            if len(each) == 1
+        ]
+        if len(set(words)) == 2:
+            return f"{words[0]} and {words[1]}"
+        if len(words) == 2:
+            return f"{words[0]} of each"
+        return words[0] if single == [self.arm] else f"{words[0]} of {single[0]}"
 
 
-def by_arm(experiment: Experiment, results: pd.DataFrame) -> dict[str, dict[int, float]]:
-    """Top-1 by arm and seed: the baseline first, then the configuration's order."""
-    arms = {str(name): by_seed(part) for name, part in results.groupby("arm", sort=False)}
+def _starts(sample: Sample, seeds: Collection[int]) -> set[Hashable]:
+    """The pretrainings that an arm's runs of these seeds started from; none from scratch."""
+    return set() if sample.pretrainings is None else {sample.pretrainings[seed] for seed in seeds}
+
+
+def sample_of(
+    experiment: Experiment, arm: str, rows: pd.DataFrame, measure: str = "top1"
+) -> Sample:
+    """An arm's values by seed, and the pretraining that each run started from.
+
+    Rows of results.csv say which; for others it is what the experiment has them start from.
+    """
+    seeds = [int(seed) for seed in rows["seed"]]
+    values = dict(zip(seeds, map(float, rows[measure]), strict=True))
+    source = experiment.arms[arm]
+    if not isinstance(source, FromWeights):
+        return Sample(values=values)
+    if source.weights is not None:
+        return Sample(values=values, pretrainings=dict.fromkeys(seeds, _GIVEN))
+    if "pretraining_seed" in rows:
+        starts = dict(zip(seeds, map(str, rows["pretraining_seed"]), strict=True))
+    else:
+        starts = {seed: str(pretraining_seed(experiment, arm, seed)) for seed in seeds}
+    return Sample(values=values, pretrainings=starts)
+
+
+def samples(experiment: Experiment, results: pd.DataFrame) -> dict[str, Sample]:
+    """Top-1 by arm: the baseline first, then the configuration's order."""
+    parts = {str(name): part for name, part in results.groupby("arm", sort=False)}
     base = experiment.baseline
     order = [base, *(name for name in experiment.arms if name != base)]
-    return {name: arms[name] for name in order if name in arms}
+    return {name: sample_of(experiment, name, parts[name]) for name in order if name in parts}
+
+
+def pairs(experiment: Experiment, arms: Collection[str]) -> list[tuple[str, str]]:
+    """What is compared: the question's arms, each arm with the baseline and with its equal in cost.
+
+    Each pair once. No others are tested: every one more costs all of them power.
+    """
+    question, base = experiment.question, experiment.baseline
+    found = [] if question is None else [(question.arm, question.baseline)]
+    found += [(name, base) for name in arms if name != base]
+    found += [(other, longer) for longer, other in longer_arms(experiment).items()]
+    once: dict[frozenset[str], tuple[str, str]] = {}
+    for pair in found:
+        if set(pair) <= set(arms):
+            once.setdefault(frozenset(pair), pair)
+    return list(once.values())
+
+
+def compare(
+    experiment: Experiment, results: pd.DataFrame, right: Mapping[str, RightBySeed] | None = None
+) -> list[Comparison]:
+    """Every comparison, the declared one first: that one alone at 5%, the others after Holm.
+
+    `right` says which images each run got right, where that is known.
+    """
+    arms, question = samples(experiment, results), experiment.question
+    asked = None if question is None else (question.arm, question.baseline)
+    found = {(a, b): difference(arms[a], arms[b]) for a, b in pairs(experiment, arms)}
+    found |= corrected({pair: each for pair, each in found.items() if pair != asked})
+    return [
+        _comparison(
+            Comparison(
+                arm=pair[0],
+                other=pair[1],
+                samples=(arms[pair[0]], arms[pair[1]]),
+                difference=each,
+                primary=pair == asked,
+            ),
+            right or {},
+        )
+        for pair, each in found.items()
+    ]
+
+
+def between(found: Collection[Comparison], arm: str, other: str) -> Comparison | None:
+    """The comparison of two arms, turned round where it was made the other way; or None."""
+    for each in found:
+        if (each.arm, each.other) == (arm, other):
+            return each
+        if (each.arm, each.other) == (other, arm):
+            gap = each.difference
+            low, high = (None if end is None else -end for end in (gap.high, gap.low))
+            turned = replace(gap, mean=-gap.mean, low=low, high=high)
+            both = (each.samples[1], each.samples[0])
+            return Comparison(
+                arm=arm, other=other, samples=both, difference=turned, primary=each.primary
+            )
+    return None
+
+
+def differences_from_baseline(
+    experiment: Experiment, results: pd.DataFrame
+) -> dict[str, Difference]:
+    """Each other arm less the baseline, as the table has them."""
+    found = compare(experiment, results)
+    compared = {arm: between(found, arm, experiment.baseline) for arm in experiment.arms}
+    return {arm: each.difference for arm, each in compared.items() if each is not None}
 
 
 def load_right(results: pd.DataFrame) -> dict[str, RightBySeed]:
@@ -80,152 +205,20 @@ def load_right(results: pd.DataFrame) -> dict[str, RightBySeed]:
     return found
 
 
-def against_baseline(
-    experiment: Experiment, results: pd.DataFrame, right: Mapping[str, RightBySeed]
-) -> list[Comparison]:
-    """Every other arm against the baseline, corrected for their number."""
-    arms = by_arm(experiment, results)
-    if experiment.baseline not in arms:
-        return []
-    base = Sample(values=arms[experiment.baseline])
-    found = corrected(
-        {
-            name: difference(Sample(values=values), base)
-            for name, values in arms.items()
-            if name != experiment.baseline
-        }
-    )
-    return [
-        _comparison(name, experiment.baseline, each, arms, right) for name, each in found.items()
-    ]
-
-
-def among_others(
-    experiment: Experiment, results: pd.DataFrame, right: Mapping[str, RightBySeed]
-) -> list[Comparison]:
-    """Every pair of arms without the baseline, corrected for the number of these pairs."""
-    arms = by_arm(experiment, results)
-    names = [name for name in arms if name != experiment.baseline]
-    pairs = [(names[j], names[i]) for i in range(len(names)) for j in range(i + 1, len(names))]
-    samples = {name: Sample(values=values) for name, values in arms.items()}
-    found = corrected({f"{a}/{b}": difference(samples[a], samples[b]) for a, b in pairs})
-    return [_comparison(a, b, found[f"{a}/{b}"], arms, right) for a, b in pairs]
-
-
-def _comparison(
-    arm: str,
-    other: str,
-    found: Difference,
-    arms: Mapping[str, Mapping[int, float]],
-    right: Mapping[str, RightBySeed],
-) -> Comparison:
-    ours, theirs = Sample(values=arms[arm]), Sample(values=arms[other])
+def _comparison(found: Comparison, right: Mapping[str, RightBySeed]) -> Comparison:
+    """With what the images say, where all predictions are known."""
+    ours, theirs = found.samples
     common = paired(ours, theirs)
     units = (common, common) if common else (units_of(ours), units_of(theirs))
-    known = all(
-        set(each.seeds) <= right.get(name, {}).keys()
-        for name, each in zip((arm, other), units, strict=True)
+    known = [right.get(name, {}) for name in (found.arm, found.other)]
+    if not all(set(each.seeds) <= its.keys() for each, its in zip(units, known, strict=True)):
+        return found
+    hits = [
+        np.stack([its[seed] for seed in each.seeds]) for each, its in zip(units, known, strict=True)
+    ]
+    shares = [by_unit(hit, each.labels) for hit, each in zip(hits, units, strict=True)]
+    return replace(
+        found,
+        images=image_test(*hits) if common else None,
+        bootstrap=bootstrap(*shares, paired=bool(common)),
     )
-    images = spread = None
-    if known:
-        hits = [
-            np.stack([right[name][seed] for seed in each.seeds])
-            for name, each in zip((arm, other), units, strict=True)
-        ]
-        images = image_test(*hits) if common else None
-        shares = [by_unit(hit, each.labels) for hit, each in zip(hits, units, strict=True)]
-        spread = bootstrap(*shares, paired=bool(common))
-    return Comparison(
-        arm=arm,
-        other=other,
-        seeds=(len(ours.values), len(theirs.values)),
-        difference=found,
-        images=images,
-        bootstrap=spread,
-    )
-
-
-def sentence(found: Comparison) -> Text:
-    """The verdict as one sentence."""
-    each = found.difference
-    arms = f"{found.arm} and {found.other}"
-    seeds = f"{each.n} seed pair{'s' * (each.n > 1)}"
-    if each.method == "welch":
-        seeds = f"{found.seeds[0]} and {found.seeds[1]} seeds"
-    if each.low is None:
-        return (
-            Bold(f"No verdict on {arms}"),
-            f": {points(each.mean)} with {seeds}, and an interval needs at least 2 seeds.",
-        )
-    if each.low == each.high:
-        gap = points(each.mean)
-        return (Bold(f"No verdict on {arms}"), f": all seeds differ by the same {gap}.")
-    p = f"p {p_text(each.p)}"
-    if each.adjusted is not None:
-        p += (
-            f", {p_text(each.adjusted, sign=False)} after Holm's correction for "
-            f"{each.comparisons} comparisons"
-        )
-    how = f"95% interval {interval(each, sign='+')}; {seeds}; {p}"
-    if each.verdict in ("better", "worse"):
-        return (
-            Bold(f"{found.arm} is {each.verdict} than {found.other}"),
-            f" by {abs(each.mean):.2f} points ({how}).",
-        )
-    return (
-        Bold(f"{arms} are {each.verdict}"),
-        f": {points(each.mean)} ({how}). That does not make them equal: {_power(found)}",
-    )
-
-
-def _power(found: Comparison) -> str:
-    each = found.difference
-    least = smallest_difference(each.n, each.deviation, level=found.level) if each.deviation else 0
-    if least > 100:  # accuracies are percent: no difference is larger
-        return "so few seeds cannot find any difference with a probability of 80%."
-    return (
-        f"a true difference has to be {least:.1f} points for so many seeds to find it with a "
-        "probability of 80%."
-    )
-
-
-def _images(found: Comparison, form: Callable[[ImageTest], str]) -> str:
-    return "-" if found.images is None else form(found.images)
-
-
-DETAILS: list[Column[Comparison]] = [
-    Column("comparison", lambda one: f"{one.arm} less {one.other}"),
-    Column("points", lambda one: f"{one.difference.mean:+.2f}"),
-    Column("95% interval over seeds", lambda one: interval(one.difference, sign="+")),
-    Column("p", lambda one: p_text(one.difference.p, sign=False)),
-    Column("p (Holm)", lambda one: p_text(one.difference.adjusted, sign=False)),
-    Column(
-        "95% interval over seeds and images",
-        lambda one: (
-            "-"
-            if one.bootstrap is None
-            else f"{one.bootstrap.low:+.2f} to {one.bootstrap.high:+.2f}"
-        ),
-    ),
-    Column(
-        "images only the first gets right",
-        lambda one: _images(one, lambda test: f"{test.gained:,.1f}"),
-    ),
-    Column("only the second", lambda one: _images(one, lambda test: f"{test.lost:,.1f}")),
-    Column("p (McNemar)", lambda one: _images(one, lambda test: p_text(test.p, sign=False))),
-    Column("mid-p", lambda one: _images(one, lambda test: p_text(test.mid_p, sign=False))),
-]
-
-
-def details(found: Sequence[Comparison]) -> Table[Comparison]:
-    """The numbers behind the sentences."""
-    return Table(DETAILS, found)
-
-
-def p_text(p: float | None, *, sign: bool = True) -> str:
-    """A p value to read: '= 0.031', '< 0.0001', or '-'."""
-    if p is None:
-        return "-"
-    if p < 0.0001:
-        return "< 0.0001"
-    return f"{'= ' * sign}{p:.2g}" if p < 0.1 else f"{'= ' * sign}{p:.2f}"

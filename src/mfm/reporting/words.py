@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+from mfm.reporting.document import Bold, Text
 from mfm.statistics.over_seeds import Difference, Estimate
 
 
@@ -9,19 +12,51 @@ def interval(value: Estimate | Difference, *, sign: str = "") -> str:
     """An interval in words; '-' where there is none."""
     if value.low is None or value.high is None:
         return "-"
-    return f"{value.low:{sign}.2f} to {value.high:{sign}.2f}"
+    return f"{value.low:{sign}z.2f} to {value.high:{sign}z.2f}"
+
+
+def share_limits(found: Estimate) -> tuple[float, float] | None:
+    """Limits of a percentage's interval, which ends where percentages do; None without one."""
+    if found.low is None or found.high is None:
+        return None
+    return max(0.0, found.low), min(100.0, found.high)
+
+
+def percentage(found: Estimate) -> Text:
+    """A mean percentage with its interval: '**74.44** (72.65 to 76.24)'."""
+    limits, mean = share_limits(found), Bold(f"{found.mean:.2f}")
+    return mean if limits is None else (mean, f" ({limits[0]:.2f} to {limits[1]:.2f})")
+
+
+def difference(found: Difference) -> str:
+    """A difference with its interval: '+1.15 (+0.08 to +2.21)'."""
+    inside = "" if found.low is None else f" ({interval(found, sign='+')})"
+    return f"{points(found.mean)}{inside}"
 
 
 def points(value: float) -> str:
-    """A difference of accuracies in percent."""
-    return f"{value:+.2f} points"
+    """A difference of percentages; what rounds to zero has no minus."""
+    return f"{value:+z.2f}"
 
 
 def duration(seconds: float) -> str:
     """A time in the unit that suits it."""
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+    return f"{in_unit(seconds, unit_of([seconds]))} {unit_of([seconds])}"
+
+
+_SECONDS = {"s": 1, "min": 60, "h": 3600}
+
+
+def unit_of(seconds: Iterable[float]) -> str:
+    """The one unit that suits several times: that of the longest."""
+    longest = max(seconds, default=0.0)
+    return "s" if longest < 120 else "min" if longest < 7200 else "h"
+
+
+def in_unit(seconds: float, unit: str) -> str:
+    """A time as a number of that unit, to two digits and more."""
+    value = seconds / _SECONDS[unit]
+    return f"{value:.0f}" if unit == "s" else f"{value:.{2 if value < 1 else 1}f}"
 
 
 def hours(seconds: float) -> str:
@@ -33,3 +68,16 @@ def hours(seconds: float) -> str:
 def epochs(count: int) -> str:
     """'1 epoch', '2 epochs'."""
     return f"{count} epoch{'s' * (count != 1)}"
+
+
+def p_text(p: float | None) -> str:
+    """A p value to read: '0.031', '< 0.0001', or '-'."""
+    if p is None:
+        return "-"
+    return "< 0.0001" if p < 0.0001 else f"{p:.2g}" if p < 0.1 else f"{p:.2f}"
+
+
+def listed(names: Iterable[str]) -> str:
+    """'a', 'a and b', 'a, b and c'."""
+    *first, last = names
+    return f"{', '.join(first)} and {last}" if first else last

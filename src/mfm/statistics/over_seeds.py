@@ -39,7 +39,7 @@ FEWEST = 6  # pairs whose exact p can be below 5% (2 / 2^6)
 # Units of each of two arms that do not pair: 3 and 3 can't be below 5% (2 / 20), and a larger other
 # arm tells no more of the spread of a small one. (2 and 6 units of which the 2 spread three times
 # as much gave a wrong verdict in 9% of simulated experiments.)
-_FEWEST_EACH = 4
+FEWEST_EACH = 4
 Key = TypeVar("Key")
 Values = npt.NDArray[np.float64]
 
@@ -90,7 +90,7 @@ class Difference:
         by_t = self.p if self.adjusted is None else self.adjusted
         by_rank = self.exact_p if self.adjusted_exact is None else self.adjusted_exact
         clear = (by_t < SIGNIFICANT) + (by_rank < SIGNIFICANT)
-        if clear == 2 and self.units >= _FEWEST_EACH:
+        if clear == 2 and self.units >= FEWEST_EACH:
             return "better" if self.mean > 0 else "worse"
         if clear:
             return f"suggestive ({'higher' if self.mean > 0 else 'lower'})"

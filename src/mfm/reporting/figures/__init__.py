@@ -2,8 +2,8 @@
 
 # Name, and what it shows.
 FIGURES = {
-    "difference": "How much better each arm is than the baseline, in points of top-1 accuracy, "
-    "with the 95% interval. Small dots are single seeds. An interval that holds zero leaves open "
+    "difference": "Differences of the arms that are compared, in points of top-1 accuracy, with "
+    "their 95% intervals. Small dots are single seeds. An interval that holds zero leaves open "
     "which of the two is better.",
     "accuracy": "Top-1 accuracy of each arm: every seed, the mean, and its 95% interval.",
     "finetuning": "Training loss while finetuning and, where finetune.curve_images asks for it, "
@@ -15,8 +15,3 @@ FIGURES = {
     "measured on a few fixed validation images at some steps.",
     "confusion": "What images of the worst classes are taken for, over all seeds.",
 }
-
-RESIZE = (
-    "Accuracy of the same models by the size that images are evaluated at. The dashed line is the "
-    "size of the table; it was fixed in advance and none is chosen here."
-)

@@ -8,22 +8,23 @@ from matplotlib.figure import Figure
 
 from mfm.experiment.settings import Experiment
 from mfm.files import style
-from mfm.reporting.verdict import by_seed
+from mfm.reporting import words
+from mfm.reporting.verdict import pairs, samples
 from mfm.statistics.over_seeds import difference, estimate
-from mfm.statistics.units import Sample
 
 
 def draw_accuracy(experiment: Experiment, results: pd.DataFrame) -> Figure:
     """Every seed as a dot, the mean and its 95% t interval."""
-    arms = [name for name in experiment.arms if (results["arm"] == name).any()]
+    measured = samples(experiment, results)
+    arms = [name for name in experiment.arms if name in measured]
     figure = Figure(figsize=(7.0, 1.1 + 0.55 * len(arms)), layout="constrained")
     axis = figure.subplots()
     for line, name in enumerate(arms):
         colour, marker = style.looks(arms)[name]
-        values = results[results["arm"] == name]["top1"].to_numpy(float)
-        found = estimate(Sample(values=dict(enumerate(values))))
-        if found.low is not None and found.high is not None:
-            axis.plot([found.low, found.high], [line, line], color=colour, lw=2, zorder=2)
+        values = list(measured[name].values.values())
+        found = estimate(measured[name])
+        if (limits := words.share_limits(found)) is not None:
+            axis.plot(limits, [line, line], color=colour, lw=2, zorder=2)
         spread = 0.22 + np.zeros(len(values))
         axis.scatter(values, line + spread, s=22, color=colour, alpha=0.55, lw=0, zorder=3)
         axis.plot(found.mean, line, marker=marker, ms=8, color=colour, mec="white", zorder=4)
@@ -45,33 +46,27 @@ def draw_accuracy(experiment: Experiment, results: pd.DataFrame) -> Figure:
 
 
 def draw_difference(experiment: Experiment, results: pd.DataFrame) -> Figure:
-    """Each other arm less the baseline: the mean, its 95% interval, and, paired, the seeds."""
-    base = experiment.baseline
-    drawn = [name for name in experiment.arms if (results["arm"] == name).any()]
-    others = [name for name in drawn if name != base]
-    if not others:
-        return style.nothing(f"The only arm is the baseline, '{base}'.")
-    baseline = by_seed(results[results["arm"] == base])
-    figure = Figure(figsize=(7.0, 1.1 + 0.55 * len(others)), layout="constrained")
+    """Each comparison of the table: the mean, its 95% interval, and, paired, the seeds."""
+    measured = samples(experiment, results)
+    compared = pairs(experiment, measured)
+    if not compared:
+        return style.nothing("There are no two arms to compare.")
+    looks = style.looks([name for name in experiment.arms if name in measured])
+    figure = Figure(figsize=(7.0, 1.1 + 0.55 * len(compared)), layout="constrained")
     axis = figure.subplots()
     axis.axvline(0, color=style.GREY, lw=1, ls="--", zorder=1)
-    words = []
-    for line, name in enumerate(others):
-        colour, marker = style.looks(drawn)[name]
-        values = by_seed(results[results["arm"] == name])
-        found = difference(Sample(values=values), Sample(values=baseline))
-        text = f"{found.mean:+.2f}"
+    names = []
+    for line, (name, other) in enumerate(compared):
+        colour, marker = looks[name]
+        values, base = measured[name].values, measured[other].values
+        found = difference(measured[name], measured[other])
         if found.low is not None and found.high is not None:
             axis.plot([found.low, found.high], [line, line], color=colour, lw=2, zorder=2)
-            text += f" ({found.low:+.2f} to {found.high:+.2f})"
         if found.method == "paired":
-            pairs = [values[seed] - baseline[seed] for seed in sorted(set(values) & set(baseline))]
-            axis.scatter(pairs, [line + 0.22] * len(pairs), s=22, color=colour, alpha=0.55, lw=0)
+            each = [values[seed] - base[seed] for seed in sorted(set(values) & set(base))]
+            axis.scatter(each, [line + 0.22] * len(each), s=22, color=colour, alpha=0.55, lw=0)
         axis.plot(found.mean, line, marker=marker, ms=8, color=colour, mec="white", zorder=4)
-        words.append(f"{name}\n{text}")
-    style.rows(axis, words)
-    axis.set_xlabel(
-        f"top-1 less that of '{base}' (points): mean and 95% interval; small dots are seeds",
-        fontsize=9,
-    )
+        names.append(f"{name} less {other}\n{words.difference(found)}")
+    style.rows(axis, names)
+    axis.set_xlabel("points of top-1: mean and 95% interval; small dots are seeds", fontsize=9)
     return figure

@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from mfm.experiment.resolve import pretraining_of
 from mfm.experiment.settings import Experiment
 from mfm.files import style
+from mfm.reporting.verdict import sample_of
 from mfm.statistics.over_seeds import difference
-from mfm.statistics.units import Sample
 
 _AT_EACH_END = 10
 _WORST = 8
@@ -35,10 +35,12 @@ def draw_classes(experiment: Experiment, runs: Runs) -> Figure:
     base = experiment.baseline
     others = [name for name in runs if name != base]
     if not others:
-        return style.nothing(f"The only arm is the baseline, '{base}'.")
+        return style.nothing(f"There is no arm to compare with '{base}'.")
     table = recall(runs)
     found = {
-        (name, label): difference(_of(table, name, label), _of(table, base, label))
+        (name, label): difference(
+            *(sample_of(experiment, arm, _of(table, arm, label)) for arm in (name, base))
+        )
         for name in others
         for label in table["label"].unique()
     }
@@ -85,9 +87,8 @@ def _by_unlabelled(experiment: Experiment, arm: str) -> bool:
     return name is not None and not experiment.pretrain[name].labelled
 
 
-def _of(table: pd.DataFrame, name: str, label: str) -> Sample:
-    part = table[(table["arm"] == name) & (table["label"] == label)]
-    return Sample(values=dict(zip(part["seed"], part["top1"], strict=True)))
+def _of(table: pd.DataFrame, name: str, label: str) -> pd.DataFrame:
+    return table[(table["arm"] == name) & (table["label"] == label)]
 
 
 def draw_confusion(runs: Runs) -> Figure:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from mfm.experiment import resolve
-from mfm.experiment.layout import Layout
+from mfm.experiment.layout import FinetunedModel, Layout, locate
 from mfm.experiment.settings import Experiment
 from mfm.files import style
 from mfm.objectives.pictures import LOSSES
@@ -21,27 +21,28 @@ from mfm.reporting.figures.curves import draw_finetuning, draw_pretraining
 def draw_all(experiment: Experiment, results: pd.DataFrame, folder: Path) -> None:
     """Write NAME.svg and NAME.png for every name of FIGURES."""
     layout = Layout(experiment.results)
-    arms = [name for name in experiment.arms if (results["arm"] == name).any()]
-    seeds = {name: results[results["arm"] == name]["seed"].tolist() for name in arms}
+    models: dict[str, dict[int, FinetunedModel]] = {name: {} for name in experiment.arms}
+    for row in results.to_dict("records"):
+        model = locate(str(row["checkpoint"]))
+        assert model is not None, row["checkpoint"]
+        models[str(row["arm"])][int(row["seed"])] = model
+    models = {name: runs for name, runs in models.items() if runs}
     images = {
         name: {
             seed: pd.read_parquet(
-                layout.evaluation(name, seed).predictions,
-                columns=["label", "prediction", "correct"],
+                model.evaluation.predictions, columns=["label", "prediction", "correct"]
             )
-            for seed in seeds[name]
+            for seed, model in runs.items()
         }
-        for name in arms
+        for name, runs in models.items()
     }
     finetunings = {
-        name: [pd.read_csv(layout.finetuning(name, seed).metrics) for seed in seeds[name]]
-        for name in arms
+        name: [pd.read_csv(model.run.metrics) for model in runs.values()]
+        for name, runs in models.items()
     }
     curves = {
-        name: [
-            accuracy_curve.read(Path(layout.finetuning(name, seed).curve)) for seed in seeds[name]
-        ]
-        for name in arms
+        name: [accuracy_curve.read(Path(model.run.curve)) for model in runs.values()]
+        for name, runs in models.items()
     }
     metrics: dict[str, list[pd.DataFrame]] = {}
     for name, seed in resolve.pretrainings(experiment):

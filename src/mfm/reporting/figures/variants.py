@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mfm.files import style
+from mfm.reporting import words
 from mfm.reporting.variants import Compared
 
 
@@ -31,7 +32,7 @@ def draw_study(found: Compared) -> Figure:
         shift = 0.12 * (number - (len(arms) - 1) / 2)
         _draw_arm(axis, found, arm, look=looks[arm], places=_shifted(found, places, shift))
     _label_values(axis, found, places)
-    axis.set_ylabel("top-1 (%), mean over seeds, 95% interval")
+    axis.set_ylabel("top-1 (%), mean and 95% interval")
     axis.set_title(f"{found.experiment.model.backbone} on {found.experiment.dataset.name}")
     axis.grid(axis="y")
     axis.set_axisbelow(True)
@@ -44,12 +45,13 @@ def _draw_arm(
 ) -> None:
     names = [name for name in places if (name, arm) in found.top1]
     each = [found.estimate(name, arm) for name in names]
+    limits = [words.share_limits(one) or (one.mean, one.mean) for one in each]
     axis.errorbar(
         [places[name] for name in names],
         [one.mean for one in each],
         yerr=[
-            [0.0 if one.low is None else one.mean - one.low for one in each],
-            [0.0 if one.high is None else one.high - one.mean for one in each],
+            [one.mean - low for one, (low, _) in zip(each, limits, strict=True)],
+            [high - one.mean for one, (_, high) in zip(each, limits, strict=True)],
         ],
         color=look[0],
         marker=look[1],

@@ -17,11 +17,20 @@ from mfm.experiment.resolve import pictured_pretrainings
 from mfm.experiment.settings import Experiment
 from mfm.experiment.variants import Runs
 from mfm.objectives.pictures import read_captions
-from mfm.reporting import dataset_text, finished, further, plan, published, table, variants
+from mfm.reporting import (
+    dataset_text,
+    details,
+    finished,
+    further,
+    plan,
+    published,
+    table,
+    variants,
+)
 from mfm.reporting.document import Block, Picture, Section
 from mfm.reporting.figures import FIGURES
 from mfm.reporting.page import provenance
-from mfm.reporting.render_html import to_html
+from mfm.reporting.render_html import inline, to_html
 from mfm.settings.section import dumps_ordered
 
 
@@ -38,7 +47,7 @@ def build(experiment: Experiment) -> str:
     figures = [
         Picture(layout.relative(layout.figure(name)), caption) for name, caption in FIGURES.items()
     ]
-    others = published.sections(experiment)
+    others, compared = published.sections(experiment), table.compare(found)
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("mfm.reporting.page", "."),
         autoescape=True,
@@ -50,7 +59,12 @@ def build(experiment: Experiment) -> str:
         title=table.title(experiment),
         style=_asset("page.css"),
         script=_asset("page.js"),
-        comparison=_html(layout, [figures[0], *_verdict_first(table.comparison(found))], level=3),
+        answer=inline(table.opening(found, compared)),
+        comparison=_html(
+            layout,
+            [*table.arms(found, compared), figures[0], *details.sections(found, compared)],
+            level=3,
+        ),
         published=_html(layout, others, level=4) if others else None,
         figures=_html(layout, figures[1:], level=3),
         pages=[
@@ -72,15 +86,6 @@ def build(experiment: Experiment) -> str:
 
 def _html(layout: Layout, blocks: Sequence[Block], *, level: int) -> Markup:
     return to_html(blocks, folder=Path(layout.results), level=level)
-
-
-def _verdict_first(blocks: Sequence[Block]) -> list[Block]:
-    """The table's parts with the verdict before the rows."""
-
-    def place(block: Block) -> int:
-        return 0 if not isinstance(block, Section) else 1 if block.title == table.VERDICT else 2
-
-    return sorted(blocks, key=place)
 
 
 def _study(found: variants.Compared) -> Markup:

@@ -1,0 +1,215 @@
+"""Answer: the sentences that the table opens with. A sentence holds at most three numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from mfm.experiment.arms import FromWeights
+from mfm.experiment.resolve import asked, longer_arms, pretraining_of
+from mfm.experiment.settings import Experiment
+from mfm.reporting.document import Bold, Text, parts_of
+from mfm.reporting.finished import Finished
+from mfm.reporting.verdict import Comparison, between
+from mfm.reporting.words import interval, listed, points
+from mfm.statistics.over_seeds import FEWEST, FEWEST_EACH
+
+_WORTH = "Not worth its cost here"
+# Of a verdict at equal cost, about the arm that is trained as long.
+_NOT_WORTH = {
+    "not distinguishable": "is not distinguishable from it",
+    "worse": "is better than it",
+    "suggestive (lower)": "is higher, which is suggestive",
+}
+
+_WORDS = {
+    "better": "better",
+    "worse": "worse",
+    "suggestive (higher)": "higher, which is suggestive",
+    "suggestive (lower)": "lower, which is suggestive",
+    "not distinguishable": "not distinguishable",
+    "no verdict": "without a verdict",
+}
+
+
+def opening(experiment: Experiment, found: Sequence[Comparison]) -> str:
+    """The answer to the declared question; without one, to whether any arm is better."""
+    primary = next((each for each in found if each.primary), None)
+    if primary is not None:
+        return answer(experiment, primary, found)
+    base = experiment.baseline
+    compared = [between(found, arm, base) for arm in experiment.arms]
+    known = [each for each in compared if each is not None]
+    if len(known) == 1:
+        return answer(experiment, known[0], found)
+    if not known:
+        return "No verdict: there are no two arms to compare."
+    groups: dict[str, list[str]] = {}
+    for each in known:
+        verdict = each.difference.verdict
+        gained = verdict in ("better", "suggestive (higher)")
+        at_cost = _and_its_cost(_at_equal_cost(experiment, each, found)) if gained else ""
+        given = f" (given {each.given})" if each.given else ""
+        groups.setdefault(f"{_WORDS[verdict]}{at_cost}", []).append(f"{each.arm}{given}")
+    parts = [
+        f"{listed(arms)} {'is' if len(arms) == 1 else 'are'} {word}"
+        for word, arms in groups.items()
+    ]
+    return f"Compared with {base}, {'; '.join(parts)}."
+
+
+def answer(experiment: Experiment, one: Comparison, found: Sequence[Comparison]) -> str:
+    """One comparison's verdict, and whether longer training alone would have given as much."""
+    gap, verdict = one.difference, one.difference.verdict
+    equal = _at_equal_cost(experiment, one, found)
+    costs = _costs_more(experiment, one)
+    longer = longer_arms(experiment)
+    other = _longer(one.other) if longer.get(one.other) == one.arm else one.other
+    by = f"by {abs(gap.mean):.2f} points (interval {interval(gap, sign='+')})"
+    plus = f"{points(gap.mean)} points (interval {interval(gap, sign='+')})"
+    lead = ""
+    if verdict in ("better", "worse"):
+        body = f"{one.arm} is {verdict} than {other} {by}"
+        lead = _WORTH if costs and verdict == "worse" else ""
+    elif verdict == "not distinguishable":
+        # Two or three units can hardly show anything: that is no sign of a gain that isn't there.
+        shown = "Not shown to be worth its cost here" if gap.units < FEWEST_EACH else _WORTH
+        body, lead = (
+            f"{one.arm} is not distinguishable from {other}: {plus}",
+            shown if costs else "",
+        )
+    elif verdict == "no verdict":
+        return f"No verdict on {one.arm} and {other}: {_why_none(one)}."
+    else:
+        lead = _WORTH if costs and gap.mean < 0 else "Suggestive, not clear"
+        body = f"{one.arm} is {'higher' if gap.mean > 0 else 'lower'} than {other} {by}"
+        body += ", which is suggestive" if lead == _WORTH else ""
+    if one.given:
+        text = f"{lead}, given {one.given}: {body}" if lead else f"Given {one.given}, {body}"
+    else:
+        text = f"{lead}: {body}" if lead else body
+    return f"{text}{_and_its_cost(equal) if verdict in ('better', 'suggestive (higher)') else ''}."
+
+
+def _costs_more(experiment: Experiment, one: Comparison) -> bool:
+    """Whether the arm is pretrained here, and the other one from scratch."""
+    started = isinstance(experiment.arms[one.other], FromWeights)
+    return pretraining_of(experiment, one.arm) is not None and not started
+
+
+def _why_none(one: Comparison) -> str:
+    gap = one.difference
+    if gap.low is None:
+        return f"{points(gap.mean)} points, and an interval needs at least 2 runs of each"
+    return f"all {one.unit}s differ by the same {points(gap.mean)} points"
+
+
+def _at_equal_cost(
+    experiment: Experiment, one: Comparison, found: Sequence[Comparison]
+) -> Comparison | None:
+    """The comparison with what is trained as long, unless this is it."""
+    for longer, other in longer_arms(experiment).items():
+        if other == one.arm and longer != one.other:
+            return between(found, one.arm, longer)
+    return None
+
+
+def _and_its_cost(equal: Comparison | None) -> str:
+    if equal is None:
+        return ""
+    longer, verdict = _longer(equal.other), equal.difference.verdict
+    if verdict == "better":
+        return f", and better than {longer}"
+    if verdict in _NOT_WORTH:
+        return f", but not worth its cost here: {longer} {_NOT_WORTH[verdict]}"
+    if verdict == "no verdict":
+        return f", but there is no verdict on it and {longer}"
+    return f", but not shown to be worth its cost: over {longer} its gain is suggestive"
+
+
+def _longer(arm: str) -> str:
+    return f"scratch trained as long ({arm})"
+
+
+def remarks(found: Finished, compared: Sequence[Comparison]) -> list[Text]:
+    """What to know of the answer: was it declared, how often did one look, what is missing."""
+    experiment = found.experiment
+    primary = next((each for each in compared if each.primary), None)
+    lines: list[Text] = []
+    if primary is not None:
+        known = primary.arm in longer_arms(experiment).values()
+        if _costs_more(experiment, primary) and not known:
+            lines.append(
+                "Equal cost was not compared: no arm from scratch is trained as long as "
+                f"{primary.arm} with its pretraining."
+            )
+        lines += _too_few(primary)
+    lines += _declared(found)
+    if found.looks:
+        one = found.looks == 1
+        lines.append(
+            f"{found.looks} {'experiment has' if one else 'different experiments have'} been "
+            "evaluated on these images"
+            + ("." if one else ": whoever takes the best of several has chosen by chance, in part.")
+        )
+    return lines
+
+
+def _too_few(one: Comparison) -> list[Text]:
+    gap = one.difference
+    needed = FEWEST if gap.method == "paired" else FEWEST_EACH
+    if gap.verdict in ("better", "worse") or gap.units >= needed:
+        return []
+    return [
+        f"{gap.units} {one.unit}{'s' * (gap.units != 1)} {'are' if gap.units != 1 else 'is'} too "
+        f"few for a clear verdict, whatever they show: it takes {needed}"
+        f"{' of each arm' if gap.method == 'welch' else ''}."
+    ]
+
+
+def _declared(found: Finished) -> list[Text]:
+    """When the question was declared, and whether what was analysed is what was declared."""
+    experiment = found.experiment
+    if experiment.question is None:
+        return [
+            "No question was declared (question: in the configuration), so all comparisons share "
+            "one correction, and none answers a question that was fixed before."
+        ]
+    if not found.declarations:
+        return [Bold("The question was never declared (no question.csv): read it as exploratory.")]
+    last = found.declarations[-1]
+    day = f"{datetime.strptime(last.declared[:10], '%Y-%m-%d'):%-d %B %Y}"
+    changed = len(found.declarations) > 1
+    said = f"{'Changed and declared again' if changed else 'Declared'} on {day}"
+    if last.finished:
+        runs = f"{last.finished} training run{'s' * (last.finished != 1)}"
+        text = f"{said}, after {runs} had finished: read it as exploratory."
+        when: Text = Bold(text)
+    else:
+        when = f"{said}, before any training."
+    differing = _differing(found)
+    if not differing:
+        return [(*parts_of(when), " Analysed as declared.")]
+    return [when, Bold(f"Not analysed as declared. {' '.join(differing)}")]
+
+
+def _differing(found: Finished) -> list[str]:
+    """Sentences on what differs from the last declaration."""
+    last, now = found.declarations[-1], asked(found.experiment)
+    lines = [
+        f"The {key} is {now[key]}, declared was {getattr(last, key)}."
+        for key in ("arm", "baseline", "metric")
+        if now[key] != getattr(last, key)
+    ]
+    if lines or last.arm not in found.arms:
+        return lines
+    rows = found.arms[last.arm]
+    starts = set(rows["pretraining_seed"]) - {"-"}
+    for key, count in (("runs", len(rows)), ("pretrainings", len(starts))):
+        declared = getattr(last, key)
+        if count != declared:
+            less = "fewer" if count < declared else "more"
+            lines.append(
+                f"There are {less} {key} of {last.arm}: {count}, declared were {declared}."
+            )
+    return lines
