@@ -191,7 +191,6 @@ def experiment_hash(experiment: Experiment) -> str:
             "frozen": None,
             "variants": {},
             "tuning": None,
-            "frozen": None,
             "arms": {
                 name: without_seeds(experiment.arms[name]) for name in sorted(experiment.arms)
             },
