@@ -114,8 +114,8 @@ def test_nothing_but_the_epochs_is_another_than_scratchs(images):
     assert [key for key in keys if not key.startswith("makes_up_for")] == ["arm", "training.epochs"]
     assert found["source"] == "scratch"
     runs = Runs(ours)
-    assert runs.initial_weights("scratch-long") == "scratch"
-    assert runs.initial_files("scratch-long") == []
+    assert runs.initial_weights("scratch-long", 1) == "scratch"
+    assert runs.initial_files("scratch-long", 1) == []
 
 
 def test_another_arms_length_is_known_from_the_start(images):

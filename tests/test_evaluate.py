@@ -281,6 +281,7 @@ METADATA = {
     "train_images": "1000",
     "code_version": "1.0+aaaaaaaaaa",
     "config_hash": "000000000012",
+    "initial_seed": "7",
 }
 
 
@@ -292,6 +293,7 @@ def test_a_result_row_says_where_it_comes_from(by_7, tmp_path):
     assert row == {
         "arm": "mfm",
         "pretraining": "masked",
+        "pretraining_seed": "7",
         "seed": 2,
         "top1": round(by_7.top1, 4),
         "top5": round(by_7.top5, 4),
@@ -305,6 +307,8 @@ def test_a_result_row_says_where_it_comes_from(by_7, tmp_path):
         "config_hash": "000000000012",
         "checkpoint": str(finetuned),
     }
+    given = classifier.result_row(by_7, finetuned=finetuned, weights=METADATA, pretraining="-")
+    assert given["pretraining_seed"] == "-", "a file's own seed is no pretraining's of this workflow"
 
 
 @pytest.fixture

@@ -53,7 +53,7 @@ def test_arms_with_dots_and_dashes_in_every_folder(results, arm, folder):
         "model.safetensors",
         "somewhere/model.safetensors",
         "finetune/model.safetensors",
-        "results/pretrain/mfm/backbone.safetensors",
+        "results/pretrain/mfm/seed0/backbone.safetensors",
         "results/finetune/mfm/model.safetensors",
         "results/finetune/mfm/seed/model.safetensors",
         "results/finetune/mfm/seedx/model.safetensors",
@@ -67,7 +67,7 @@ def test_a_model_elsewhere_is_nobodys(path):
 
 def test_a_run_leaves_what_the_layout_expects():
     names = [
-        (PretrainJob, Layout("r").pretraining("p").weights),
+        (PretrainJob, Layout("r").pretraining("p", 0).weights),
         (FinetuneJob, Layout("r").finetuning("a", 0).weights),
     ]
     for job, path in names:
@@ -106,8 +106,8 @@ def test_all_files_lie_below_the_results():
 def test_runs_are_all_that_have_settings(tmp_path):
     layout = Layout(str(tmp_path))
     expected = [
-        layout.pretraining("p").folder,
-        layout.pretraining("p", folder="variants/s/v/").folder,
+        layout.pretraining("p", 0).folder,
+        layout.pretraining("p", 1, folder="variants/s/v/").folder,
         layout.finetuning("a", 0).folder,
         layout.finetuning("a", 1, folder="variants/s/v/").folder,
     ]
@@ -129,9 +129,9 @@ EXCEPTIONS = {
     ("src/mfm/commands/export.py", "results.csv (default: the one above)"): HELP,
     ("src/mfm/reporting/model_card.py", "not known here: no results.csv has rows of it"): HELP,
     ("workflow/rules/common.smk", "evaluate/deleted.txt"): "a note of the rules alone",
-    ("workflow/rules/train.smk", "pretrain/{pretraining}.pictures"): LOG,
+    ("workflow/rules/train.smk", "pretrain/{pretraining}/seed{seed}.pictures"): LOG,
     ("workflow/rules/train.smk", "{folder}finetune/{arm}/seed{seed}.config"): LOG,
-    ("workflow/rules/train.smk", "{folder}pretrain/{pretraining}.config"): LOG,
+    ("workflow/rules/train.smk", "{folder}pretrain/{pretraining}/seed{seed}.config"): LOG,
     ("workflow/rules/variants.smk", "variants/{study}"): LOG,
 }
 

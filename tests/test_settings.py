@@ -132,6 +132,7 @@ def test_accepts_the_example():
         ("dataset.image_sise", "image_size"),
         ("model.bakcbone", "backbone"),
         ("pretrain.mfm.raduis", "radius"),
+        ("pretrain.mfm.seed", "seeds"),
         ("pretrain.mfm.crop.interpolatoin", "interpolation"),
         ("pretrain.sup.smoothin", "smoothing"),
         ("pretrain.sup.schedule.warmup_epoch", "warmup_epochs"),
@@ -204,8 +205,11 @@ def test_all_problems_are_told_at_once():
         ("pretrain.mfm.crop.size", 4, "pretrain.mfm.crop.size", "greater than or equal to 8"),
         ("pretrain.mfm.epochs", 0, "pretrain.mfm.epochs", "greater than or equal to 1"),
         ("evaluate.crop", 64, "evaluate", "crop <= resize"),
-        ("seeds", [1, 1], "seeds", "different whole numbers"),
-        ("seeds", [-1], "seeds", "from 0"),
+        ("seeds", [1, 1], "seeds", "give each seed once"),
+        ("seeds", [-1], "seeds.0", "greater than or equal to 0"),
+        ("seeds", [0, 2**31], "seeds.1", "less than 2147483648"),
+        ("pretrain.mfm.seeds", [2**31], "pretrain.mfm.seeds.0", "less than 2147483648"),
+        ("pretrain.mfm.seeds", [], "pretrain.mfm.seeds", "at least 1"),
         ("seeds", [0, "x"], "seeds.1", "integer"),
         ("seeds", [], "seeds", "at least 1"),
     ],
@@ -404,7 +408,7 @@ def test_differing_keys_name_the_one_that_changed(path):
 
 JOBS = {
     "dataset": resolve.dataset_job,
-    "pretrain": lambda ours: resolve.pretrain_job(ours, "mfm"),
+    "pretrain": lambda ours: resolve.pretrain_job(ours, "mfm", 0),
     "finetune": lambda ours: resolve.finetune_job(ours, "mfm", 1),
     "evaluate": resolve.evaluate_job,
 }
@@ -427,6 +431,8 @@ def resolved(values):
         ("baseline", "mfm", set()),
         ("results", "elsewhere", set()),
         ("seeds", [0, 1, 2], set()),
+        ("pretrain.mfm.seeds", [5, 0], set()),
+        ("question", {"arm": "mfm", "baseline": "scratch"}, set()),
         ("arms.new", {"weights": "x.pth"}, set()),
         ("arms.mfm", {"pretrain": "sup"}, {"finetune"}),
         ("model.backbone", "resnet50", {"pretrain", "finetune", "evaluate"}),
@@ -486,8 +492,8 @@ def test_initial_weights_of_each_kind_of_arm():
     }
     ours = experiment(VALUES | {"arms": arms, "results": "results/"})
     runs = Runs(ours)
-    found = {arm: (runs.initial_weights(arm), runs.initial_files(arm)) for arm in arms}
-    backbone = "results/pretrain/mfm/backbone.safetensors"
+    found = {arm: (runs.initial_weights(arm, 1), runs.initial_files(arm, 1)) for arm in arms}
+    backbone = "results/pretrain/mfm/seed0/backbone.safetensors"
     assert found == {
         "scratch": ("scratch", []),
         "mfm": (backbone, [backbone]),
@@ -508,8 +514,8 @@ def test_a_training_by_hand_starts_from_what_its_settings_say(tmp_path):
     found = {arm: resolve.finetune_job(ours, arm, 0).initial_weights for arm in arms}
     expected = {"scratch": "scratch", "mfm": None, "file": "some/where.safetensors"}
     assert found == expected | {"long": "scratch"}
-    assert resolve.pretrain_job(ours, "mfm").initial_weights == "x.pth"
-    assert resolve.pretrain_job(ours, "sup").initial_weights == "scratch"
+    assert resolve.pretrain_job(ours, "mfm", 0).initial_weights == "x.pth"
+    assert resolve.pretrain_job(ours, "sup", 0).initial_weights == "scratch"
     # Nobody finetunes from scratch by forgetting what to start from.
     path = tmp_path / "config.json"
     path.write_text(dumps(resolve.finetune_job(ours, "mfm", 0)))

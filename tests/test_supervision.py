@@ -13,7 +13,6 @@ from torch import nn
 from mfm.data.augment import erase, plan_mix
 from mfm.data.batches import Batch
 from mfm.data.order import Step
-from mfm.experiment.jobs import FinetuneJob, PretrainJob
 from mfm.numerics.pixels import normalise
 from mfm.objectives.supervised.loss import (
     SupervisedObjective,
@@ -21,7 +20,6 @@ from mfm.objectives.supervised.loss import (
     smoothed_targets,
 )
 from mfm.objectives.supervised.settings import Finetuning
-from mfm.settings.section import parse
 
 CLASSES = 5
 losses = pytest.mark.parametrize("loss", ["bce", "ce"])
@@ -240,21 +238,3 @@ def test_images_are_erased_after_normalisation_and_before_mixing():
     erase(images, probability=0.8, seed=9, epoch=2, rows=keyed)
     plan = plan_mix(mixup=0.5, cutmix=0, seed=9, epoch=2, step=step().number)
     torch.testing.assert_close(seen[0], plan.images(images))
-
-
-def built(job):
-    return job.training.build(job.inputs_of(classes=4, rows=np.arange(4))).model
-
-
-def test_a_pretrained_backbone_does_not_know_the_finetunings_classifier():
-    common = {
-        "dataset": {"name": "x", "source": "generated", "image_size": 32},
-        "model": {"backbone": "resnet10t"},
-    }
-    task = {"task": "supervised", "epochs": 1, "batch": 4, "seed": 0}
-    run = parse(PretrainJob, {"name": "p", "training": task, **common}, where="test")
-    trained = built(run)
-    tuned = {"arm": "a", "source": "scratch", "seed": 0, "training": {"epochs": 1, "batch": 4}}
-    finetuning = parse(FinetuneJob, tuned | common, where="test")
-    begun = built(finetuning)
-    assert not torch.equal(trained.fc.weight, begun.fc.weight)

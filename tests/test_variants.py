@@ -7,7 +7,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mfm.errors import UserError
-from mfm.experiment.resolve import evaluate_job, finetune_job, finetunings, pretrain_job
+from mfm.experiment.resolve import (
+    evaluate_job,
+    finetune_job,
+    finetunings,
+    pretrain_job,
+    pretrainings,
+)
 from mfm.experiment.settings import Experiment, value_at, with_value
 from mfm.experiment.variants import Runs, name_of, variants_of
 from mfm.settings.section import dumps, parse
@@ -16,7 +22,7 @@ VALUES = {
     "seeds": [0, 1],
     "dataset": {"name": "own", "source": "generated", "image_size": 32},
     "pretrain": {
-        "masked": {"task": "mfm", "epochs": 3},
+        "masked": {"task": "mfm", "epochs": 3, "seeds": [4, 5]},
         "labels.v2": {"task": "supervised", "epochs": 2},
     },
     "arms": {
@@ -48,7 +54,7 @@ def complaint(**variants):
 def own_folders(runs):
     """Folders that have runs, of each kind."""
     return {
-        "pretrain": {folder for folder, _ in runs.pretrainings},
+        "pretrain": {folder for folder, _, _ in runs.pretrainings},
         "finetune": {folder for folder, _, _ in runs.finetunings},
         "evaluate": {folder for folder, _, _ in runs.evaluations()},
     }
@@ -243,8 +249,8 @@ def test_a_finetunings_variant_repeats_no_pretraining():
         "finetune": {"", folder},
         "evaluate": {"", folder},
     }
-    backbone = "results/pretrain/masked/backbone.safetensors"
-    assert runs.initial_weights("mfm", folder=folder) == backbone
+    backbone = "results/pretrain/masked/seed5/backbone.safetensors"
+    assert runs.initial_weights("mfm", 1, folder=folder) == backbone
     assert runs.varied_arms("loss") == list(ARMS)
 
 
@@ -263,13 +269,17 @@ def test_an_evaluations_variant_repeats_no_training():
 def test_a_pretrainings_variant_shares_the_arms_that_do_not_use_it():
     runs = Runs(experiment(radius=study("pretrain.masked.radius", 5)))
     folder = "variants/radius/5/"
-    assert set(runs.pretrainings) == {("", "masked"), ("", "labels.v2"), (folder, "masked")}
+    assert set(runs.pretrainings) == {
+        *(("", "masked", seed) for seed in (4, 5)),
+        ("", "labels.v2", 0),
+        *((folder, "masked", seed) for seed in (4, 5)),
+    }
     repeated = {arm for where, arm, _ in runs.finetunings if where == folder}
     assert repeated == {"mfm"}
     assert runs.varied_arms("radius") == ["mfm"]
-    weights = runs.initial_weights("mfm", folder=folder)
-    assert weights == f"results/{folder}pretrain/masked/backbone.safetensors"
-    assert runs.initial_files("mfm", folder=folder) == [weights]
+    weights = runs.initial_weights("mfm", 0, folder=folder)
+    assert weights == f"results/{folder}pretrain/masked/seed4/backbone.safetensors"
+    assert runs.initial_files("mfm", 0, folder=folder) == [weights]
 
 
 def test_a_longer_pretraining_makes_the_arm_of_equal_length_longer():
@@ -318,10 +328,11 @@ def test_weights_by_name_are_fetched_for_the_variant_that_has_them():
     studies = {"file": study("arms.given.weights", two), "loss": study("finetune.loss", "bce")}
     runs = Runs(parse(Experiment, values | {"variants": studies}, where="test"))
     folder = f"variants/file/{two}/"
-    assert runs.initial_files("given") == ["results/weights/given.json"]
-    assert runs.initial_files("given", folder="variants/loss/bce/") == runs.initial_files("given")
-    assert runs.initial_files("given", folder=folder) == [f"results/{folder}weights/given.json"]
-    assert runs.initial_weights("given", folder=folder) == two
+    own = ["results/weights/given.json"]
+    assert runs.initial_files("given", 0) == runs.initial_files("given", 1) == own
+    assert runs.initial_files("given", 0, folder="variants/loss/bce/") == own
+    assert runs.initial_files("given", 0, folder=folder) == [f"results/{folder}weights/given.json"]
+    assert runs.initial_weights("given", 0, folder=folder) == two
 
 
 def test_more_seeds_share_those_there_are():
@@ -347,7 +358,7 @@ STUDIES = {
     "recipe": study("finetune", {"loss": "bce"}, {"epochs": 20, "batch": 128}),
     "labels": study("finetune", {"images_per_class": 5}, {"images_per_class": None}),
     "radius": study("pretrain.masked.radius", 2, 5),
-    "seed": study("pretrain.masked.seed", 0, 1, 2),
+    "pretrainings": study("pretrain.masked.seeds", [4], [5, 4], [4, 5, 6]),
     "length": study("pretrain.masked.epochs", 3, 6),
     "source": study("arms.mfm.pretrain", "masked", "labels.v2"),
     "network": study("model.drop_path", 0.0, 0.1),
@@ -365,12 +376,12 @@ def test_a_run_is_done_once_and_is_what_each_of_its_users_wants(names):
     for kind in (runs.pretrainings, runs.finetunings, runs.evaluations()):
         assert len(set(kind)) == len(kind)
 
-    def pretraining(folder, name):
-        return dumps(pretrain_job(runs.at(folder), name))
+    def pretraining(folder, name, seed):
+        return dumps(pretrain_job(runs.at(folder), name, seed))
 
     def finetuning(folder, arm, seed):
         job = dumps(finetune_job(runs.at(folder), arm, seed))
-        return job, runs.initial_weights(arm, folder=folder)
+        return job, runs.initial_weights(arm, seed, folder=folder)
 
     def evaluation(folder, arm, seed):
         where = runs.finetuning(arm, seed, folder=folder)
@@ -395,10 +406,10 @@ def test_a_run_is_done_once_and_is_what_each_of_its_users_wants(names):
             assert evaluation(where, arm, seed) == evaluation(folder, arm, seed)
 
 
-@pytest.mark.parametrize("order", list(itertools.permutations(("loss", "recipe", "seed"))))
+@pytest.mark.parametrize("order", list(itertools.permutations(("loss", "recipe", "pretrainings"))))
 def test_the_experiments_own_runs_are_never_a_variants(order):
     runs = Runs(experiment(**{name: STUDIES[name] for name in order}))
-    assert all(runs.pretraining(name) == "" for name in VALUES["pretrain"])
+    assert all(runs.pretraining(*run) == "" for run in pretrainings(runs.experiment))
     assert all(runs.finetuning(arm, 0) == runs.evaluation(arm, 0) == "" for arm in ARMS)
 
 

@@ -53,7 +53,7 @@ def states(results):
 
 
 def test_states_of_runs(tmp_path):
-    add_run(tmp_path, "pretrain/p", stage="pretrain", seconds=[1.0])
+    add_run(tmp_path, "pretrain/p/seed0", stage="pretrain", seconds=[1.0])
     tell(add_run(tmp_path, "finetune/a/seed2"))
     tell(add_run(tmp_path, "finetune/a/seed10"), process=2**22 + 1)
     tell(add_run(tmp_path, "finetune/b/seed0"), host="elsewhere", time=time.time() - 600)
@@ -64,7 +64,7 @@ def test_states_of_runs(tmp_path):
     (stopped / "epoch00001-step00000000-00.pt").write_bytes(b"")
     found = states(tmp_path)
     assert found == {
-        "pretrain/p": "done",
+        "pretrain/p/seed0": "done",
         "finetune/a/seed2": "running",
         "finetune/a/seed10": "interrupted",
         "finetune/b/seed0": "silent",
@@ -72,7 +72,7 @@ def test_states_of_runs(tmp_path):
         "finetune/b/seed3": "interrupted",
         "variants/labels/2/finetune/a/seed0": "waiting",
     }
-    assert list(found)[:3] == ["pretrain/p", "finetune/a/seed2", "finetune/a/seed10"]
+    assert list(found)[:3] == ["pretrain/p/seed0", "finetune/a/seed2", "finetune/a/seed10"]
     assert list(found)[-1].startswith("variants")
 
 
@@ -84,7 +84,7 @@ def test_time_left_of_the_whole(tmp_path):
         add_run(tmp_path, f"finetune/a/seed{seed}")
     # 40 s a run, two at a time: 20 + 20 of the running ones, 3 x 40 of those that wait
     assert watch.seconds_left(watch.find(tmp_path)) == pytest.approx((2 * 20 + 3 * 40) / 2)
-    add_run(tmp_path, "pretrain/p", stage="pretrain")
+    add_run(tmp_path, "pretrain/p/seed0", stage="pretrain")
     assert watch.seconds_left(watch.find(tmp_path)) is None
 
 
@@ -95,7 +95,7 @@ def test_a_run_that_makes_up_for_a_pretraining_says_itself_how_long_it_is(tmp_pa
     waiting = watch.find(tmp_path)[1]
     assert (waiting.configured, waiting.epochs) == (4, None)
     assert watch.seconds_left(watch.find(tmp_path)) is None
-    add_run(tmp_path, "pretrain/p", stage="pretrain", epochs=1, seconds=[300.0])
+    add_run(tmp_path, "pretrain/p/seed0", stage="pretrain", epochs=1, seconds=[300.0])
     # As a finetuning of 4 epochs and the pretraining.
     assert watch.seconds_left(watch.find(tmp_path)) == pytest.approx(40 + 300)
     tell(tmp_path / "finetune/long/seed0", epochs=31, seconds_left=200.0)
@@ -122,8 +122,8 @@ def test_evaluations_are_counted_where_the_workflow_leaves_them(tmp_path):
 
 
 def test_a_terminal_is_drawn_on_until_all_is_done(tmp_path, monkeypatch):
-    add_run(tmp_path, "pretrain/p", stage="pretrain", epochs=1)
-    folder = tmp_path / "pretrain/p"
+    add_run(tmp_path, "pretrain/p/seed0", stage="pretrain", epochs=1)
+    folder = tmp_path / "pretrain/p/seed0"
 
     def finish(seconds):
         assert seconds == 3.5
@@ -151,7 +151,7 @@ def render(results, *, width=200):
 
 
 def test_what_is_printed(tmp_path, capsys, monkeypatch):
-    add_run(tmp_path, "pretrain/p", stage="pretrain", epochs=1, seconds=[200.0])
+    add_run(tmp_path, "pretrain/p/seed0", stage="pretrain", epochs=1, seconds=[200.0])
     tell(add_run(tmp_path, "finetune/a/seed0"))
     add_run(tmp_path, "finetune/a/seed1")
     monkeypatch.setattr("sys.argv", ["mfm", "watch", str(tmp_path), "--once"])

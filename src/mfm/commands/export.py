@@ -1,7 +1,8 @@
 """Export of a run's weights for plain torchvision or timm, with a model card.
 
     mfm export results/finetune/mfm/seed0/model.safetensors published/mfm --to timm
-    mfm export results/pretrain/mfm/backbone.safetensors published/mfm --to torchvision
+    mfm export results/pretrain/mfm/seed0/backbone.safetensors published/mfm \\
+        --to torchvision
 
 Leaves model.safetensors, which loads with strict=True, and README.md in the folder.
 """

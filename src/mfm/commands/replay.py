@@ -4,7 +4,7 @@ A run that meets a loss or gradient that is not finite saves the step: the weigh
 images, and the configuration. This prints what was recorded and what is computed now, names the
 images and the layers with non-finite numbers, and computes the step in fp32 beside it.
 
-    mfm replay results/pretrain/mfm/bad/epoch00003-step00000120-rank0.pt
+    mfm replay results/pretrain/mfm/seed0/bad/epoch00003-step00000120-rank0.pt
 """
 
 from __future__ import annotations

@@ -7,8 +7,8 @@ Leaves in the run folder metrics.csv and
                        were used), and accuracy.csv where `curve_images` asks for it
 
     mfm launch --standalone --nproc-per-node 1 -m mfm train \\
-        --config results/pretrain/mfm/config.json \\
-        --manifest data/fashion-mnist/manifest.parquet --folder results/pretrain/mfm
+        --config results/pretrain/mfm/seed0/config.json \\
+        --manifest data/fashion-mnist/manifest.parquet --folder results/pretrain/mfm/seed0
 """
 
 from __future__ import annotations

@@ -150,7 +150,11 @@ def seconds_left(runs: Sequence[Run]) -> float | None:
     for run in runs:
         if run.whole is not None and run.epochs:
             epochs.setdefault(run.stage, []).append(run.whole / run.epochs)
-    pretrainings = {Path(run.name).name: run.whole for run in runs if run.stage == "pretrain"}
+    pretrainings = {
+        Path(run.name).parts[-2]: run.whole
+        for run in runs
+        if run.stage == "pretrain" and run.whole is not None
+    }
     running = [run.report.seconds_left for run in runs if run.state == "running" and run.report]
     work = list(running)
     for run in runs:
@@ -190,11 +194,7 @@ def draw(results: Path, runs: Sequence[Run]) -> Group:
     if counts["waiting"] < len(runs):
         shown.append(_table(runs))
     if counts["waiting"]:
-        waiting = Counter(
-            run.name.rsplit("/", 1)[0] if run.stage == "finetune" else run.name
-            for run in runs
-            if run.state == "waiting"
-        )
+        waiting = Counter(run.name.rpartition("/")[0] for run in runs if run.state == "waiting")
         listed = ", ".join(f"{what} ({n})" if n > 1 else what for what, n in waiting.items())
         shown.append(Text(f"waiting: {listed}", no_wrap=True, overflow="crop"))
     return Group(*shown)
