@@ -160,10 +160,13 @@ def planted(gains: dict, *, declared: dict | None = None, finished: int = 0, **m
         experiment=ours,
         results=rows,
         pretrain_seconds={
-            name: {seed: pretrained[name] for seed in ours.pretrain[name].seeds}
+            name: dict.fromkeys(ours.pretrain[name].seeds, pretrained[name])
             for name in resolve.used_pretrainings(ours)
         },
-        summary={"classes": list("abcdefghij"), "splits": {"train": {"images": 60000}}},
+        summary={
+            "classes": list("abcdefghij"),
+            "splits": {"train": {"images": 60000}, "pretrain": {"images": 9000}},
+        },
         **facts,
     )
 

@@ -1,3 +1,5 @@
+"""Which arms are compared, and what is said of each comparison; the words open the table."""
+
 import re
 
 import numpy as np
@@ -5,57 +7,121 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from finished import GAINS, plant
 from scipy import stats
 
 from mfm.errors import UserError
-from mfm.experiment.settings import Experiment
-from mfm.reporting import cost, verdict
-from mfm.reporting.finished import Finished
-from mfm.reporting.render_markdown import inline
-from mfm.settings.section import parse
-from mfm.statistics.over_seeds import holm
-from mfm.statistics.power import power
+from mfm.reporting import answer, verdict, words
+from mfm.statistics.over_seeds import Difference, Estimate, holm
 
-TOP1 = {
-    "scratch": {0: 80.0, 1: 81.0, 2: 82.0, 3: 80.5},
-    "mfm": {0: 81.0, 1: 82.2, 2: 82.9, 3: 81.4},
-    "supervised": {0: 80.3, 1: 80.9},
-}
+ZERO = (0.0,) * 8
+NOISE = (0.3, -0.2, 0.1, -0.4, 0.25, -0.1, 0.2, -0.15)
+LONG = tuple(gain + more for gain, more in zip(GAINS, NOISE, strict=True))
+ALL = {"scratch": ZERO, "mfm": GAINS, "scratch-long": LONG, "supervised": (5.1, 5.3, 5.0)}
 
 
-def experiment(**more):
-    values = {
-        "seeds": [0, 1, 2, 3],
-        "pretrain": {
-            "masked": {"task": "mfm", "epochs": 2, "batch": 100},
-            "labels": {"task": "supervised", "epochs": 4, "batch": 100},
-        },
-        "arms": {
-            "mfm": {"pretrain": "masked"},
-            "scratch": "scratch",
-            "supervised": {"pretrain": "labels", "seeds": [0, 1]},
-        },
-        "finetune": {"epochs": 30, "batch": 50, "images_per_class": 20},
-    }
-    return parse(Experiment, values | more, where="test")
+def compared(gains=ALL, **more):
+    return verdict.compare(*plant(gains, **more))
 
 
-def rows(top1=TOP1, folder="results", seconds=100.0):
-    return pd.DataFrame(
-        [
-            {
-                "arm": arm,
-                "seed": seed,
-                "top1": value,
-                "epochs": 30,
-                "train_images": 120,
-                "seconds": seconds,
-                "checkpoint": f"{folder}/finetune/{arm}/seed{seed}/model.safetensors",
-            }
-            for arm, values in top1.items()
-            for seed, value in values.items()
-        ]
-    )
+def p_of(found):
+    return [found.difference.p, found.difference.exact_p]
+
+
+def pairs_of(found):
+    return [(each.arm, each.other) for each in found]
+
+
+def test_the_question_is_tested_alone_and_all_others_share_one_correction():
+    found = compared(pretrainings=8)
+    assert pairs_of(found) == [
+        ("mfm", "scratch"),
+        ("scratch-long", "scratch"),
+        ("supervised", "scratch"),
+        ("mfm", "scratch-long"),
+    ]
+    first, *others = found
+    assert first.primary
+    assert (first.level, first.difference.adjusted) == (0.95, None)
+    p = [
+        stats.ttest_1samp(gaps, 0).pvalue
+        for gaps in (LONG, ALL["supervised"], np.subtract(GAINS, LONG))
+    ]
+    assert [each.difference.p for each in others] == pytest.approx(p)
+    assert [each.difference.adjusted for each in others] == pytest.approx(holm(p))
+    exact = holm([each.difference.exact_p for each in others])
+    assert [each.difference.adjusted_exact for each in others] == pytest.approx(exact)
+    assert [each.level for each in others] == pytest.approx([1 - 0.05 / 3] * 3)
+    assert not any(each.primary for each in others)
+
+
+def test_without_a_question_all_share_one_correction():
+    found = compared(question=None)
+    assert pairs_of(found)[0] == ("mfm", "scratch")
+    assert {each.difference.comparisons for each in found} == {4}
+    assert not any(each.primary for each in found)
+
+
+@pytest.mark.parametrize("asked", [("mfm", "scratch"), ("scratch", "mfm")])
+def test_a_pair_is_compared_once_whichever_way_it_is_asked(asked):
+    question = dict(zip(("arm", "baseline"), asked, strict=True))
+    found = compared({"scratch": ZERO, "mfm": GAINS}, question=question)
+    assert pairs_of(found) == [asked]
+    [gap] = verdict.differences_from_baseline(
+        *plant({"scratch": ZERO, "mfm": GAINS}, question=question)
+    ).values()
+    interval = stats.ttest_1samp(GAINS, 0).confidence_interval(0.95)
+    assert (gap.mean, gap.low, gap.high) == pytest.approx((1, interval.low, interval.high))
+    assert gap.verdict == "better"
+
+
+def test_a_question_may_have_another_baseline_than_the_table():
+    asked = {"arm": "mfm", "baseline": "supervised"}
+    found = compared(question=asked, pretrainings=8)
+    assert pairs_of(found)[0] == ("mfm", "supervised")
+    assert len(found) == 5
+    assert {each.difference.comparisons for each in found[1:]} == {4}
+
+
+def test_a_comparison_rests_on_pretrainings_where_an_arm_has_several():
+    [found] = compared({"scratch": ZERO, "mfm": GAINS}, pretrainings=4)
+    means = [np.mean([GAINS[k], GAINS[k + 4]]) for k in range(4)]
+    assert found.difference.p == pytest.approx(stats.ttest_1samp(means, 0).pvalue)
+    assert (found.difference.units, found.unit, found.given) == (4, "pretraining", "")
+    [found] = compared({"scratch": ZERO, "mfm": GAINS})
+    assert (found.difference.units, found.unit) == (8, "seed")
+
+
+GIVEN = {"weights": "ResNet18_Weights.IMAGENET1K_V1"}
+
+
+@pytest.mark.parametrize(
+    ("gains", "more", "given"),
+    [
+        ({"scratch": ZERO, "mfm": GAINS}, {}, "this one pretraining"),
+        ({"scratch": ZERO, "mfm": GAINS}, {"pretrainings": 2}, ""),
+        ({"scratch": ZERO, "mfm": GAINS}, {"arms": {"mfm": GIVEN}}, "these weights"),
+        ({"mfm": GAINS, "supervised": ZERO}, {}, "this one pretraining of each"),
+        (
+            {"mfm": GAINS, "supervised": ZERO},
+            {"pretrainings": 8},
+            "this one pretraining of supervised",
+        ),
+        (
+            {"mfm": GAINS, "supervised": ZERO},
+            {"arms": {"supervised": GIVEN}},
+            "this one pretraining and these weights",
+        ),
+        ({"scratch": ZERO, "scratch2": GAINS}, {}, ""),
+    ],
+)
+def test_what_a_verdict_is_given_is_said(gains, more, given):
+    arm, other = sorted(gains, key=list(gains).index, reverse="scratch" in gains)
+    question = {"arm": arm, "baseline": other}
+    [found] = compared(gains, **{"question": question, "baseline": other} | more)
+    assert found.given == given
+    said = answer.answer(plant(gains, question=question, baseline=other, **more)[0], found, [])
+    assert (f"iven {given}" in said) == bool(given)
 
 
 def predict(folder, arm, seed, correct, paths=None):
@@ -65,179 +131,197 @@ def predict(folder, arm, seed, correct, paths=None):
     pq.write_table(pa.table({"path": names, "correct": pa.array(list(correct))}), path)
 
 
-def comparisons(top1=TOP1, right=None, **more):
-    return verdict.against_baseline(experiment(**more), rows(top1), right or {})
-
-
-def told(comparison):
-    return inline(verdict.sentence(comparison))
-
-
-def test_every_arm_is_compared_with_the_baseline_in_the_configurations_order():
-    found = comparisons()
-    assert [(each.arm, each.other, each.seeds) for each in found] == [
-        ("mfm", "scratch", (4, 4)),
-        ("supervised", "scratch", (2, 4)),
-    ]
-    p = [
-        stats.ttest_rel(
-            [TOP1[arm][seed] for seed in TOP1[arm]], [TOP1["scratch"][seed] for seed in TOP1[arm]]
-        ).pvalue
-        for arm in ("mfm", "supervised")
-    ]
-    assert [each.difference.adjusted for each in found] == pytest.approx(holm(p))
-    assert {each.level for each in found} == {0.975}
-
-
-def test_the_other_arms_are_compared_among_themselves():
-    found = verdict.among_others(experiment(), rows(), {})
-    assert [(each.arm, each.other) for each in found] == [("supervised", "mfm")]
-    assert found[0].difference.mean == pytest.approx(np.mean([80.3 - 81.0, 80.9 - 82.2]))
-
-
-def test_the_sentences_say_which_by_how_much_and_with_how_many_seeds():
-    first, second = (told(each) for each in comparisons())
-    gains = [1.0, 1.2, 0.9, 0.9]
-    low, high = stats.ttest_1samp(gains, 0).confidence_interval(0.95)
-    assert first.startswith("**mfm is better than scratch** by 1.00 points (95% interval ")
-    assert f"{low:+.2f} to {high:+.2f}; 4 seed pairs; p = " in first
-    assert "after Holm's correction for 2 comparisons" in first
-    assert second.startswith(
-        "**supervised and scratch are not distinguishable with 2 seeds**: +0.10 points"
-    )
-    least = float(re.search(r"has to be ([\d.]+) points", second).group(1))
-    deviation = np.std([0.3, -0.1], ddof=1)
-    assert power(2, least, deviation, level=0.975) == pytest.approx(0.8, abs=0.01)
-
-
-def test_a_worse_arm_is_told_with_its_loss():
-    turned = {"scratch": TOP1["mfm"], "mfm": TOP1["scratch"]}
-    assert told(comparisons(turned)[0]).startswith(
-        "**mfm is worse than scratch** by 1.00 points (95% interval -1.23 to -0.77; 4 seed pairs; p"
-    )
-
-
-@pytest.mark.parametrize(
-    ("top1", "expected"),
-    [
-        ({"scratch": {0: 80.0}, "mfm": {0: 81.0}}, "needs at least 2 seeds"),
-        ({"scratch": {0: 80.0, 1: 81.0}, "mfm": {0: 81.0, 1: 82.0}}, "by the same +1.00 points"),
-    ],
-)
-def test_no_spread_is_no_verdict(top1, expected):
-    text = told(comparisons(top1)[0])
-    assert text.startswith("**No verdict on mfm and scratch**")
-    assert expected in text
-
-
-def test_a_difference_of_more_than_100_points_is_not_promised():
-    text = told(comparisons({"scratch": {0: 80.0, 1: 20.0}, "mfm": {0: 50.0, 1: 60.0}})[0])
-    assert "so few seeds cannot find any difference" in text
-
-
-def test_other_seeds_are_told_as_such():
-    top1 = {"scratch": {0: 80.0, 1: 81.0}, "mfm": {2: 81.0, 3: 83.0, 5: 82.0}}
-    assert "; 3 and 2 seeds; p" in told(comparisons(top1)[0])
-
-
 def test_images_are_read_from_the_predictions(tmp_path):
     generator = np.random.default_rng(0)
-    hits = {arm: generator.random((2, 60)) < 0.8 for arm in ("mfm", "scratch")}
-    top1 = {arm: {s: 100 * hits[arm][s].mean() for s in (0, 1)} for arm in hits}
+    hits = {arm: generator.random((2, 60)) < 0.8 for arm in ("scratch", "mfm")}
+    top1 = {arm: [100 * hits[arm][s].mean() for s in (0, 1)] for arm in hits}
+    ours, rows = plant({"scratch": (0, 0), "mfm": (0, 0)}, results=str(tmp_path))
     for arm, right in hits.items():
         for seed in (0, 1):
             predict(tmp_path, arm, seed, right[seed])
-    results = rows(top1, tmp_path)
-    [found] = verdict.against_baseline(experiment(), results, verdict.load_right(results))
+            rows.loc[(rows["arm"] == arm) & (rows["seed"] == seed), "top1"] = top1[arm][seed]
+    [found] = verdict.compare(ours, rows, verdict.load_right(rows))
     gained = (hits["mfm"] & ~hits["scratch"]).sum() / 2
     assert (found.images.pairs, found.images.images, found.images.gained) == (2, 60, gained)
     assert found.bootstrap.mean == pytest.approx(found.difference.mean)
-    [cells] = verdict.details([found]).cells()
-    assert f"{gained:,.1f}" in cells
 
 
 def test_seeds_that_do_not_pair_have_no_test_over_images(tmp_path):
-    top1 = {"scratch": {0: 80.0, 1: 81.0}, "mfm": {2: 81.0, 3: 83.0}}
-    for arm, values in top1.items():
-        for seed in values:
-            predict(tmp_path, arm, seed, np.arange(40) > seed)
-    results = rows(top1, tmp_path)
-    [found] = verdict.against_baseline(experiment(), results, verdict.load_right(results))
-    assert found.images is None
+    ours, rows = plant({"scratch": (0, 1, 0), "mfm": (0, 0, 0)}, results=str(tmp_path))
+    rows = rows[(rows["arm"] == "mfm") == (rows["seed"] < 2)]
+    rows = rows[~((rows["arm"] == "mfm") & (rows["seed"] == 2))]
+    both = rows[rows["arm"] == "scratch"].assign(seed=3, top1=79.0)
+    both["checkpoint"] = both["checkpoint"].str.replace("seed2", "seed3")
+    rows = pd.concat([rows, both])
+    for arm, seed in zip(rows["arm"], rows["seed"], strict=True):
+        predict(tmp_path, arm, seed, np.arange(40) > seed)
+    [found] = verdict.compare(ours, rows, verdict.load_right(rows))
+    assert (found.difference.method, found.images) == ("welch", None)
     assert found.bootstrap is not None
 
 
 def test_missing_predictions_leave_the_verdict_over_seeds(tmp_path):
+    ours, rows = plant({"scratch": ZERO, "mfm": GAINS}, results=str(tmp_path))
     predict(tmp_path, "mfm", 0, [True, False])
-    right = verdict.load_right(rows(folder=tmp_path))
+    right = verdict.load_right(rows)
     assert list(right) == ["mfm"]
-    found = verdict.against_baseline(experiment(), rows(folder=tmp_path), right)[0]
+    [found] = verdict.compare(ours, rows, right)
     assert found.images is found.bootstrap is None
     assert found.difference.verdict == "better"
 
 
 def test_runs_on_different_images_are_refused(tmp_path):
+    _, rows = plant({"scratch": ZERO, "mfm": GAINS}, results=str(tmp_path))
     predict(tmp_path, "mfm", 0, [True, False])
     predict(tmp_path, "scratch", 0, [True, False], paths=["0.png", "other.png"])
     with pytest.raises(UserError, match="different images"):
-        verdict.load_right(rows(folder=tmp_path))
+        verdict.load_right(rows)
+
+
+# The opening sentence
+
+LESS = tuple(-gain for gain in GAINS)
+BARELY = (1.5, 1.0, 0.1, 0.2, 1.9, 0.9)  # by the t test alone: five pretrainings or one sign less
+TIE = NOISE
+AT_COST = {"question": {"arm": "mfm", "baseline": "scratch-long"}}
+
+
+def opening(gains, **more):
+    ours, rows = plant(gains, **{"pretrainings": len(gains["mfm"])} | more)
+    return answer.opening(ours, verdict.compare(ours, rows))
+
+
+@pytest.mark.parametrize(
+    ("gains", "more", "said"),
+    [
+        (
+            {"mfm": GAINS},
+            {},
+            r"mfm is better than scratch by 1\.00 points \(interval \+0\.90 to \+1\.10\)\.",
+        ),
+        ({"mfm": GAINS}, {"pretrainings": 1}, r"Given this one pretraining, mfm is better than .*"),
+        ({"mfm": LESS}, {}, r"Not worth its cost here: mfm is worse than scratch by 1\.00 .*"),
+        ({"mfm": TIE}, {}, r"Not worth its cost here: mfm is not distinguishable from scratch: .*"),
+        (
+            {"mfm": TIE},
+            {"pretrainings": 1},
+            r"Not worth its cost here, given this one pretraining: mfm is not distinguishable .*",
+        ),
+        (
+            {"mfm": (0.5, 0.52, 0.54)},
+            {"pretrainings": 1},
+            r"Suggestive, not clear, given this one pretraining: mfm is higher than scratch by .*",
+        ),
+        ({"mfm": GAINS}, {"pretrainings": 4}, r"Suggestive, not clear: mfm is higher than .*"),
+        (
+            {"mfm": LESS},
+            {"pretrainings": 4},
+            r"Not worth its cost here: mfm is lower than .*, which is suggestive\.",
+        ),
+        (
+            {"mfm": (-0.5, 1.5, 2.0)},
+            {},
+            r"Not shown to be worth its cost here: mfm is not distinguishable from scratch: .*",
+        ),
+        ({"mfm": (1.0,)}, {}, r"No verdict on mfm and scratch: \+1\.00 points, and an interval .*"),
+        ({"mfm": (1.0,) * 8}, {}, r"No verdict on .*: all pretrainings differ by the same \+1.*"),
+        # A question about scratch has no cost of its own.
+        (
+            {"mfm": GAINS},
+            {"question": {"arm": "scratch", "baseline": "mfm"}},
+            r"scratch is worse than mfm by 1\.00 .*",
+        ),
+        # Only longer training explains it.
+        (
+            {"mfm": GAINS, "scratch-long": LONG},
+            {},
+            r"mfm is better than scratch by .*, but not worth its cost here: scratch trained as "
+            r"long \(scratch-long\) is not distinguishable from it\.",
+        ),
+        (
+            {"mfm": GAINS, "scratch-long": np.multiply(GAINS, 3)},
+            {},
+            r"mfm is better than scratch by .*, but not worth its cost here: scratch trained as "
+            r"long \(scratch-long\) is better than it\.",
+        ),
+        (
+            {"mfm": GAINS, "scratch-long": TIE},
+            {},
+            r"mfm is better than scratch by .*, and better than scratch trained as long .*",
+        ),
+        (
+            {"mfm": GAINS[:6], "scratch-long": np.subtract(GAINS[:6], BARELY)},
+            {},
+            r"mfm is better than scratch by .*, but not shown to be worth its cost: over scratch "
+            r"trained as long \(scratch-long\) its gain is suggestive\.",
+        ),
+        (
+            {"mfm": GAINS, "scratch-long": LONG},
+            AT_COST,
+            r"Not worth its cost here: mfm is not distinguishable from scratch trained as long "
+            r"\(scratch-long\): [+-]0\.\d\d points \(interval .*\)\.",
+        ),
+        (
+            {"mfm": GAINS, "scratch-long": TIE},
+            AT_COST,
+            r"mfm is better than scratch trained as long \(scratch-long\) by 1\.00 points .*",
+        ),
+        # Another pretrained arm costs as much.
+        (
+            {"mfm": TIE, "supervised": ZERO},
+            {"question": {"arm": "mfm", "baseline": "supervised"}},
+            r"Given this one pretraining of supervised, mfm is not distinguishable from super.*",
+        ),
+        # Without a question.
+        ({"mfm": GAINS}, {"question": None}, r"mfm is better than scratch by 1\.00 points .*"),
+        (
+            {"mfm": GAINS, "scratch-long": LONG, "supervised": (5.1, 5.3, 5.0)},
+            {"question": None},
+            r"Compared with scratch, mfm is better, but not worth its cost here: scratch trained "
+            r"as long \(scratch-long\) is not distinguishable from it; scratch-long is better; "
+            r"supervised \(given this one pretraining\) is higher, which is suggestive\.",
+        ),
+    ],
+)
+def test_the_first_sentence_answers(gains, more, said):
+    full = {"scratch": (0.0,) * len(gains["mfm"])} | gains
+    text = opening(full, **more)
+    assert re.fullmatch(said, text), text
+    assert len(re.findall(r"\d+(?:\.\d+)?", text.replace("n 2 runs", ""))) <= 3
+
+
+def test_an_experiment_of_one_arm_has_no_answer():
+    ours, rows = plant({"scratch": ZERO}, question=None)
+    assert answer.opening(ours, verdict.compare(ours, rows)).startswith("No verdict")
+
+
+# Words
 
 
 @pytest.mark.parametrize(
     ("p", "text"),
-    [(None, "-"), (0.00001, "< 0.0001"), (0.0312, "= 0.031"), (0.5, "= 0.50"), (1.0, "= 1.00")],
+    [(None, "-"), (0.00001, "< 0.0001"), (0.0312, "0.031"), (0.5, "0.50"), (1.0, "1.00")],
 )
 def test_p_values_read_well(p, text):
-    assert verdict.p_text(p) == text
+    assert words.p_text(p) == text
 
 
-# The cost
-
-
-def costs(experiment_):
-    found = Finished(
-        experiment=experiment_,
-        results=rows(),
-        pretrain_seconds={"masked": 500.0, "labels": 1100.0},
-        summary={"splits": {"train": {"images": 1050}}},
+def test_nothing_is_minus_zero_and_percentages_end_at_0_and_100():
+    gap = Difference(method="paired", n=3, units=3, mean=-0.001, low=-0.004, high=0.003)
+    assert words.difference(gap) == "+0.00 (+0.00 to +0.00)"
+    top1 = Estimate(n=2, units=2, mean=98.0, deviation=3.0, low=71.0, high=125.0)
+    assert words.percentage(top1)[1] == " (71.00 to 100.00)"
+    assert words.share_limits(Estimate(n=2, units=2, mean=1, deviation=3, low=-9, high=11)) == (
+        0.0,
+        11,
     )
-    table, notes = cost.section(found).blocks
-    heads = [column.head for column in table.columns]
-    return {row[0]: dict(zip(heads, row, strict=True)) for row in table.cells()}, notes.items
 
 
-def test_pretraining_is_part_of_an_arms_cost():
-    found, _ = costs(experiment())
-    assert list(found) == ["mfm", "scratch", "supervised"]
-    assert list(found["mfm"].values())[1:] == [
-        "2",
-        "30",
-        "2,000",  # 10 full batches of 100, twice
-        "3,000",  # 2 full batches of 50, 30 times
-        "8.3 min",
-        "100 s",
-        "10.0 min",
-        "6.0",
-        "15.0 min (4)",
-    ]
-    assert found["scratch"]["of both"] == "100 s"
-    assert found["scratch"]["times scratch"] == "1.0"
-    assert found["scratch"]["time of pretraining"] == "-"
-    assert found["supervised"]["all seeds"] == "21.7 min (2)"
-
-
-def test_given_weights_are_told_as_not_counted():
-    arms = {"scratch": "scratch", "mfm": {"weights": "x.pth"}}
-    found, lines = costs(experiment(arms=arms))
-    assert found["mfm"]["epochs of pretraining"] == "elsewhere"
-    assert any("not counted" in line for line in lines)
-
-
-def test_an_arm_that_is_trained_longer_is_explained():
-    arms = {
-        "scratch": "scratch",
-        "mfm": {"pretrain": "masked"},
-        "scratch-long": {"as_long_as": "mfm"},
-    }
-    _, lines = costs(experiment(arms=arms))
-    assert any("'scratch-long' starts from scratch" in line and "'mfm'" in line for line in lines)
+def test_times_of_a_column_have_one_unit():
+    for seconds, unit, shown in (
+        ([119.0, 20.0], "s", ["119", "20"]),
+        ([132.0, 119.0, 21.0], "min", ["2.2", "2.0", "0.35"]),
+        ([90000.0, 600.0], "h", ["25.0", "0.17"]),
+    ):
+        assert words.unit_of(seconds) == unit
+        assert [words.in_unit(each, unit) for each in seconds] == shown

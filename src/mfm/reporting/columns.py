@@ -13,7 +13,7 @@ from mfm.experiment.arms import FromWeights
 from mfm.experiment.jobs import split_of
 from mfm.experiment.resolve import longer_arms, pretraining_of
 from mfm.reporting import cost, floors
-from mfm.reporting.document import Bold, Column, Inline, Text
+from mfm.reporting.document import Bold, Column, Text
 from mfm.reporting.finished import Finished
 from mfm.reporting.floors import Floor
 from mfm.reporting.verdict import Comparison, between, sample_of
@@ -59,16 +59,19 @@ class MeasuredArm:
 
 
 def _name(arm: MeasuredArm) -> Text:
-    said = []
-    if arm.pretraining is not None:
-        training = arm.found.experiment.pretrain[arm.pretraining]
-        if training.labelled:
-            split = arm.found.summary["splits"][split_of(training, arm.found.experiment.dataset)]
-            said.append(f"all {int(split['images']):,} labels")
-    flag: tuple[Inline, ...] = (
-        (", ", Bold("below a floor")) if arm.name in floors.below(arm.found) else ()
-    )
-    return (f"{arm.name}{f' ({said[0]})' if said else ''}", *flag)
+    """With the labels that its pretraining saw, and a flag where the arm is below a floor."""
+    labels, experiment = "", arm.found.experiment
+    training = experiment.pretrain[arm.pretraining] if arm.pretraining is not None else None
+    if training is not None and training.labelled:
+        split = arm.found.summary["splits"][split_of(training, experiment.dataset)]
+        labels = f" (all {int(split['images']):,} labels)"
+    if arm.name not in floors.below(arm.found):
+        return f"{arm.name}{labels}"
+    return (f"{arm.name}{labels}, ", Bold("below a floor"))
+
+
+def _top1(arm: MeasuredArm) -> Text:
+    return percentage(arm.top1)
 
 
 def _difference(arm: MeasuredArm) -> str:
@@ -100,7 +103,7 @@ def _runs(arm: MeasuredArm) -> str:
 COLUMNS: list[Column[MeasuredArm]] = [
     Column("arm", _name),
     Column(
-        "top-1 (95% interval)", lambda arm: percentage(arm.top1), unit="%",
+        "top-1 in % (95% interval)", _top1,
         description="of the last epoch, mean over pretrainings or seeds",
     ),
     Column("less {baseline} (95% interval)", _difference, description="difference in points"),
@@ -134,6 +137,6 @@ def _for_floors_too(column: Column[MeasuredArm]) -> Column[MeasuredArm | Floor]:
             return column.cell(row)
         if column.cell is _name:
             return f"floor: {row.name}"
-        return percentage(row.top1) if column.name.startswith("top-1 in") else "-"
+        return percentage(row.top1) if column.cell is _top1 else "-"
 
     return Column(column.name, cell, unit=column.unit, description=column.description)

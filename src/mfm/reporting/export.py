@@ -59,7 +59,7 @@ def export(
     metadata = read_metadata(weights)
     assert metadata is not None
     tensors = safetensors.torch.load_file(weights)
-    network = describe_network(tensors, backbone=run.model.backbone)
+    network = describe_network(tensors, model=run.model)
     if new_classifier:
         network = with_new_classifier(tensors, network, new_classifier)
     path = folder / "model.safetensors"

@@ -57,9 +57,9 @@ def warning(found: Finished) -> list[Text]:
     """A sentence that names the arms below a floor; none where all are above."""
     groups: dict[str, list[str]] = {}
     for arm, those in below(found).items():
-        groups.setdefault(listed([floor.name for floor in those]), []).append(arm)
+        groups.setdefault(listed(_OF[floor.features] for floor in those), []).append(arm)
     parts = [
-        f"{listed(arms)} {'stays' if len(arms) == 1 else 'stay'} below {those}"
+        f"{listed(arms)} {'stays' if len(arms) == 1 else 'stay'} below logistic regression on {those}"
         for those, arms in groups.items()
     ]
     if not parts:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from mfm.experiment.jobs import FinetuneJob, PretrainJob
-from mfm.models.backbones import has_fixed_size
-from mfm.models.interchange import Network
+from mfm.models.interchange import Network, described
 from mfm.reporting.document import Column, Listing, Paragraph, Section, Table
 from mfm.statistics.over_seeds import estimate
 from mfm.statistics.units import Sample
@@ -31,7 +30,7 @@ def card(
     arm = f", arm '{run.arm}'" if isinstance(run, FinetuneJob) else ""
     facts = [
         ("weights", f"model.safetensors, SHA-256 {checksum}"),
-        ("network", f"{network.model.backbone}, {_classifier(network, new_classifier)}"),
+        ("network", _network(network, new_classifier)),
         ("recipe", f"{training.describe(model=run.model, size=run.size)}{arm}"),
         ("data", f"{dataset.name} (source: {dataset.source}){_labels(metadata)}"),
         ("images in training", f"{run.size} px, random resized crops of {training.crop.area}"),
@@ -62,10 +61,15 @@ def card(
     )
 
 
-def _classifier(network: Network, new: bool) -> str:
+def _network(network: Network, new: bool) -> str:
+    parts = [network.model.backbone]
+    if text := described(network.model):
+        parts.append(f"but not the standard one: {text}")
     if new:
-        return f"with a classifier of zeros for {network.classes} classes, to be trained"
-    return f"{network.classes} classes" if network.classes else "without a classifier"
+        parts.append(f"with a classifier of zeros for {network.classes} classes, to be trained")
+    else:
+        parts.append(f"{network.classes} classes" if network.classes else "without a classifier")
+    return ", ".join(parts)
 
 
 def _labels(metadata: dict[str, str]) -> str:
@@ -108,11 +112,15 @@ def _usage(network: Network, target: str) -> list[str]:
         if not classes:
             lines.append("model.fc = torch.nn.Identity()")
     else:
-        options = f"num_classes={classes}"
-        if network.model.pooling == "mean" and classes:
-            options += ", global_pool='avg'"
-        if network.image_size is not None and has_fixed_size(name):
-            options += f", img_size={network.image_size}"
+        options = ", ".join(f"{key}={value!r}" for key, value in network.options().items())
         lines = ["import timm", "from safetensors.torch import load_file", ""]
         lines.append(f"model = timm.create_model('{name}', {options})")
+        if network.model.stem_stride == 1:
+            lines.append(
+                "model.conv1 = torch.nn.Conv2d("
+                "3, model.conv1.out_channels, 3, padding=1, bias=False)"
+            )
+        if network.model.stem_stride != 4:
+            lines.insert(1, "import torch")
+            lines.append("model.maxpool = torch.nn.Identity()")
     return [*lines, "model.load_state_dict(load_file('model.safetensors'), strict=True)"]
