@@ -4,20 +4,16 @@ import sys
 import time
 
 import pytest
-import torch
 
 from mfm.errors import UserError
 from mfm.processes.locks import only_writer
-from mfm.processes.ranks import Process
 
-MAIN = Process(rank=0, world=1, device=torch.device("cpu"))
 HOLDER = """
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 from mfm.processes.locks import only_writer
 
-with only_writer(Path(sys.argv[1]), SimpleNamespace(is_main=True)):
+with only_writer(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.readline()
 """
@@ -37,8 +33,8 @@ def holder(tmp_path):
     process.communicate()
 
 
-def hold(run, *, wait_seconds=0.0, process=MAIN):
-    with only_writer(run, process, wait_seconds=wait_seconds):
+def hold(run, *, wait_seconds=0.0):
+    with only_writer(run, wait_seconds=wait_seconds):
         return (run / ".lock").read_text()
 
 
@@ -62,8 +58,3 @@ def test_a_killed_process_leaves_no_lock(holder, tmp_path):
     holder.kill()
     holder.wait()
     assert f"process {os.getpid()} on " in hold(tmp_path)
-
-
-def test_only_the_writing_process_locks(holder, tmp_path):
-    other = Process(rank=1, world=2, device=torch.device("cpu"))
-    assert f"process {holder.pid} on " in hold(tmp_path, process=other)

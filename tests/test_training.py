@@ -130,38 +130,6 @@ def writers_of(run: Path):
     return found
 
 
-def test_a_second_writer_is_refused_with_the_holder_named(tmp_path, dataset):
-    from mfm.errors import UserError
-    from mfm.processes.locks import only_writer
-    from mfm.processes.ranks import Process
-
-    process = Process(rank=0, world=1, device=torch.device("cpu"))
-    holder = subprocess.Popen(
-        [
-            sys.executable,
-            "-c",
-            "import sys, torch\nfrom pathlib import Path\nfrom mfm.processes.ranks import Process\n"
-            "from mfm.processes.locks import only_writer\n"
-            "p = Process(rank=0, world=1, device=torch.device('cpu'))\n"
-            f"with only_writer(Path({str(tmp_path)!r}), p):\n"
-            "    print('held', flush=True)\n    sys.stdin.read()\n",
-        ],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert holder.stdout.readline() == "held\n"
-    with (
-        pytest.raises(UserError, match=f"process {holder.pid}"),
-        only_writer(tmp_path, process, wait_seconds=0),
-    ):
-        pass
-    holder.kill()
-    holder.communicate()
-    with only_writer(tmp_path, process, wait_seconds=0):
-        pass
-
-
 @pytest.mark.parametrize(
     ("weights", "expected"),
     [
