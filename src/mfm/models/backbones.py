@@ -16,8 +16,8 @@ def create_backbone(settings: Model, *, classes: int, image_size: int | None = N
     """A timm model with torchvision's initialisation; classes=0 leaves the classifier out.
 
     `image_size`, the side in pixels, counts for backbones that are made for one size, such as ViTs;
-    None is timm's own. Raises UserError for a name timm doesn't know, or one without a last feature
-    map.
+    None is timm's own. Raises UserError for a name or options timm doesn't know, and for a model
+    without a last feature map.
     """
     options: dict[str, Any] = {"num_classes": classes, "pretrained": False}
     if settings.drop_path:
@@ -37,20 +37,24 @@ def create_backbone(settings: Model, *, classes: int, image_size: int | None = N
         raise UserError(f"model.backbone: timm has no model '{settings.backbone}'{near}")
     try:
         backbone: nn.Module = timm.create_model(settings.backbone, **options, **settings.options)
-    except (TypeError, RuntimeError, ValueError) as error:
-        raise UserError(f"model.backbone {settings.backbone}: {error}") from None
+    except Exception as error:  # a model raises whatever its options lead to
+        key = f"model.options {settings.options}" if settings.options else "model.backbone"
+        why = str(error) or type(error).__name__
+        raise UserError(f"{key}: timm can't make this {settings.backbone}: {why}") from None
     if not hasattr(backbone, "forward_intermediates"):
         raise UserError(
             f"model.backbone: timm's '{settings.backbone}' gives no feature maps; choose a ResNet, "
             "ConvNeXt, ViT or Swin"
         )
-    if settings.stem_stride != 4:
-        _shorten_stem(backbone, settings)
-    return backbone
+    if isinstance(backbone, timm.models.ResNet) and len(backbone.feature_info) != 5:
+        raise UserError("model.options: a ResNet has four stages: give four layers and channels")
+    return with_stem(backbone, settings)
 
 
-def _shorten_stem(backbone: nn.Module, settings: Model) -> None:
-    """A stem for small images; of stride 1 as in He et al. 2016, section 4.2."""
+def with_stem(backbone: nn.Module, settings: Model) -> nn.Module:
+    """The backbone, with a stem for small images; of stride 1 as in He et al. 2016, section 4.2."""
+    if settings.stem_stride == 4:
+        return backbone
     network: Any = backbone
     first = getattr(network, "conv1", None)
     if not isinstance(backbone, timm.models.ResNet) or not isinstance(first, nn.Conv2d):
@@ -61,8 +65,11 @@ def _shorten_stem(backbone: nn.Module, settings: Model) -> None:
         network.conv1 = nn.Conv2d(3, first.out_channels, kernel_size=3, padding=1, bias=False)
         nn.init.kaiming_normal_(network.conv1.weight, mode="fan_out", nonlinearity="relu")
     network.maxpool = nn.Identity()
-    for stage in network.feature_info:
-        stage["reduction"] = max(1, stage["reduction"] * settings.stem_stride // 4)
+    first_layer, *stages = network.feature_info
+    first_layer["reduction"] = settings.stem_stride
+    for stage in stages:
+        stage["reduction"] = stage["reduction"] * settings.stem_stride // 4
+    return backbone
 
 
 def has_fixed_size(backbone: str) -> bool:

@@ -9,6 +9,7 @@ from torch import Tensor
 from mfm.errors import UserError
 from mfm.models import weights
 from mfm.models.interchange import Network, describe_network, with_new_classifier, write_plain
+from mfm.models.settings import Model
 from mfm.version import code_version
 
 _DECODER = "decoder."
@@ -44,7 +45,7 @@ def convert(
     if out.suffix not in (".safetensors", ".pth", ".pt"):
         raise UserError(f"OUT is {out}: its name ends in .safetensors or .pth")
     tensors = read(path, source=source)
-    network = describe_network(tensors, backbone=backbone)
+    network = describe_network(tensors, model=Model(backbone=backbone))
     model = network.create()
     report = weights.load_backbone(model, tensors, source=str(path), keep_classifier=True)
     if report.unused or (network.classes and not report.kept_classifier):

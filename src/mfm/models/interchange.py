@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from mfm.errors import UserError
 from mfm.files.atomic import explaining_full_disk, replacing
-from mfm.models.backbones import create_backbone, has_fixed_size
+from mfm.models.backbones import create_backbone, has_fixed_size, with_stem
 from mfm.models.settings import Model
 
 TARGETS = ("torchvision", "timm")
@@ -33,6 +33,15 @@ class Network:
         """The network in this package."""
         return create_backbone(self.model, classes=self.classes, image_size=self.image_size)
 
+    def options(self) -> dict[str, Any]:
+        """What timm is told to make the same."""
+        options: dict[str, Any] = {"num_classes": self.classes}
+        if self.model.pooling == "mean" and self.classes:
+            options["global_pool"] = "avg"
+        if self.image_size is not None and has_fixed_size(self.model.backbone):
+            options["img_size"] = self.image_size
+        return options | self.model.options
+
 
 def add_new_classifier(parser: argparse.ArgumentParser) -> None:
     """The option of both command lines that write for plain models."""
@@ -45,8 +54,8 @@ def add_new_classifier(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def describe_network(tensors: dict[str, Tensor], *, backbone: str) -> Network:
-    """The network of a state dict with timm's names, as far as its shapes tell."""
+def describe_network(tensors: dict[str, Tensor], *, model: Model) -> Network:
+    """The network of a state dict with timm's names: what shapes tell beside the settings."""
     classes = next(
         (len(tensors[name]) for name in ("fc.weight", "head.weight") if name in tensors), 0
     )
@@ -56,8 +65,16 @@ def describe_network(tensors: dict[str, Tensor], *, backbone: str) -> Network:
         patch = tensors["patch_embed.proj.weight"].shape[-1]
         size = patch * int((tensors["pos_embed"].shape[1] - 1) ** 0.5)
     pooling = "mean" if "fc_norm.weight" in tensors else None
-    return Network(
-        model=Model(backbone=backbone, pooling=pooling), classes=classes, image_size=size
+    model = model.model_copy(update={"pooling": pooling})
+    return Network(model=model, classes=classes, image_size=size)
+
+
+def described(model: Model) -> str:
+    """What is said of a network that isn't its backbone's standard one; '' of a standard one."""
+    stems = {1: "3x3 stem of stride 1 without pooling", 2: "stem of stride 2 without pooling"}
+    options = [f"{key} {value}" for key, value in model.options.items()]
+    return ", ".join(
+        [*(text for stride, text in stems.items() if stride == model.stem_stride), *options]
     )
 
 
@@ -78,13 +95,13 @@ def plain_model(network: Network, target: str) -> nn.Module:
     Raises UserError for networks that torchvision doesn't have or names otherwise.
     """
     if target == "timm":
-        options: dict[str, Any] = {"num_classes": network.classes}
-        if network.model.pooling == "mean" and network.classes:
-            options["global_pool"] = "avg"
-        if network.image_size is not None and has_fixed_size(network.model.backbone):
-            options["img_size"] = network.image_size
-        model: nn.Module = timm.create_model(network.model.backbone, **options)
-        return model
+        model: nn.Module = timm.create_model(network.model.backbone, **network.options())
+        return with_stem(model, network.model)
+    if network.model.stem_stride != 4 or network.model.options:
+        raise UserError(
+            f"torchvision's {network.model.backbone} is another network, though it may take these "
+            f"weights: it has no {described(network.model)}; use --to timm"
+        )
     if not network.model.backbone.startswith(("resnet", "resnext", "wide_resnet")):
         raise UserError(
             f"torchvision has no {network.model.backbone} with these parameter names; use --to timm"

@@ -10,6 +10,9 @@ from mfm.settings.section import Section
 
 # What timm is told of by other keys.
 _ELSEWHERE = {
+    "model_name": "model.backbone",
+    "checkpoint_path": "arms",
+    "in_chans": "the images, which have three channels",
     "num_classes": "the dataset's classes",
     "pretrained": "arms",
     "img_size": "the size of the images",

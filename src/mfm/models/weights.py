@@ -113,8 +113,8 @@ def load_backbone(
         )
         raise UserError(
             f"weights {source} are of another model: {len(wanted) - len(missing)} of {len(wanted)} "
-            f"backbone tensors match ({why}); give the weights of this backbone or change "
-            "model.backbone"
+            f"backbone tensors match ({why}); give the weights of this network, or change "
+            "model.backbone, model.stem_stride or model.options"
         )
     # Layers without parameters, as a ViT's norm is with mean pooling, own nothing.
     own = {name for name, module in model.named_children() if module.state_dict()}
