@@ -186,13 +186,14 @@ def experiment_hash(experiment: Experiment) -> str:
         update={
             "results": "results",
             "seeds": [0],
-            "baseline": next(iter(experiment.arms)),
+            "baseline": min(experiment.arms),
             "question": None,
             "frozen": None,
             "variants": {},
             "tuning": None,
             "arms": {
-                name: without_seeds(experiment.arms[name]) for name in sorted(experiment.arms)
+                name: arm if arm == "scratch" else arm.model_copy(update={"seeds": None})
+                for name, arm in experiment.arms.items()
             },
             "pretrain": {
                 name: training.model_copy(update={"seeds": [0]})
