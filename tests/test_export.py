@@ -59,7 +59,7 @@ def save(run, model, path, **metadata):
 def backbone(tmp_path):
     run = pretraining()
     model = run.training.build(run.inputs_of(classes=5, rows=None)).backbone
-    path = tmp_path / "results/pretrain/masked/backbone.safetensors"
+    path = tmp_path / "results/pretrain/masked/seed0/backbone.safetensors"
     return save(run, model, path, epochs="300", seed="0")
 
 
@@ -76,13 +76,17 @@ def finetuned(tmp_path, run=None, classes=5):
 
 def write_results(tmp_path, *, config_hash):
     with open(tmp_path / "results/results.csv", "w", newline="") as file:
-        writer = csv.DictWriter(file, ["arm", "pretraining", "seed", "top1", "config_hash"])
+        columns = ["arm", "pretraining", "pretraining_seed", "seed", "top1", "config_hash"]
+        writer = csv.DictWriter(file, columns)
         writer.writeheader()
         for seed, top1 in TOP1.items():
             known = config_hash if seed == 1 else "0" * 12
-            row = {"arm": "mfm", "pretraining": "masked", "seed": seed, "top1": top1}
-            writer.writerow(row | {"config_hash": known})
-            writer.writerow(row | {"arm": "scratch", "pretraining": "-", "config_hash": "0" * 12})
+            row = {"arm": "mfm", "pretraining": "masked", "pretraining_seed": 0}
+            row |= {"seed": seed, "top1": top1, "config_hash": known}
+            other = {"arm": "scratch", "pretraining": "-", "pretraining_seed": "-"}
+            writer.writerows([row, row | other | {"config_hash": "0" * 12}])
+        # from another pretraining of that name, which the backbone's card doesn't count
+        writer.writerow(row | {"arm": "other", "pretraining_seed": 7, "top1": 1})
 
 
 def logits(model):
@@ -156,9 +160,10 @@ def test_the_card_of_a_classifier_says_what_it_is_and_how_good(tmp_path):
     interval = stats.ttest_1samp(list(TOP1.values()), 0).confidence_interval(0.95)
     mean = np.mean(list(TOP1.values()))
     assert found["top-1"] == (
-        f"{mean:.2f} %, mean of 3 seeds, 95% interval {interval.low:.2f} to {interval.high:.2f}; "
-        "this file 80.90 %"
+        f"{mean:.2f} %, mean of 3 seeds from 1 pretraining, 95% interval {interval.low:.2f} to "
+        f"{interval.high:.2f}; this file 80.90 %"
     )
+    assert found["network"] == "resnet18, 5 classes"
     assert found["epochs"] == "100, batch 64"
     assert found["seed of this file"] == "1"
     assert "birds" in found["data"]
@@ -179,6 +184,7 @@ def test_the_card_of_a_backbone_says_the_recipe_and_what_came_of_it(tmp_path, ba
     assert "low-pass share 0.3" in found["recipe"]
     assert "mean of 3 seeds" in found["top-1"]
     assert "arm 'mfm'" in found["top-1"]
+    assert "arm 'other'" not in found["top-1"]
     assert "zeros for 1000 classes" in found["network"]
     tensors = safetensors.torch.load_file(tmp_path / "out/model.safetensors")
     torchvision.models.resnet18().load_state_dict(tensors, strict=True)
@@ -195,16 +201,16 @@ def test_accuracies_of_other_runs_are_not_taken_for_this_ones(tmp_path):
 def test_weights_of_a_variant_have_the_accuracies_of_that_variant(tmp_path, backbone):
     write_results(tmp_path, config_hash="1" * 12)
     folder = tmp_path / "results/variants/size/0.1"
-    path = folder / "pretrain/masked/backbone.safetensors"
+    path = folder / "pretrain/masked/seed0/backbone.safetensors"
     shutil.copytree(backbone.parent, path.parent)
     export.export(path, tmp_path / "out", target="timm")
     assert cells(tmp_path / "out/README.md")["top-1"].startswith("not known")
-    rows = [f"{value},mfm,masked,0,{top1},{'0' * 12}" for value, top1 in (("0.1", 70), ("1", 60))]
-    text = "\n".join(["value,arm,pretraining,seed,top1,config_hash", *rows])
+    rows = [f"{value},mfm,masked,0,0,{top1},{'0' * 12}" for value, top1 in (("0.1", 70), ("1", 60))]
+    text = "\n".join(["value,arm,pretraining,pretraining_seed,seed,top1,config_hash", *rows])
     (tmp_path / "results/variants/size.csv").write_text(f"{text}\n")
     export.export(path, tmp_path / "out", target="timm")
     found = cells(tmp_path / "out/README.md")["top-1"]
-    assert found == "70.00 %, 1 seed, after finetuning as arm 'mfm'"
+    assert found == "70.00 %, 1 seed from 1 pretraining, after finetuning as arm 'mfm'"
 
 
 def test_a_run_that_made_up_for_a_pretraining_has_its_length_from_its_weights(tmp_path):
@@ -233,6 +239,37 @@ def test_what_is_no_run_of_this_package_is_refused(tmp_path, backbone):
     with pytest.raises(UserError, match="has changed since"):
         export.export(backbone, tmp_path / "out", target="timm")
     assert not (tmp_path / "out").exists()
+
+
+SMALL = {"layers": [1, 1, 1, 1], "channels": [8, 16, 32, 64], "output_stride": 16}
+
+
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        (
+            {"stem_stride": 1, "options": SMALL},
+            "3x3 stem of stride 1 without pooling, channels [8, ",
+        ),
+        ({"stem_stride": 2}, "stem of stride 2 without pooling"),
+        ({"options": SMALL}, "channels [8, 16, 32, 64], layers [1, 1, 1, 1], output_stride 16"),
+    ],
+)
+def test_a_network_that_is_not_the_standard_one_says_so_and_is_rebuilt(
+    tmp_path, monkeypatch, model, said
+):
+    run = finetuning(Model(backbone="resnet18", **model))
+    path, ours = finetuned(tmp_path, run)
+    # Some have torchvision's names and shapes, and it would take them without a word.
+    with pytest.raises(UserError, match=r"torchvision's resnet18 is another network.*--to timm"):
+        export.export(path, tmp_path / "other", target="torchvision")
+    export.export(path, tmp_path / "out", target="timm")
+    card = (tmp_path / "out/README.md").read_text()
+    assert f"resnet18, but not the standard one: {said}" in card
+    monkeypatch.chdir(tmp_path / "out")
+    names = {}
+    exec(card.split("```python\n")[1].split("```")[0], names)
+    assert torch.equal(logits(names["model"]), logits(ours))
 
 
 def test_the_command_line(tmp_path, backbone, capsys):

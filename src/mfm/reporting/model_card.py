@@ -82,7 +82,8 @@ def _top1(run: Run, metadata: dict[str, str], rows: pd.DataFrame | None) -> str:
     if rows is None:
         return _UNKNOWN
     if isinstance(run, PretrainJob):
-        started = rows[rows["pretraining"] == run.name]
+        own = rows["pretraining_seed"] == str(run.seed)
+        started = rows[(rows["pretraining"] == run.name) & own]
         told = [
             f"{_estimate(part)}, after finetuning as arm '{arm}'"
             for arm, part in started.groupby("arm", sort=False)
@@ -97,11 +98,17 @@ def _top1(run: Run, metadata: dict[str, str], rows: pd.DataFrame | None) -> str:
 
 
 def _estimate(rows: pd.DataFrame) -> str:
-    found = estimate(Sample(values=dict(zip(rows["seed"], rows["top1"], strict=True))))
-    seeds = f"{found.n} seed{'s' * (found.n > 1)}"
+    starts = dict(zip(rows["seed"], rows["pretraining_seed"], strict=True))
+    pretrained = bool((rows["pretraining"] != "-").any())
+    values = dict(zip(rows["seed"], rows["top1"], strict=True))
+    found = estimate(Sample(values=values, pretrainings=starts if pretrained else None))
+    of = f"{found.n} seed{'s' * (found.n > 1)}"
+    if pretrained:
+        count = len(set(starts.values()))
+        of += f" from {count} pretraining{'s' * (count > 1)}"
     if found.low is None or found.high is None:
-        return f"{found.mean:.2f} %, {seeds}"
-    return f"{found.mean:.2f} %, mean of {seeds}, 95% interval {found.low:.2f} to {found.high:.2f}"
+        return f"{found.mean:.2f} %, {of}"
+    return f"{found.mean:.2f} %, mean of {of}, 95% interval {found.low:.2f} to {found.high:.2f}"
 
 
 def _usage(network: Network, target: str) -> list[str]:
