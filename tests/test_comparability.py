@@ -12,6 +12,7 @@ from mfm.models import weights
 from mfm.models.settings import Model
 from mfm.objectives.supervised.settings import Finetuning
 from mfm.reporting import comparability
+from mfm.reporting.document import Bullets, Table
 from mfm.reporting.render_markdown import inline
 from mfm.settings.section import config_hash, dumps
 
@@ -57,8 +58,18 @@ def run(folder, arm, seed=0, *, training=None, subset="a\nb\n", evaluation=None,
     }
 
 
-def warnings(*rows):
-    return [inline(each) for each in comparability.warnings(pd.DataFrame(rows))]
+def warnings(*rows, **more):
+    """What is said of each setting that differs: 'key: value: runs; value: runs'."""
+    blocks = comparability.warnings(pd.DataFrame(rows), **more)
+    said = {}
+    for block in blocks:
+        if isinstance(block, Table):
+            for key, value, runs in block.cells():
+                said.setdefault(inline(key), []).append(f"{value}: {runs}")
+    hints = [inline(item) for block in blocks if isinstance(block, Bullets) for item in block.items]
+    if blocks and not said:
+        return [inline(block.text) for block in blocks]
+    return [f"{key}: {'; '.join(values)} {' '.join(hints)}" for key, values in said.items()]
 
 
 def test_arms_that_differ_in_their_initialisation_alone_are_no_warning(tmp_path):
@@ -156,7 +167,7 @@ def test_a_configuration_that_was_not_run_is_not_compared(tmp_path):
     path.write_text(path.read_text().replace('"epochs": 1', '"epochs": 2'))
     [warning] = warnings(*rows)
     assert "`training.epochs`" not in warning
-    assert "not compared with the others: b (seed 0)" in warning
+    assert "not compared: missing, or not what was run: b (seed 0)" in warning
 
 
 def test_a_run_that_makes_up_for_a_pretraining_is_compared_at_its_own_length(tmp_path):
@@ -170,9 +181,11 @@ def test_a_run_that_makes_up_for_a_pretraining_is_compared_at_its_own_length(tmp
     rows[1]["config_hash"] = config_hash(job.model_copy(update={"training": longer}))
     for row, epochs in zip(rows, (1, 9), strict=True):
         row["epochs"] = epochs
-    [warning] = [inline(w) for w in comparability.warnings(pd.DataFrame(rows), longer=["long"])]
-    assert "`training.epochs` is not the same in all runs** (1: a; 9: long)" in warning
-    assert "Asked for in long." in warning
+    [warning] = warnings(*rows)
+    assert warning.strip() == "`training.epochs`: 1: a; 9: long"
+    assert warnings(*rows, intended={"training.epochs": ["long"]}) == []
+    assert warnings(*rows, intended={"training": ["a", "long"]}) == []
+    assert warnings(*rows, intended={"training.epoch": ["long"]}) == [warning]
 
 
 def test_runs_without_files_are_told_as_not_compared(tmp_path):

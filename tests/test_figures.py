@@ -69,7 +69,20 @@ def test_difference_is_paired_over_seeds(done):
     interval = stats.ttest_rel(wide["mfm"], wide["scratch"]).confidence_interval()
     assert axis.collections[0].get_offsets()[:, 0].tolist() == pytest.approx(pairs.tolist())
     assert lines(axis)[1] == pytest.approx(tuple(interval))
-    assert f"{pairs.mean():+.2f}" in axis.get_yticklabels()[0].get_text()
+    [label] = [each.get_text() for each in axis.get_yticklabels()]
+    assert label.startswith(f"mfm less scratch\n{pairs.mean():+.2f} (")
+
+
+def test_each_comparison_is_drawn_and_intervals_end_where_percentages_do():
+    zero = (0.0,) * 3
+    ours, rows = finished.plant(
+        {"scratch": (18, 0, 17), "mfm": (1, 2, 3), "scratch-long": zero}, pretrainings=2
+    )
+    (axis,) = draw_difference(ours, rows).axes
+    names = [each.get_text().split("\n")[0] for each in axis.get_yticklabels()]
+    assert names == ["mfm less scratch", "scratch-long less scratch", "mfm less scratch-long"]
+    (axis,) = draw_accuracy(ours, rows).axes
+    assert max(max(line) for line in lines(axis)) == 100
 
 
 def test_accuracy_on_the_way_is_drawn_where_it_was_measured(done):
@@ -86,12 +99,17 @@ def test_one_arm_has_no_difference(done):
     _, results, folder = done
     alone = parse(
         Experiment,
-        {**finished.EXPERIMENT, "results": str(folder), "arms": {"scratch": "scratch"}},
+        {
+            **finished.EXPERIMENT,
+            "results": str(folder),
+            "arms": {"scratch": "scratch"},
+            "question": None,
+        },
         where="test",
     )
     few = results[results["arm"] == "scratch"]
     for figure in (draw_difference(alone, few), draw_classes(alone, {"scratch": {}})):
-        assert "only arm" in figure.texts[0].get_text()
+        assert "to compare" in figure.texts[0].get_text()
     assert "No arm" in draw_pretraining(alone, {}, {}).texts[0].get_text()
 
 
@@ -135,15 +153,15 @@ def test_curves_show_the_epochs(done):
     (axis,) = draw_finetuning(ours, {"mfm": [epochs, higher]}, {}).axes
     assert axis.lines[0].get_ydata().tolist() == [4.0, 2.0]
     kept = pd.DataFrame({"epoch": [0.0, 2.0], "low": [4.0, 2.0], "high": [1.0, 0.5]})
-    (axis,) = draw_pretraining(ours, {"p": epochs}, {"p": kept}).axes
+    (axis,) = draw_pretraining(ours, {"p": [epochs]}, {"p": kept}).axes
     assert [line.get_ydata().tolist() for line in axis.lines] == [[3, 1], [4, 2], [1, 0.5]]
     labels = [text.get_text() for text in axis.get_legend().get_texts()]
     assert labels[1] == "fixed validation images, from low frequencies"
     assert axis.get_title(loc="left") == "p: masked frequency modeling, recipe upstream"
     other = pd.DataFrame({"epoch": [0.0], "of its own": [0.5]})
-    (axis,) = draw_pretraining(ours, {"p": epochs}, {"p": other}).axes
+    (axis,) = draw_pretraining(ours, {"p": [epochs]}, {"p": other}).axes
     assert axis.get_legend().get_texts()[1].get_text() == "fixed validation images, of its own"
-    (axis,) = draw_pretraining(ours, {"p": epochs[:1]}, {}).axes
+    (axis,) = draw_pretraining(ours, {"p": [epochs[:1]]}, {}).axes
     assert "3.0000" in axis.texts[0].get_text()
 
 

@@ -151,23 +151,24 @@ def warnings(
         (each.key, value, "; ".join(runs)) for each in found for value, runs in each.values.items()
     ]
     missing = unchecked(results)
+    blocks: list[Block] = []
     if len(missing) == len(results):
-        missing = []
-        none = [Paragraph("The runs' own files are not here, so their settings were not compared.")]
-    else:
-        none = []
-    if missing:
+        said = "The runs' own files are not here, so their settings were not compared."
+        blocks.append(Paragraph(said))
+    elif missing:
         why = "not compared: missing, or not what was run"
-        rows.append(("model, config.json", why, ", ".join(missing)))
+        rows.append(("model or config.json", why, ", ".join(missing)))
     if not rows:
-        return [*none]
-    bold = Bold("Warning: these runs differ in more than what they start from.")
-    hints = [
-        _HINTS[key]
-        for key in dict.fromkeys(each.key.split(" of ")[0] for each in found)
-        if key in _HINTS
+        return blocks
+    more = "differ in more than what they start from" if found else "could not all be compared"
+    keys = dict.fromkeys(each.key.split(" of ")[0] for each in found)
+    hints = [_HINTS[key] for key in keys if key in _HINTS]
+    return [
+        *blocks,
+        Paragraph(Bold(f"Warning: these runs {more}.")),
+        Table(COLUMNS, rows),
+        Bullets(hints),
     ]
-    return [*none, Paragraph(bold), Table(COLUMNS, rows), Bullets(hints)]
 
 
 def version_warning(results: pd.DataFrame) -> list[Text]:

@@ -59,7 +59,7 @@ def warning(found: Finished) -> list[Text]:
     for arm, those in below(found).items():
         groups.setdefault(listed(_OF[floor.features] for floor in those), []).append(arm)
     parts = [
-        f"{listed(arms)} {'stays' if len(arms) == 1 else 'stay'} below logistic regression on {those}"
+        f"{listed(arms)} stay{'s' * (len(arms) == 1)} below logistic regression on {those}"
         for those, arms in groups.items()
     ]
     if not parts:
