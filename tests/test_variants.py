@@ -3,7 +3,7 @@
 import itertools
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mfm.errors import UserError
@@ -369,11 +369,13 @@ STUDIES = {
 }
 
 
-@given(names=st.lists(st.sampled_from(sorted(STUDIES)), unique=True, max_size=4))
-@settings(deadline=None, max_examples=20)
+@given(names=st.lists(st.sampled_from(sorted(STUDIES)), unique=True, min_size=2, max_size=4))
+@example(names=sorted(STUDIES))
+@settings(deadline=None, max_examples=6)
 def test_a_run_is_done_once_and_is_what_each_of_its_users_wants(names):
     runs = Runs(experiment(**{name: STUDIES[name] for name in names}))
-    for kind in (runs.pretrainings, runs.finetunings, runs.evaluations()):
+    evaluations = runs.evaluations()
+    for kind in (runs.pretrainings, runs.finetunings, evaluations):
         assert len(set(kind)) == len(kind)
 
     def pretraining(folder, name, seed):
@@ -391,7 +393,7 @@ def test_a_run_is_done_once_and_is_what_each_of_its_users_wants(names):
     for kind, content in (
         (runs.pretrainings, pretraining),
         (runs.finetunings, finetuning),
-        (runs.evaluations(), evaluation),
+        (evaluations, evaluation),
     ):
         found = [content(*run) for run in kind]
         assert len(set(found)) == len(found)
@@ -402,7 +404,7 @@ def test_a_run_is_done_once_and_is_what_each_of_its_users_wants(names):
             assert (where, arm, seed) in runs.finetunings
             assert finetuning(where, arm, seed) == finetuning(folder, arm, seed)
             where = runs.evaluation(arm, seed, folder=folder)
-            assert (where, arm, seed) in runs.evaluations()
+            assert (where, arm, seed) in evaluations
             assert evaluation(where, arm, seed) == evaluation(folder, arm, seed)
 
 

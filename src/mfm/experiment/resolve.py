@@ -51,9 +51,11 @@ def pretrain_job(experiment: Experiment, name: str, seed: int) -> PretrainJob:
 
 def finetune_job(experiment: Experiment, arm: str, seed: int) -> FinetuneJob:
     """What determines a finetuning, besides the files it reads."""
+    settings = experiment.arms[arm]
     return FinetuneJob(
         arm=arm,
-        source=without_seeds(experiment.arms[arm]),
+        # As the run sees it: neither its other seeds nor why it is longer change it.
+        source="scratch" if isinstance(settings, LongerScratch) else without_seeds(settings),
         seed=seed,
         dataset=experiment.dataset,
         loader=experiment.loader,
@@ -191,10 +193,7 @@ def experiment_hash(experiment: Experiment) -> str:
             "frozen": None,
             "variants": {},
             "tuning": None,
-            "arms": {
-                name: arm if arm == "scratch" else arm.model_copy(update={"seeds": None})
-                for name, arm in experiment.arms.items()
-            },
+            "arms": {name: without_seeds(arm) for name, arm in experiment.arms.items()},
             "pretrain": {
                 name: training.model_copy(update={"seeds": [0]})
                 for name, training in used_pretrainings(experiment).items()
@@ -222,5 +221,5 @@ def _made_up_for(experiment: Experiment, arm: str) -> MadeUpFor | None:
 
 
 def without_seeds(arm: Arm) -> Arm:
-    """The arm as one of its runs sees it: another number of seeds does not change a run."""
-    return arm.model_copy(update={"seeds": None}) if isinstance(arm, FromWeights) else "scratch"
+    """The arm with all of the experiment's seeds."""
+    return arm if arm == "scratch" else arm.model_copy(update={"seeds": None})

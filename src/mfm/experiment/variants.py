@@ -105,7 +105,10 @@ def trials_of(experiment: Experiment) -> list[Variant]:
             ),
         }
     )
-    return [_tried(on_holdout, trial, study=TRIALS) for trial in experiment.tuning.trials]
+    found = [_tried(on_holdout, trial, study=TRIALS) for trial in experiment.tuning.trials]
+    if len({each.name for each in found}) < len(found):
+        raise UserError("tuning.grid: give each value once")
+    return found
 
 
 def tuned_of(experiment: Experiment) -> list[Variant]:
