@@ -9,6 +9,7 @@ import finished
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import ROOT
 from finished import GAINS, SHARED, planted
 from scipy import stats
 from torch import nn
@@ -16,7 +17,7 @@ from torch import nn
 from mfm.evaluation.results import COLUMNS, collect_rows
 from mfm.experiment.question import Declaration
 from mfm.models.weights import save_weights
-from mfm.reporting import columns, cost, table
+from mfm.reporting import answer, columns, cost, table
 from mfm.reporting.document import Column
 from mfm.reporting.render_csv import to_csv
 from mfm.reporting.render_html import to_html
@@ -274,7 +275,7 @@ def test_what_pretraining_learned_is_less_random_weights_and_without_verdicts():
     text = render(ALL, pretrainings=8, frozen=frozen(**FROZEN))
     rows = {row["frozen features of"]: row for row in tables(text)["What pretraining learned"]}
     assert list(rows) == ["none: raw pixels", "random weights", "mfm", "supervised"]
-    assert list(rows["mfm"].values())[2] == "+8.00 (+8.00 to +8.00)"
+    assert list(rows["mfm"].values())[2] == "+8.00"
     assert list(rows["random weights"].values())[1:3] == ["see above", "-"]
     mean = np.mean(SHARED) - SHARED[0]
     assert list(rows["random weights"].values())[3].startswith(f"**{73 + mean:.2f}**")
@@ -421,6 +422,16 @@ def test_a_column_is_one_entry(tmp_path, monkeypatch):
     head, *lines = csv.reader(to_csv(rows).splitlines())
     assert (head[0], head[-1]) == ("arm", "slowest (s)")
     assert [line[-1] for line in lines] == ["20", "20", "-"]
+
+
+def test_the_manual_has_each_column_and_verdict():
+    text = (ROOT / "docs/reading-the-table.md").read_text()
+    rows = re.findall(r"^\| ([^|]+) \|", text, re.M)
+    for column in table.columns(planted(ALL)):
+        assert column.name.split(" (")[0] in rows, column.name
+    words = [word for row in rows for word in re.split(r", (?!not)", row)]
+    for word in answer._WORDS:
+        assert word in words
 
 
 # The cost

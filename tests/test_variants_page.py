@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from mfm.experiment.resolve import pretraining_seed
 from mfm.experiment.settings import Experiment
 from mfm.experiment.variants import Runs
 from mfm.files import style
@@ -21,7 +22,7 @@ VALUES = {
     "seeds": [0, 1, 2],
     "dataset": {"name": "own", "source": "generated"},
     "pretrain": {
-        "p": {"task": "mfm", "seed": 5, "crop": {"area": [0.2, 0.9]}},
+        "p": {"task": "mfm", "seeds": [5], "crop": {"area": [0.2, 0.9]}},
         "s": {"task": "supervised"},
     },
     "arms": {"scratch": "scratch", "mfm": {"pretrain": "p"}, "few": {"pretrain": "s"}},
@@ -32,7 +33,7 @@ STUDIES = {
     "size": {"key": "evaluate.resize", "values": [36, 32]},
     "loss": {"key": "finetune.loss", "values": ["bce"]},
     "crop": {"key": "pretrain.p.crop.area", "values": [[0.67, 0.9], [0.1, 0.9]]},
-    "seeds": {"key": "pretrain.p.seed", "values": [6, 7, 11]},
+    "seeds": {"key": "pretrain.p.seeds", "values": [[6], [7], [11]]},
     "labels": {
         "key": "finetune",
         "values": [
@@ -65,6 +66,8 @@ def compared(study, folder, *, top1=None, images=None, **changes):
                 value = float(top1[variant.name][arm][int(seed)])
             row = {"arm": arm, "seed": int(seed), "top1": value, "images": 1000}
             row["train_images"] = (images or {}).get(variant.name, 100)
+            start = pretraining_seed(variant.experiment, arm, int(seed))
+            row["pretraining_seed"] = "-" if start is None else str(start)
             row |= {"code_version": "1+a", "config_hash": "00", "checkpoint": path}
             Path(path).parent.mkdir(parents=True, exist_ok=True)
             pd.DataFrame([row]).to_csv(path, index=False)
@@ -87,10 +90,16 @@ def of(found, value, arm):
 
 
 def difference(ours, theirs):
-    """The cells of a paired difference."""
+    """The cell of a paired difference."""
     gaps = ours - theirs
-    low, high = stats.t.interval(0.95, 2, gaps.mean(), stats.sem(gaps))
-    return [f"{gaps.mean():+.2f}", f"{low:+.2f} to {high:+.2f}"]
+    low, high = stats.t.interval(0.95, len(gaps) - 1, gaps.mean(), stats.sem(gaps))
+    return f"{gaps.mean():+.2f} ({low:+.2f} to {high:+.2f})"
+
+
+def top1(values):
+    """The cell of a mean."""
+    low, high = stats.t.interval(0.95, len(values) - 1, values.mean(), stats.sem(values))
+    return f"**{values.mean():.2f}** ({max(low, 0):.2f} to {min(high, 100):.2f})"
 
 
 def test_rows_are_collected_with_their_values(tmp_path):
@@ -115,19 +124,20 @@ def test_each_value_is_compared_with_the_own_one_and_with_the_baseline(
     study, own, value, arms, tmp_path
 ):
     found = compared(study, tmp_path)
-    assert [row[1] for row in cells(found, value) if len(row) == 11] == arms
+    assert [row[1] for row in cells(found, value) if len(row) == 8] == arms
     row = cells(found, value, "mfm")[0]
     ours = of(found, value, "mfm")
-    assert row[2:4] == [f"{ours.mean():.2f}", "3"]
-    assert row[5:7] == difference(ours, of(found, own, "mfm"))
-    assert row[8:10] == difference(ours, of(found, value, "scratch"))
+    assert row[2:5] == [top1(ours), "3 from 1", difference(ours, of(found, own, "mfm"))]
+    assert row[6] == difference(ours, of(found, value, "scratch"))
     own_row = cells(found, f"**{own}**", "mfm")[0]
-    assert own_row[5:8] == ["-", "-", "-"]
-    assert own_row[10] == "see table.md"
+    assert own_row[4:6] == ["-", "-"]
+    assert own_row[7] == "see table.md"
     if "scratch" in arms:
-        assert cells(found, value, "scratch")[0][8:] == ["-", "-", "baseline"]
+        assert cells(found, value, "scratch")[0][3] == "3"
+        assert cells(found, value, "scratch")[0][6:] == ["-", "baseline"]
     else:
         assert "makes no difference to scratch, few: their runs are shared" in page(found)
+    assert "given this one pretraining" in page(found)
     assert "Warning" not in page(found)
 
 
@@ -141,29 +151,33 @@ def test_every_size_is_shown_and_none_is_chosen(tmp_path):
     assert strip[1:] == [*(f"{mean:.2f}" for mean in means), f"{spread:.2f}"]
 
 
-def test_a_verdict_among_several_is_corrected_for_their_number(tmp_path):
-    gaps = {"32": (1.0, 1.5, 2.0), "34": (0.9, 1.0, 1.1), "36": (0.5, -1.0, 0.4)}
+def test_all_verdicts_of_a_page_share_one_correction(tmp_path):
+    ours, draws = runs(tmp_path, seeds=list(range(8))), np.random.default_rng(0)
+    gaps = {(value, arm): draws.normal(1, 0.6, 8) for value in ("32", "34", "36") for arm in "sm"}
     top1 = {
-        value: {"scratch": [80] * 3, "mfm": [80 + gap for gap in each], "few": [80, 81, 79]}
-        for value, each in gaps.items()
+        value: {"scratch": 80 + gaps[value, "s"], "mfm": 80 + gaps[value, "m"], "few": [80] * 8}
+        for value in ("32", "34", "36")
     }
-    found = compared("size", tmp_path, top1=top1)
-    p = [stats.ttest_1samp(gaps[value], 0).pvalue for value in ("32", "36")]
-    p += [1.0, 1.0]
-    assert p[0] < 0.05 < holm(p)[0]
+    found = compared("size", tmp_path, top1=top1, seeds=ours.experiment.seeds)
+    tested = {key: each for key, each in found.differences.items() if key[0][0] != "34"}
+    p = {key: each.p for key, each in tested.items() if each.p is not None}
+    # Of each arm from itself, and of both others from the baseline; 'few' doesn't change.
+    assert len(tested) == 2 * 3 + 2 * 2
+    assert [tested[key].adjusted for key in p] == pytest.approx(holm(list(p.values())))
+    assert {each.comparisons for key, each in tested.items() if key in p} == {len(p)}
+    own = {each.comparisons for key, each in found.differences.items() if key[0][0] == "34"}
+    assert own == {1}
+    assert cells(found, "**34**", "mfm")[0][7] == "see table.md"
+
+
+def test_differences_rest_on_pretrainings(tmp_path):
+    pretrain = VALUES["pretrain"] | {"p": {"task": "mfm", "seeds": [5, 6]}}
+    found = compared("size", tmp_path, pretrain=pretrain, seeds=[0, 1, 2, 3])
     row = cells(found, "32", "mfm")[0]
-    assert row[8:] == ["+1.50", "+0.26 to +2.74", "not distinguishable with 3 seeds"]
-    assert cells(found, "**34**", "mfm")[0][10] == "see table.md"
-
-
-def test_the_other_arms_are_compared_among_themselves(tmp_path):
-    found = compared("size", tmp_path)
-    assert "## Without scratch: the other arms among themselves" in page(found)
-    row = cells(found, "36", "few less mfm")[0]
-    assert row[2:4] == difference(of(found, "36", "few"), of(found, "36", "mfm"))
-    assert cells(found, "**34**", "few less mfm")[0][-1] == "see table.md"
-    two = compared("size", tmp_path / "two", arms={"scratch": "scratch", "mfm": {"pretrain": "p"}})
-    assert "among themselves" not in page(two)
+    gaps = of(found, "32", "mfm") - of(found, "32", "scratch")
+    means = np.array([gaps[[0, 2]].mean(), gaps[[1, 3]].mean()])
+    assert row[3] == "4 from 2"
+    assert row[6] == difference(means, 0)
 
 
 def test_variance_is_split(tmp_path):
@@ -204,14 +218,14 @@ def labels(tmp_path):
 
 
 def test_amounts_of_labels_are_in_their_order(labels):
-    order = [row[1] for row in cells(labels) if len(row) == 12][2:]
+    order = [row[1] for row in cells(labels) if len(row) == 9][2:]
     assert order == ["20"] * 3 + ["100"] * 3 + ["200"] * 3
     [row] = cells(labels, "fraction-0.5", "200", "mfm")
-    assert row[3:5] == ["75.83", "3"]
+    assert row[3:5] == [top1(of(labels, "fraction-0.5", "mfm")), "3 from 1"]
     half = of(labels, "fraction-0.5", "mfm")
-    assert row[6:8] == difference(half, of(labels, "images_per_class-10", "mfm"))
-    assert row[9:11] == difference(half, of(labels, "fraction-0.5", "scratch"))
-    assert row[11] == "better"
+    assert row[5] == difference(half, of(labels, "images_per_class-10", "mfm"))
+    assert row[7] == difference(half, of(labels, "fraction-0.5", "scratch"))
+    assert row[8] == "suggestive (higher)"
     text = page(labels)
     assert "more of them include the fewer" in text
     assert "batch-4_epochs-9_images_per_class-2: 9 epochs of batch 4." in text
@@ -226,7 +240,7 @@ def test_other_versions_of_the_code_are_told(labels):
 
 def test_one_seed_gives_a_page_and_curves_without_intervals(tmp_path):
     found = compared("loss", tmp_path, seeds=[0])
-    assert cells(found, "bce", "mfm")[0][10] == "no interval: needs at least 2 seeds"
+    assert cells(found, "bce", "mfm")[0][7] == "no verdict"
     style.save(draw_study(found), tmp_path / "curve.png")
     assert (tmp_path / "curve.png").stat().st_size > 5000
 

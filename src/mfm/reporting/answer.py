@@ -49,7 +49,7 @@ def opening(experiment: Experiment, found: Sequence[Comparison]) -> str:
         verdict = each.difference.verdict
         gained = verdict in ("better", "suggestive (higher)")
         at_cost = _and_its_cost(_at_equal_cost(experiment, each, found)) if gained else ""
-        given = f" (given {each.given})" if each.given else ""
+        given = f" (given {each.given})" if each.given and verdict != "no verdict" else ""
         groups.setdefault(f"{_WORDS[verdict]}{at_cost}", []).append(f"{each.arm}{given}")
     parts = [
         f"{listed(arms)} {'is' if len(arms) == 1 else 'are'} {word}"

@@ -29,8 +29,8 @@ def percentage(found: Estimate) -> Text:
 
 
 def difference(found: Difference) -> str:
-    """A difference with its interval: '+1.15 (+0.08 to +2.21)'."""
-    inside = "" if found.low is None else f" ({interval(found, sign='+')})"
+    """A difference with its interval, where it has one: '+1.15 (+0.08 to +2.21)'."""
+    inside = "" if found.low == found.high else f" ({interval(found, sign='+')})"
     return f"{points(found.mean)}{inside}"
 
 
@@ -56,7 +56,8 @@ def unit_of(seconds: Iterable[float]) -> str:
 def in_unit(seconds: float, unit: str) -> str:
     """A time as a number of that unit, to two digits and more."""
     value = seconds / _SECONDS[unit]
-    return f"{value:.0f}" if unit == "s" else f"{value:.{2 if value < 1 else 1}f}"
+    whole = value >= (10 if unit == "s" else 100)
+    return f"{value:.{0 if whole else 1 if value >= 1 else 2}f}"
 
 
 def hours(seconds: float) -> str:
