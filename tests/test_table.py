@@ -159,12 +159,12 @@ def test_the_arms_stand_in_the_configurations_order_with_their_numbers():
 def test_a_verdict_on_a_single_pretraining_says_so_wherever_it_is():
     text = render(ALL)
     assert first(text).startswith("**Given this one pretraining, mfm is better than scratch by ")
-    line = "The verdicts on mfm and supervised against scratch are given this one pretraining"
+    line = "Every verdict on mfm and supervised is given this one pretraining: another may"
     assert line in text
     assert "this one" not in render(TWO, pretrainings=8)
     text = render(TWO, arms={"mfm": {"weights": "w.pth"}})
     assert first(text).startswith("**Given these weights, mfm is better")
-    assert "The verdict on mfm against scratch is given these weights" in text
+    assert "Every verdict on mfm is given these weights: others may do better or worse." in text
 
 
 def test_a_gain_that_longer_training_explains_is_told_in_the_first_sentence():

@@ -196,6 +196,13 @@ def test_variance_is_split(tmp_path):
     assert "Variance of few" not in page(found)
 
 
+def test_the_variance_of_several_pretrainings_a_value_is_not_split(tmp_path):
+    study = {"seeds": {"key": "pretrain.p.seeds", "values": [[6, 7], [8, 9]]}}
+    found = compared("seeds", tmp_path, variants=study)
+    assert cells(found, "6-7", "mfm")[0][3] == "3 from 2"
+    assert "Variance of" not in page(found)
+
+
 def test_one_finetuning_seed_has_no_variance_to_split(tmp_path):
     text = page(compared("seeds", tmp_path, seeds=[0]))
     assert "It takes two pretrainings, each finetuned with the same two seeds." in text

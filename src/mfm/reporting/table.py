@@ -99,6 +99,10 @@ def _intended(experiment: Experiment) -> dict[str, list[str]]:
     return asked
 
 
+def _another(given: str) -> str:
+    return "others" if given == "these weights" else "another"
+
+
 def _given(found: Finished, compared: Sequence[Comparison]) -> list[Text]:
     """A sentence on verdicts that another pretraining might change."""
     base = found.experiment.baseline
@@ -107,7 +111,7 @@ def _given(found: Finished, compared: Sequence[Comparison]) -> list[Text]:
         if each is not None and each.given and each.difference.verdict != "no verdict":
             groups.setdefault(each.given, []).append(each.arm)
     return [
-        f"The verdict{'s' * (len(names) > 1)} on {listed(names)} against {base} "
-        f"{'is' if len(names) == 1 else 'are'} given {given}: another may do better or worse."
+        f"Every verdict on {listed(names)} is given {given}: {_another(given)} may do better or "
+        "worse."
         for given, names in groups.items()
     ]

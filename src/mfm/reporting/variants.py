@@ -324,6 +324,8 @@ def _variances(found: Compared) -> list[Section]:
         _variance(found, arm)
         for arm in found.arms
         if found.key == f"pretrain.{pretraining_of(found.experiment, arm)}.seeds"
+        # Of values with several pretrainings each, the runs of one can't be told here.
+        and all(len(variant.value) == 1 for variant in found.variants)
     ]
 
 
