@@ -18,8 +18,9 @@ def logistic(features: Floats, labels: Ints, evaluated: Floats) -> Ints:
 
     Features are centred, and divided by one deviation of all: what a network's scale would do to
     the penalty is taken out, and what its features' relative sizes do is not. On held-out images of
-    Fashion-MNIST, at 10 to 100 labels a class, each kind of features is within a point of the best
-    C with it; pixels lose 1.5 points with a deviation each, random weights 6 without any.
+    Fashion-MNIST, with 10 and 25 labels a class, no C and no other scaling gave pixels, random
+    weights or a pretraining a point more; with a deviation of its own for each feature pixels lose
+    1 to 2 points, and without any scaling random weights lose 6.
     """
     mean = features.mean(axis=0)
     scale = (features - mean).std() or 1.0
