@@ -27,7 +27,7 @@ def hash_of(**more):
 
 
 def note(folder, experiment, *, split="val", results="results"):
-    looks.note(folder, split=split, experiment=experiment, time="2026-11-26", results=results)
+    looks.note(folder, split=split, experiment=experiment, results=results)
 
 
 def test_different_experiments_on_a_split_are_counted(tmp_path):
@@ -94,7 +94,7 @@ def test_two_processes_at_once_lose_no_line(tmp_path):
     program = (
         "import sys\nfrom pathlib import Path\nfrom mfm.evaluation import looks\n"
         "for n in range(10):\n"
-        "    looks.note(Path(sys.argv[1]), split='val', experiment=f'{sys.argv[2]}{n}', time='t',"
+        "    looks.note(Path(sys.argv[1]), split='val', experiment=f'{sys.argv[2]}{n}',"
         " results='r')\n"
     )
     words = [sys.executable, "-c", program, str(tmp_path)]

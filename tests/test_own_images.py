@@ -74,7 +74,7 @@ def test_killed_and_started_again_it_completes_without_repeating(tmp_path):
         words, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     results = tmp_path / "results/own"
-    while not (results / "pretrain/mfm/backbone.safetensors").exists():
+    while not (results / "pretrain/mfm/seed0/backbone.safetensors").exists():
         assert process.poll() is None
         time.sleep(0.02)
     while not list(results.glob("finetune/*/*/.lock")):
@@ -82,7 +82,7 @@ def test_killed_and_started_again_it_completes_without_repeating(tmp_path):
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    pretrained = (results / "pretrain/mfm/backbone.safetensors").stat().st_mtime_ns
+    pretrained = (results / "pretrain/mfm/seed0/backbone.safetensors").stat().st_mtime_ns
     unlock = subprocess.run(
         [sys.executable, str(ROOT / "workflow/scripts/unlock.py")],
         cwd=tmp_path,
@@ -93,7 +93,7 @@ def test_killed_and_started_again_it_completes_without_repeating(tmp_path):
     done = run(words)
     assert done.returncode == 0, done.stdout + done.stderr
     assert (results / "table.md").is_file()
-    assert (results / "pretrain/mfm/backbone.safetensors").stat().st_mtime_ns == pretrained
+    assert (results / "pretrain/mfm/seed0/backbone.safetensors").stat().st_mtime_ns == pretrained
 
 
 @pytest.mark.parametrize(

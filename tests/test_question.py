@@ -1,5 +1,6 @@
 """The declared comparison: what can be asked, and what is written down of it."""
 
+import json
 from datetime import datetime
 
 import pytest
@@ -87,15 +88,13 @@ def test_each_part_of_a_question_makes_another_one(key, tmp_path):
 
 def test_the_command_counts_the_trainings_that_have_finished(tmp_path):
     layout = Layout(str(tmp_path))
-    words = [word for key, value in ASKED.items() for word in (f"--{key}", str(value))]
-    words += ["--out", layout.question]
     for arm, files in (("a", ["config"]), ("b", ["config", "weights"])):  # begun, finished
         run = layout.finetuning(arm, 0, folder="variants/s/v/")
         for file in files:
             path = tmp_path / getattr(run, file)
             path.parent.mkdir(parents=True, exist_ok=True)
             path.touch()
-    command.main(words)
+    command.main([layout.question, json.dumps(ASKED)])
     [found] = read(tmp_path / "question.csv")
     assert (found.finished, found.runs, found.pretrainings) == (1, 8, 4)
     assert datetime.strptime(found.declared, "%Y-%m-%d %H:%M").year >= 2026

@@ -114,11 +114,11 @@ def test_the_whole_workflow_runs_with_a_new_task_and_a_new_evaluation(extended, 
     page = (results / "report.html").read_text()
     for part in ("does a model know what is up?", "colour"):
         assert part in page
-    assert "mean colour, 2 times" in (results / "logs/pretrain/colour.log").read_text()
+    assert "mean colour, 2 times" in (results / "logs/pretrain/colour/seed0.log").read_text()
     assert "pretrain.colour" in (results / "dataset.md").read_text()
 
     export = [sys.executable, "-m", "mfm", "export"]
-    weights = "results/tiny/pretrain/colour/backbone.safetensors"
+    weights = "results/tiny/pretrain/colour/seed0/backbone.safetensors"
     run([*export, weights, "published", "--to", "timm"], tmp_path, extended)
     card = (tmp_path / "published/README.md").read_text()
     assert "| recipe | mean colour, 2 times |" in card

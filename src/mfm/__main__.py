@@ -21,7 +21,6 @@ FOR_PEOPLE = {
 }
 FOR_THE_WORKFLOW = {
     "declare": "the experiment's question, before its first training",
-    "look": "count an experiment among those evaluated on a split",
     "link": "put a dataset below data/NAME/ and describe it",
     "dataset": "report on a linked dataset",
     "fetch": "torchvision's weights into its cache",

@@ -40,8 +40,8 @@ RESOURCES = {
 }
 # Runs that are stopped, and how SLURM's comment of their jobs ends.
 STOPPED = {
-    "pretrain/mfm": "rule_pretrain_wildcards__mfm",
-    "finetune/mfm/seed0": "_mfm_0",
+    "pretrain/mfm/seed0": "rule_pretrain_wildcards__mfm_0",
+    "finetune/mfm/seed0": "rule_finetune_wildcards__mfm_0",
 }
 # Columns that say how fast it went.
 TIMES = ["images_per_second", "seconds"]
@@ -141,10 +141,10 @@ def test_stopped_jobs_went_back_into_the_queue_and_continued(remote):
 
 def test_the_pretraining_ran_on_both_nodes(remote):
     folder, jobs = remote
-    job = slurm("scontrol", "show", "job", jobs["pretrain/mfm"])
+    job = slurm("scontrol", "show", "job", jobs["pretrain/mfm/seed0"])
     assert "NumNodes=2 " in job
     assert "NodeList=node[1-2]" in job
-    assert "2 ranks" in (folder / RESULTS / "logs/pretrain/mfm.log").read_text()
+    assert "2 ranks" in (folder / RESULTS / "logs/pretrain/mfm/seed0.log").read_text()
 
 
 def test_each_finetuning_was_a_job_of_its_own(remote):

@@ -1,3 +1,4 @@
+import json
 import os
 import re
 import sys
@@ -65,18 +66,20 @@ def get_experiment(others=False):
     return dumps_ordered(alone)
 
 
-def get_question(wildcards):
-    """Words of the command that declares the question."""
-    pairs = resolve.asked(EXPERIMENT).items()
-    return [word for key, value in pairs for word in (f"--{key}", str(value))]
+def get_question(wildcards, output):
+    """Words with which a training declares the question before it begins.
+
+    `output` as in get_demands: another question trains nothing again.
+    """
+    if EXPERIMENT.question is None:
+        return []
+    return ["--question", LAYOUT.question, json.dumps(resolve.asked(EXPERIMENT))]
 
 
-def get_experiment_hash(wildcards):
-    return resolve.experiment_hash(RUNS.at(wildcards.folder))
-
-
-def get_split(wildcards):
-    return RUNS.at(wildcards.folder).evaluate.split
+def get_look(wildcards, output):
+    """Words with which an evaluation is counted. `output` as in get_demands: one more arm makes
+    another experiment, and evaluates no other again."""
+    return [resolve.experiment_hash(RUNS.at(wildcards.folder)), LAYOUT.results]
 
 
 def get_demands(wildcards, output):
@@ -331,9 +334,6 @@ PRETRAINING = LAYOUT.pretraining("{pretraining}", "{seed}", folder="{folder}")
 FINETUNING = LAYOUT.finetuning("{arm}", "{seed}", folder="{folder}")
 EVALUATION = LAYOUT.evaluation("{arm}", "{seed}", folder="{folder}")
 FURTHER_EVALUATION = LAYOUT.evaluation("{arm}", "{seed}", folder="{folder}", name="{evaluation}")
-
-# Written before the first training. No reason to train again: a changed question adds a line to it.
-QUESTION = [ancient(LAYOUT.question)] if EXPERIMENT.question else []
 
 # Jobs run with the Python that runs this workflow, also where its environment isn't activated. In
 # a rule's conda environment, which has been activated by then, that environment's own comes first.

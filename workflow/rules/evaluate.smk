@@ -14,31 +14,8 @@ rule evaluate_config:
         "printf '%s\\n' {params.text:q} > {output.config:q} 2> {log:q}"
 
 
-rule look:
-    output:
-        look=LAYOUT.look(folder="{folder}"),
-    log:
-        LAYOUT.log("{folder}evaluate.look"),
-    benchmark:
-        LAYOUT.benchmark("{folder}evaluate.look")
-    localrule: True
-    conda:
-        "../envs/mfm.yaml"
-    params:
-        experiment=get_experiment_hash,
-        split=get_split,
-        dataset=DATA,
-        results=LAYOUT.results,
-    shell:
-        "python -m mfm look --dataset {params.dataset:q} --split {params.split:q} "
-        "--experiment {params.experiment:q} --results {params.results:q} --out {output.look:q} "
-        "> {log:q} 2>&1"
-
-
 rule evaluate:
     input:
-        # Written before, and no reason to evaluate again.
-        look=ancient(LAYOUT.look(folder="{folder}")),
         config=LAYOUT.evaluation_config(folder="{folder}"),
         manifest=rules.link_dataset.output.manifest,
         weights=get_finetuned("weights"),
@@ -58,19 +35,19 @@ rule evaluate:
         workers=1,
     params:
         pretraining=get_pretraining_name,
+        look=get_look,
         predictions=lambda wildcards, output: ["--predictions", output.predictions],
     shell:
         "export OMP_NUM_THREADS={threads}; "
         "exec python -m mfm evaluate --config {input.config:q} --manifest {input.manifest:q} "
         "--weights {input.weights:q} --pretraining {params.pretraining:q} --csv {output.row:q} "
-        "{params.predictions:q} --workers {resources.workers} > {log:q} 2>&1"
+        "{params.predictions:q} --look {params.look:q} --workers {resources.workers} > {log:q} 2>&1"
 
 
 if FURTHER:
 
     use rule evaluate as evaluate_further with:
         input:
-            look=ancient(LAYOUT.look(folder="{folder}")),
             config=rules.evaluate_config.output.config,
             manifest=rules.link_dataset.output.manifest,
             weights=get_finetuned("weights"),
@@ -85,6 +62,7 @@ if FURTHER:
             evaluation=either(FURTHER),
         params:
             pretraining=get_pretraining_name,
+            look=get_look,
             predictions=[],
 
     rule further:

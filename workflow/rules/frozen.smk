@@ -19,8 +19,6 @@ if FROZEN:
 
     rule frozen_features:
         input:
-            # As in an evaluation, whose images these are.
-            look=ancient(LAYOUT.look()),
             config=rules.frozen_config.output.config,
             manifest=rules.link_dataset.output.manifest,
             weights=get_frozen_files,

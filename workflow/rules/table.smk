@@ -34,10 +34,30 @@ rule plan:
         "../scripts/plan.py"
 
 
+if EXPERIMENT.question:
+
+    # The trainings declare it, before they begin. One that is changed later adds a line here, and
+    # is no reason to train again.
+    rule question:
+        output:
+            question=update(LAYOUT.question),
+        log:
+            LAYOUT.log("question"),
+        benchmark:
+            LAYOUT.benchmark("question")
+        localrule: True
+        conda:
+            "../envs/mfm.yaml"
+        params:
+            asked=json.dumps(resolve.asked(EXPERIMENT)),
+        shell:
+            "python -m mfm declare {output.question:q} {params.asked:q} > {log:q} 2>&1"
+
+
 rule table:
     input:
         results=rules.results.output.csv,
-        question=QUESTION,
+        question=[LAYOUT.question] if EXPERIMENT.question else [],
         predictions=get_compared("evaluation", "predictions"),
         plan=rules.plan.output.plan,
         summary=rules.link_dataset.output.summary,

@@ -1,20 +1,3 @@
-# What is asked, before anything is trained; a question that changes later adds a line.
-rule question:
-    output:
-        question=update(LAYOUT.question),
-    log:
-        LAYOUT.log("question"),
-    benchmark:
-        LAYOUT.benchmark("question")
-    localrule: True
-    conda:
-        "../envs/mfm.yaml"
-    params:
-        words=get_question,
-    shell:
-        "python -m mfm declare {params.words:q} --out {output.question:q} > {log:q} 2>&1"
-
-
 rule pretrain_config:
     output:
         config=PRETRAINING.config,
@@ -64,7 +47,6 @@ rule fetch_weights:
 # Every training: the finetunings below have this rule's text.
 rule pretrain:
     input:
-        question=QUESTION,
         config=rules.pretrain_config.output.config,
         manifest=rules.link_dataset.output.manifest,
         weights=get_pretrain_files,
@@ -94,6 +76,7 @@ rule pretrain:
         restarts=3,
     params:
         launcher=get_launcher,
+        question=get_question,
         weights=get_pretrain_weights,
         folder=subpath(output.weights, parent=True),
     shell:
@@ -101,7 +84,7 @@ rule pretrain:
         " / {resources.ranks} )); exec python -m mfm {params.launcher} "
         "--max-restarts {resources.restarts} -m mfm train "
         "--config {input.config:q} --manifest {input.manifest:q} "
-        "--weights {params.weights:q} --folder {params.folder:q} "
+        "--weights {params.weights:q} --folder {params.folder:q} {params.question:q} "
         "--workers {resources.workers} --checkpoint-epochs {resources.checkpoint_epochs} "
         "--checkpoint-steps {resources.checkpoint_steps} "
         "--checkpoint-minutes {resources.checkpoint_minutes} --keep {resources.checkpoints} "
@@ -110,7 +93,6 @@ rule pretrain:
 
 use rule pretrain as finetune with:
     input:
-        question=QUESTION,
         config=rules.finetune_config.output.config,
         manifest=rules.link_dataset.output.manifest,
         weights=get_initial_files,
@@ -138,6 +120,7 @@ use rule pretrain as finetune with:
         restarts=3,
     params:
         launcher=get_launcher,
+        question=get_question,
         weights=get_initial_weights,
         folder=subpath(output.weights, parent=True),
 

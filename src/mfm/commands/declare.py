@@ -1,40 +1,24 @@
-"""Declaration of an experiment's question, before its first training.
+"""Declaration of an experiment's question.
 
-Adds a line to question.csv: what is asked, when, and how many training runs were there by then.
+Adds a line to question.csv unless its last one asks the same: what is asked, when, and how many
+training runs had finished by then. A training does the same before it begins.
 
-    mfm declare --arm mfm --baseline scratch --metric top1 --runs 8 --pretrainings 8 \\
-        --out results/question.csv
+    mfm declare results/question.csv \\
+        '{"arm": "mfm", "baseline": "scratch", "metric": "top1", "runs": 8, "pretrainings": 8}'
 """
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from pathlib import Path
 
 from mfm.commands.arguments import create_parser
-from mfm.experiment.layout import finished_runs
-from mfm.experiment.question import Declaration, declare
+from mfm.experiment.question import declare_now
 
 
 def main(words: list[str]) -> None:
     """Command line: see the module's docstring."""
     parser = create_parser("declare", __doc__)
-    parser.add_argument("--arm", required=True)
-    parser.add_argument("--baseline", required=True)
-    parser.add_argument("--metric", required=True)
-    parser.add_argument("--runs", type=int, required=True, help="finetunings of the arm")
-    parser.add_argument("--pretrainings", type=int, required=True, help="of the arm")
-    parser.add_argument("--out", type=Path, required=True, help="results/question.csv")
+    parser.add_argument("file", type=Path, help="results/question.csv")
+    parser.add_argument("asked", help="JSON")
     options = parser.parse_args(words)
-    declare(
-        options.out,
-        Declaration(
-            declared=f"{datetime.now(UTC):%Y-%m-%d %H:%M}",
-            arm=options.arm,
-            baseline=options.baseline,
-            metric=options.metric,
-            runs=options.runs,
-            pretrainings=options.pretrainings,
-            finished=len(finished_runs(options.out.parent)),
-        ),
-    )
+    declare_now(options.file, options.asked)

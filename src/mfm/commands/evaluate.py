@@ -26,6 +26,7 @@ from mfm.data import manifest
 from mfm.data.link import link
 from mfm.data.sources import check_owner
 from mfm.errors import UserError
+from mfm.evaluation import looks
 from mfm.evaluation.job import EvaluateJob
 from mfm.evaluation.run import run
 from mfm.experiment.layout import dataset_folder
@@ -59,6 +60,12 @@ def main(words: list[str]) -> None:
     parser.add_argument("--pretraining", default="-", help="the arm's, for the result row")
     parser.add_argument("--csv", type=Path, required=True, help="the result row")
     parser.add_argument("--predictions", type=Path, help="one row per image, of 'evaluate'")
+    parser.add_argument(
+        "--look",
+        nargs=2,
+        metavar=("HASH", "RESULTS"),
+        help="count this experiment, of that results folder, among those evaluated on the split",
+    )
     parser.add_argument("--workers", type=int, default=1, help="loader processes per rank")
     options = parser.parse_args(words)
     if (options.config is None) != (options.manifest is None):
@@ -75,6 +82,10 @@ def main(words: list[str]) -> None:
             if process.is_main:
                 _convert(options.weights, weights, source=options.source, job=job)
             barrier(process)
+        if process.is_main and options.look:
+            experiment, results = options.look
+            split = job.evaluation.split
+            looks.note(images.parent, split=split, experiment=experiment, results=results)
         run(
             job,
             manifest_path=images,

@@ -19,6 +19,7 @@ from pathlib import Path
 from mfm.commands.arguments import create_parser
 from mfm.errors import UserError
 from mfm.experiment.jobs import load_training
+from mfm.experiment.question import declare_now
 from mfm.processes.lifetime import StopRequest
 from mfm.processes.locks import only_writer
 from mfm.processes.ranks import begin, process_group
@@ -35,6 +36,12 @@ def main(words: list[str]) -> None:
         "--weights",
         help="initial weights: a file, a name, or 'scratch' (default: what the settings say)",
     )
+    parser.add_argument(
+        "--question",
+        nargs=2,
+        metavar=("FILE", "JSON"),
+        help="declare it before anything is trained, as mfm declare does",
+    )
     operation.add_arguments(parser)
     options = parser.parse_args(words)
     job = load_training(options.config)
@@ -49,6 +56,8 @@ def main(words: list[str]) -> None:
         process_group(timeout_minutes=operated.timeout_minutes) as process,
         only_writer(options.folder) if process.is_main else nullcontext(),
     ):
+        if process.is_main and options.question:
+            declare_now(Path(options.question[0]), options.question[1])
         run(
             job,
             weights=weights,

@@ -7,6 +7,7 @@ experiment that is evaluated leaves a line beside the dataset, which all experim
 from __future__ import annotations
 
 import csv
+from datetime import UTC, datetime
 from pathlib import Path
 
 from mfm.files.atomic import write_text
@@ -16,8 +17,9 @@ NAME = "looks.csv"
 _COLUMNS = ("split", "experiment", "first", "results")
 
 
-def note(folder: Path, *, split: str, experiment: str, time: str, results: str) -> None:
+def note(folder: Path, *, split: str, experiment: str, results: str) -> None:
     """Leave a line in a dataset's folder, unless that experiment has one for this split."""
+    time = f"{datetime.now(UTC):%Y-%m-%d %H:%M}"
     with only_writer(folder):
         rows = _rows(folder)
         if any((row["split"], row["experiment"]) == (split, experiment) for row in rows):

@@ -122,10 +122,6 @@ class Layout:
         """Accuracies on one kind of frozen features, or on all; 'json': their settings."""
         return self.file(f"frozen/{features}.{ending}" if features else f"frozen.{ending}")
 
-    def look(self, *, folder: str = "") -> str:
-        """What says that the experiment of a folder counts among those evaluated."""
-        return f"{self.results}/{folder}evaluate/look.txt"
-
     @property
     def question(self) -> str:
         """The declared comparison, a line each time that it changed."""

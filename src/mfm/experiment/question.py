@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
 
+from mfm.experiment.layout import finished_runs
 from mfm.files.atomic import write_text
+from mfm.processes.locks import only_writer
 from mfm.settings.section import Name, Positive, Section
 
 
@@ -65,11 +69,19 @@ def _read(path: Path) -> Iterator[Declaration]:
 
 def declare(path: Path, declaration: Declaration) -> None:
     """Add a declaration, unless the last one asks the same."""
-    known = read(path)
-    if known and known[-1].asks == declaration.asks:
-        return
-    names = [field.name for field in fields(Declaration)]
-    lines = [",".join(names)]
-    lines += [",".join(str(value) for value in asdict(each).values()) for each in known]
-    lines.append(",".join(str(value) for value in asdict(declaration).values()))
-    write_text(path, "".join(f"{line}\n" for line in lines))
+    with only_writer(path.parent):
+        known = read(path)
+        if known and known[-1].asks == declaration.asks:
+            return
+        names = [field.name for field in fields(Declaration)]
+        lines = [",".join(names)]
+        lines += [",".join(str(value) for value in asdict(each).values()) for each in known]
+        lines.append(",".join(str(value) for value in asdict(declaration).values()))
+        write_text(path, "".join(f"{line}\n" for line in lines))
+
+
+def declare_now(path: Path, asked: str) -> None:
+    """Declare what is asked, as JSON has it, in the results folder that `path` is in."""
+    now = f"{datetime.now(UTC):%Y-%m-%d %H:%M}"
+    finished = len(finished_runs(path.parent))
+    declare(path, Declaration(declared=now, finished=finished, **json.loads(asked)))
