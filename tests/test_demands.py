@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import pytest
 
@@ -122,7 +123,6 @@ def test_a_backbone_of_one_image_size_has_to_get_one():
     ("changes", "told"),
     [
         ({"finetune__images_per_class": 33}, "finetune.images_per_class is 33"),
-        ({"dataset__image_size": 50}, "dataset.image_size is 50"),
         ({}, None),
     ],
 )
@@ -160,6 +160,81 @@ def test_what_is_linked_is_checked_before_any_job(tmp_path, monkeypatch):
         dumps(experiment.dataset.model_copy(update={"holdout_per_class": 2}))
     )
     preflight.check(runs)  # will be linked with other settings
+
+
+RESNET18 = {"backbone": "resnet18"}
+SLIM = {"layers": [1, 1, 1, 1], "channels": [8, 16, 32, 64], "output_stride": 16}
+VIT = {"backbone": "test_vit"}  # patches of 16 px
+
+
+@pytest.mark.parametrize(
+    ("model", "size", "side"),
+    [
+        (RESNET18, 32, 1),
+        (RESNET18, 96, 3),
+        (RESNET18, 128, None),  # 4x4
+        (RESNET18 | {"stem_stride": 2}, 32, 2),
+        (RESNET18 | {"stem_stride": 1}, 32, None),
+        (RESNET18 | {"options": SLIM}, 32, 2),
+        (RESNET18 | {"options": SLIM, "stem_stride": 2}, 32, None),
+        (VIT, 32, 2),
+        (VIT | {"options": {"patch_size": 8}}, 32, None),
+    ],
+)
+def test_a_last_map_of_few_positions_is_told_in_a_line(model, size, side):
+    at = {"dataset__image_size": size, "evaluate": {"crop": size, "resize": size}}
+    found = check_sizes(demands(model=model, **at))
+    if side is None:
+        assert found == []
+        return
+    (line,) = found
+    assert line.startswith(f"pretrain.mfm: {model['backbone']}'s last map is {side}x{side} at ")
+    assert f" {size} px" in line
+    assert "\n" not in line
+    # What to do, each with its key.
+    for part in ("model.stem_stride", "model.options"):
+        assert part in line
+    enough = int(line.split("dataset.image_size to ")[1].split()[0])
+    assert (
+        check_sizes(
+            demands(
+                model=model,
+                dataset__image_size=enough,
+                evaluate={"crop": enough, "resize": enough},
+            )
+        )
+        == []
+    )
+
+
+def test_few_positions_are_told_where_images_are_predicted_alone_and_with_the_variant():
+    scratch = {"arms": {"scratch": "scratch", "s": {"pretrain": "sup"}}}
+    assert check_sizes(demands(**scratch)) == []
+    at = {"model": {"backbone": "resnet18", "stem_stride": 1}}
+    variants = {"stem": {"key": "model.stem_stride", "values": [4]}}
+    (line,) = check_sizes(demands(**at, variants=variants))
+    assert "1x1 at 32 px" in line
+    assert line.endswith("(with variants.stem: 4)")
+
+
+def test_no_network_is_built_where_all_pretrainings_are_done(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    built = []
+    monkeypatch.setattr(preflight, "check_sizes", lambda asked: built.append(asked) or ["few"])
+    runs = Runs(parse(Experiment, VALUES, where="test"))
+    assert "few" in preflight.remarks(runs)
+    files = [
+        Path(runs.layout.pretraining(name, seed, folder=folder).weights)
+        for folder, name, seed in runs.pretrainings
+    ]
+    for file in files:
+        assert len(built) == 1
+        file.parent.mkdir(parents=True)
+        file.touch()
+    assert "few" not in preflight.remarks(runs)
+    assert len(built) == 1
+    files[-1].unlink()
+    assert "few" in preflight.remarks(runs)
 
 
 @pytest.mark.parametrize(

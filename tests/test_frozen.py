@@ -300,6 +300,8 @@ def test_its_jobs_wait_for_pretrainings_alone(tmp_path):
     assert counts["frozen_features"] == "4"
     assert counts["pretrain"] == "2"
     assert not {"finetune", "evaluate"} & counts.keys(), counts
+    # What is to be known before anything is trained, once (tests/test_demands.py has its cases).
+    assert done.stderr.count("mfm: note: pretrain.mfm: resnet10t's last map is 1x1") == 1
     # Two seeds from one pretraining, and what needs no weights.
     backbone = "results/tiny/pretrain/mfm/seed0/backbone.safetensors"
     assert f"--weights {backbone} {backbone} --csv results/tiny/frozen/mfm.csv" in done.stdout

@@ -25,10 +25,11 @@ from mfm.errors import UserError
 from mfm.experiment.jobs import PretrainJob
 from mfm.files.pickles import load_pickle
 from mfm.models import weights
-from mfm.models.backbones import create_backbone, has_fixed_size, stride
-from mfm.models.reconstruction import ReconstructionModel
+from mfm.models.backbones import create_backbone, has_fixed_size, last_map, stride
+from mfm.models.reconstruction import ReconstructionModel, create_reconstruction_model
 from mfm.models.settings import Model
 from mfm.models.sources import source_of
+from mfm.settings.section import parse
 from mfm.training.task import Task
 
 TINY = "test_resnet"  # timm's own for tests: 0.4 million parameters
@@ -683,6 +684,129 @@ def test_zero_init_is_timms_and_for_resnets():
         assert torch.equal(ours, theirs), name
     message = refusal(create_backbone, Model(backbone="test_vit", zero_init_last=True), classes=2)
     assert "zero_init_last" in message
+
+
+# small stems and timm's own options
+
+SLIM = {"layers": [1, 1, 1, 1], "channels": [8, 16, 32, 64]}
+
+
+def network(classes=0, **settings):
+    return create_backbone(Model(**settings), classes=classes, image_size=32)
+
+
+@pytest.mark.parametrize("output_stride", [None, 16, 8])
+@pytest.mark.parametrize("stem", [4, 2, 1])
+def test_the_stride_of_each_map_is_the_real_one(stem, output_stride):
+    options = SLIM | ({} if output_stride is None else {"output_stride": output_stride})
+    model = network(backbone="resnet18", stem_stride=stem, options=options).eval()
+    size = 64
+    with torch.inference_mode():
+        maps = model.forward_intermediates(torch.zeros(1, 3, size, size), intermediates_only=True)
+    sides = [size // each.shape[-1] for each in maps]
+    assert [stage["reduction"] for stage in model.feature_info] == sides
+    assert stride(model) == sides[-1] == (output_stride or 32) * stem // 4
+    assert last_map(model, torch.zeros(1, 3, size, size)).shape[1:] == maps[-1].shape[1:]
+
+
+@pytest.mark.parametrize(("stem", "side"), [(4, 2), (2, 4), (1, 8)])
+def test_a_small_stem_leaves_more_positions_at_32_pixels(stem, side):
+    settings = Model(backbone="resnet18", stem_stride=stem, options=SLIM | {"output_stride": 16})
+    model = create_reconstruction_model(settings, size=32, out_channels=3)
+    images = torch.zeros(2, 3, 32, 32)
+    assert last_map(model.backbone, images).shape == (2, 64, side, side)
+    assert model(images).shape == images.shape
+
+
+@pytest.mark.parametrize("name", ["resnet50", "resnext50_32x4d"])
+def test_a_stem_is_for_all_of_torchvisions_resnets(name):
+    with torch.device("meta"):
+        ours = network(backbone=name, stem_stride=1, classes=1000)
+        theirs = getattr(torchvision.models, name)()
+    shapes = [
+        {key: tensor.shape for key, tensor in model.state_dict().items()}
+        for model in (ours, theirs)
+    ]
+    assert shapes[0].keys() == shapes[1].keys()
+    other = {key for key in shapes[0] if shapes[0][key] != shapes[1][key]}
+    assert other == {"conv1.weight"}
+    assert stride(ours) == 8
+
+
+def test_a_stem_of_stride_1_starts_as_torchvisions_first_layer_does():
+    torch.manual_seed(1)
+    weight = network(backbone="resnet18", stem_stride=1).conv1.weight
+    assert weight.shape == (64, 3, 3, 3)
+    # He et al. 2015 by the outputs of a 3x3 filter of 64 channels
+    assert weight.std().item() == pytest.approx((2 / (64 * 9)) ** 0.5, rel=0.05)
+
+
+def test_weights_of_the_standard_stem_fill_one_of_stride_2_and_not_one_of_stride_1():
+    standard = network(backbone="resnet18", options=SLIM, classes=5).state_dict()
+    model = network(backbone="resnet18", stem_stride=2, options=SLIM, classes=10)
+    report = weights.load_backbone(model, standard, source="standard.pth")
+    assert report.new == ("fc.weight", "fc.bias")
+    assert equal(backbone_of(model), {n: t for n, t in standard.items() if "fc." not in n})
+    model = network(backbone="resnet18", stem_stride=1, options=SLIM, classes=10)
+    message = refusal(weights.load_backbone, model, standard, source="standard.pth")
+    assert "(conv1.weight has shape (64, 3, 7, 7), not (64, 3, 3, 3))" in message
+    assert "model.stem_stride" in message
+
+
+@pytest.mark.parametrize("other", [{}, SLIM | {"channels": [8, 16, 32, 80]}])
+def test_weights_of_other_options_are_refused(other):
+    tensors = network(backbone="resnet18", options=other).state_dict()
+    model = network(backbone="resnet18", options=SLIM, classes=10)
+    message = refusal(weights.load_backbone, model, tensors, source="other.pth")
+    assert "other.pth are of another model" in message
+    assert "model.options" in message
+
+
+@pytest.mark.parametrize("name", ["test_vit", "resnet10t", "test_convnext"])
+def test_a_stem_where_there_is_none_is_a_user_error(name):
+    message = refusal(network, backbone=name, stem_stride=2)
+    assert message == f"model.stem_stride is for ResNets with one first layer, not for {name}"
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"chanels": [8]}, "chanels"),
+        ({"layers": 5}, "layers"),
+        ({"output_stride": 5}, "output_stride"),
+        ({"block": "basic"}, "block"),
+        ({"layers": [1, 1, 1]}, "four layers"),
+        ({"layers": [1, 1, 1, 1], "channels": [8, 16]}, "four layers and channels"),
+        ({"features_only": True}, "no feature maps"),
+    ],
+)
+def test_options_that_timm_does_not_take_end_in_one_line_that_names_them(options, told):
+    message = refusal(network, backbone="resnet18", options=options)
+    assert message.startswith("model.")
+    assert told in message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("key", "elsewhere"),
+    [
+        ("num_classes", "dataset's classes"),
+        ("drop_path_rate", "model.drop_path"),
+        ("in_chans", "three channels"),
+        ("pretrained", "arms"),
+        ("checkpoint_path", "arms"),
+    ],
+)
+def test_an_option_that_is_set_elsewhere_is_refused(key, elsewhere):
+    message = refusal(parse, Model, {"options": {key: 1}}, where="model")
+    assert f"'{key}' is set by" in message
+    assert elsewhere in message
+
+
+def test_options_of_a_vit():
+    model = network(backbone="test_vit", options={"patch_size": 4}, classes=3).eval()
+    assert stride(model) == 4
+    assert last_map(model, torch.zeros(1, 3, 32, 32)).shape[-2:] == (8, 8)
 
 
 def test_fetched_weights_are_described(hub, tmp_path, monkeypatch, capsys):
