@@ -175,7 +175,9 @@ def check_part(text: str) -> None:
             assert re.search(rf"^ *(use )?rule (\w+ as )?{rule}\b", rules, re.M), rule
         return
     values = yaml.safe_load((ROOT / "config.yaml").read_text())
-    whole = laid_over(values, part) | {"arms": part.get("arms", values["arms"])}
+    whole = laid_over(values, part)
+    if "arms" in part:  # its own, and what is asked about the others is not asked
+        whole |= {"arms": part["arms"], "question": part.get("question")}
     parse(Experiment, whole, where="config.yaml with the block")
 
 
