@@ -19,6 +19,7 @@ from threadpoolctl import threadpool_limits
 from mfm.commands import frozen as command
 from mfm.data import link, manifest
 from mfm.errors import UserError
+from mfm.evaluation import looks
 from mfm.evaluation.frozen import probes, run
 from mfm.experiment.resolve import experiment_hash, finetune_job, frozen_features, frozen_job
 from mfm.experiment.settings import Experiment
@@ -83,7 +84,7 @@ def measure(features, images, weights, tmp_path, *, ours=None, workers=0):
         "--csv",
         tmp_path / "f.csv",
     ]
-    words += ["--workers", workers, "--weights", *weights]
+    words += ["--workers", workers, "--weights", *weights, "--look", "1a2b", "results/x"]
     command.main([str(word) for word in words])
     return (tmp_path / "f.csv").read_text()
 
@@ -153,6 +154,7 @@ def test_numbers_on_pixels_are_those_of_the_references(images, tmp_path):
         (*names, pytest.approx(top1, abs=1e-4)) for *names, top1 in expected
     ]
     assert len(set(rows["top1"])) > 2, "seeds and methods differ here"
+    assert looks.count(images.parent, "val") == 1
 
 
 def test_random_weights_are_those_that_scratch_begins_with(images, tmp_path, seen):
@@ -305,4 +307,4 @@ def test_its_jobs_wait_for_pretrainings_alone(tmp_path):
     # Two seeds from one pretraining, and what needs no weights.
     backbone = "results/tiny/pretrain/mfm/seed0/backbone.safetensors"
     assert f"--weights {backbone} {backbone} --csv results/tiny/frozen/mfm.csv" in done.stdout
-    assert "--weights scratch --csv results/tiny/frozen/pixels.csv" in done.stdout
+    assert "--weights scratch --csv results/tiny/frozen/pixels.csv --look " in done.stdout

@@ -79,7 +79,7 @@ def get_question(wildcards, output):
 def get_look(wildcards, output):
     """Words with which an evaluation is counted. `output` as in get_demands: one more arm makes
     another experiment, and evaluates no other again."""
-    return [resolve.experiment_hash(RUNS.at(wildcards.folder)), LAYOUT.results]
+    return [resolve.experiment_hash(RUNS.at(wildcards.get("folder", ""))), LAYOUT.results]
 
 
 def get_demands(wildcards, output):

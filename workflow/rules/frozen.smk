@@ -36,11 +36,12 @@ if FROZEN:
             workers=1,
         params:
             weights=get_frozen_weights,
+            look=get_look,
         shell:
             "export OMP_NUM_THREADS={threads}; "
             "exec python -m mfm frozen --config {input.config:q} --manifest {input.manifest:q} "
-            "--weights {params.weights:q} --csv {output.rows:q} --workers {resources.workers} "
-            "> {log:q} 2>&1"
+            "--weights {params.weights:q} --csv {output.rows:q} --look {params.look:q} "
+            "--workers {resources.workers} > {log:q} 2>&1"
 
     rule frozen:
         input:

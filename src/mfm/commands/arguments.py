@@ -12,3 +12,13 @@ def create_parser(name: str, description: str | None) -> argparse.ArgumentParser
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+
+
+def add_look(parser: argparse.ArgumentParser) -> None:
+    """The option of commands that measure accuracies on a split's images."""
+    parser.add_argument(
+        "--look",
+        nargs=2,
+        metavar=("HASH", "RESULTS"),
+        help="count this experiment, of that results folder, among those evaluated on the split",
+    )

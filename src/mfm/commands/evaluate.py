@@ -21,7 +21,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from mfm.commands.arguments import create_parser
+from mfm.commands.arguments import add_look, create_parser
 from mfm.data import manifest
 from mfm.data.link import link
 from mfm.data.sources import check_owner
@@ -60,12 +60,7 @@ def main(words: list[str]) -> None:
     parser.add_argument("--pretraining", default="-", help="the arm's, for the result row")
     parser.add_argument("--csv", type=Path, required=True, help="the result row")
     parser.add_argument("--predictions", type=Path, help="one row per image, of 'evaluate'")
-    parser.add_argument(
-        "--look",
-        nargs=2,
-        metavar=("HASH", "RESULTS"),
-        help="count this experiment, of that results folder, among those evaluated on the split",
-    )
+    add_look(parser)
     parser.add_argument("--workers", type=int, default=1, help="loader processes per rank")
     options = parser.parse_args(words)
     if (options.config is None) != (options.manifest is None):

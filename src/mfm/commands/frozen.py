@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mfm.commands.arguments import create_parser
+from mfm.commands.arguments import add_look, create_parser
+from mfm.evaluation import looks
 from mfm.evaluation.frozen.run import run
 from mfm.evaluation.frozen.settings import FrozenJob
 from mfm.processes.ranks import begin, process_group
@@ -29,12 +30,17 @@ def main(words: list[str]) -> None:
         help="what each seed starts from: a file, a name, or 'scratch'; one alone is for all seeds",
     )
     parser.add_argument("--csv", type=Path, required=True, help="the rows")
+    add_look(parser)
     parser.add_argument("--workers", type=int, default=1, help="loader processes")
     options = parser.parse_args(words)
     job = load_json(FrozenJob, options.config)
     weights = options.weights * (len(job.seeds) if len(options.weights) == 1 else 1)
     if len(weights) != len(job.seeds):
         parser.error(f"--weights are {len(weights)}, seeds {len(job.seeds)}")
+    if options.look:
+        experiment, results = options.look
+        split = job.evaluation.split
+        looks.note(options.manifest.parent, split=split, experiment=experiment, results=results)
     begin()
     with process_group() as process:
         run(
