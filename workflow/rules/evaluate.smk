@@ -32,7 +32,7 @@ rule evaluate:
     threads: 1
     resources:
         gpu=1,
-        workers=1,
+        workers=get_workers,
     params:
         pretraining=get_pretraining_name,
         look=get_look,

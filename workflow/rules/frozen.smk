@@ -33,7 +33,7 @@ if FROZEN:
         threads: 1
         resources:
             gpu=1,
-            workers=1,
+            workers=get_workers,
         params:
             weights=get_frozen_weights,
             look=get_look,
