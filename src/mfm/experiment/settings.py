@@ -29,7 +29,7 @@ _MOVED = {
     "label_efficiency": "variants, e.g. {labels: {key: finetune, values: [{images_per_class: 10}, "
     "{images_per_class: null, fraction: 0.1}]}}",
     "ablations": "variants, e.g. {loss: {key: finetune.loss, values: [ce, bce]}}; "
-    "configs/ablations.yaml has all four",
+    "configs/ablations.yaml has upstream's",
 }
 
 
