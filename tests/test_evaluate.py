@@ -308,7 +308,7 @@ def test_a_result_row_says_where_it_comes_from(by_7, tmp_path):
         "checkpoint": str(finetuned),
     }
     given = classifier.result_row(by_7, finetuned=finetuned, weights=METADATA, pretraining="-")
-    assert given["pretraining_seed"] == "-", "a file's own seed is no pretraining's of this workflow"
+    assert given["pretraining_seed"] == "-", "a file's own is no pretraining of this workflow"
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from mfm.errors import UserError
 from mfm.evaluation.job import EvaluateJob
 from mfm.experiment import preflight, resolve
 from mfm.experiment.arms import FromWeights
-from mfm.experiment.jobs import FinetuneJob, PretrainJob, load_training
+from mfm.experiment.jobs import DatasetReportJob, FinetuneJob, PretrainJob, load_training
 from mfm.experiment.settings import Experiment, load_yaml
 from mfm.experiment.variants import Runs
 from mfm.models.settings import Model
@@ -408,6 +408,7 @@ def test_differing_keys_name_the_one_that_changed(path):
 
 JOBS = {
     "dataset": resolve.dataset_job,
+    "report": resolve.dataset_report_job,
     "pretrain": lambda ours: resolve.pretrain_job(ours, "mfm", 0),
     "finetune": lambda ours: resolve.finetune_job(ours, "mfm", 1),
     "evaluate": resolve.evaluate_job,
@@ -424,9 +425,9 @@ def resolved(values):
     [
         ("finetune.optimizer.lr", 0.5, {"finetune"}),
         ("finetune.images_per_class", 3, {"finetune"}),
-        ("finetune.mean", [0.5, 0.5, 0.5], {"finetune", "evaluate"}),
-        ("pretrain.mfm.radius", 3.0, {"pretrain"}),
-        ("pretrain.sup.epochs", 3, set()),
+        ("finetune.mean", [0.5, 0.5, 0.5], {"report", "finetune", "evaluate"}),
+        ("pretrain.mfm.radius", 3.0, {"report", "pretrain"}),
+        ("pretrain.sup.epochs", 3, {"report"}),
         ("evaluate.resize", 40, {"evaluate"}),
         ("baseline", "mfm", set()),
         ("results", "elsewhere", set()),
@@ -434,7 +435,7 @@ def resolved(values):
         ("pretrain.mfm.seeds", [5, 0], set()),
         ("question", {"arm": "mfm", "baseline": "scratch"}, set()),
         ("arms.new", {"weights": "x.pth"}, set()),
-        ("arms.mfm", {"pretrain": "sup"}, {"finetune"}),
+        ("arms.mfm", {"pretrain": "sup"}, {"report", "finetune"}),
         ("model.backbone", "resnet50", {"pretrain", "finetune", "evaluate"}),
         ("dataset.image_size", 64, set(JOBS) - {"dataset"}),
     ],
@@ -465,7 +466,7 @@ def test_arms_of_one_seed_differ_in_nothing_but_their_source():
 
 
 def test_what_a_stage_writes_it_can_read(tmp_path):
-    kinds = [Dataset, PretrainJob, FinetuneJob, EvaluateJob]
+    kinds = [Dataset, DatasetReportJob, PretrainJob, FinetuneJob, EvaluateJob]
     for kind, (stage, job) in zip(kinds, JOBS.items(), strict=True):
         section = job(experiment())
         path = tmp_path / f"{stage}.json"

@@ -1,6 +1,9 @@
 """Equal tuning: what is tried, on which images, and what is chosen."""
 
 import itertools
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -8,6 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+import yaml
+from conftest import ROOT
 
 from mfm.data import link
 from mfm.data.settings import Dataset
@@ -24,7 +29,7 @@ from mfm.models.backbones import create_backbone
 from mfm.processes.ranks import Process
 from mfm.reporting import tuning
 from mfm.reporting.render_markdown import to_markdown
-from mfm.settings.section import parse
+from mfm.settings.section import load_json, parse
 
 ALONE = Process(rank=0, world=1, device=torch.device("cpu"))
 GRID = {"optimizer.lr": [0.01, 0.001], "epochs": [10, 30]}
@@ -283,3 +288,51 @@ def test_the_page_has_both_answers_each_arms_best_and_the_cost():
     assert cells[6].startswith("-1.00")
     assert "| scratch | 6 | 3.0 min |" in text
     assert "table.md has **each arm's own best**" in text
+
+
+# All of it
+
+
+@pytest.mark.processes
+def test_the_smallest_tuning_leaves_its_page_and_a_table_of_each_arms_own_best(tmp_path):
+    values = yaml.safe_load((ROOT / "configs/tiny.yaml").read_text())
+    del values["pretrain"]["supervised"], values["arms"]["supervised"]
+    values["pretrain"]["mfm"]["ranks"] = 1
+    values["dataset"]["holdout_per_class"] = 8
+    values["finetune"] |= {"epochs": 1, "images_per_class": 8, "curve_images": 0}
+    values |= {"seeds": [0], "question": {"arm": "mfm", "baseline": "scratch"}}
+    values["tuning"] = {"grid": {"optimizer.lr": [0.001, 0.01]}, "seeds": [9], "use": "own"}
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(values))
+    command = [str(Path(sys.executable).parent / "snakemake"), "--cores", "all"]
+    command += ["--snakefile", str(ROOT / "Snakefile"), "--configfile", "mine.yaml", "--"]
+    command += ["results/tiny/tuning.md", "results/tiny/table.md"]
+
+    def snakemake():
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stderr
+
+    snakemake()
+    results = tmp_path / "results/tiny"
+    chosen = load_json(Choice, results / "tuning.json")
+    trials = read_results(results / "variants/tuning.csv")
+    assert (trials["images"] == 4 * 8).all(), "set aside"
+    assert chosen == choose(trials)
+    assert trials[["trial", "arm", "seed"]].to_numpy().tolist() == [
+        [trial, arm, 9]
+        for trial in ("optimizer.lr-0.001", "optimizer.lr-0.01")
+        for arm in ("scratch", "mfm")
+    ]
+    table = read_results(results / "results.csv")
+    assert (table["images"] == 4 * 12).all(), "val"
+    for row in table.itertuples():
+        best = chosen.best[row.arm]
+        folder = "" if best == "optimizer.lr-0.001" else f"variants/tuned/{best}/"
+        assert row.checkpoint == f"results/tiny/{folder}finetune/{row.arm}/seed0/model.safetensors"
+    page = (results / "tuning.md").read_text()
+    assert "table.md has **each arm's own best**" in page
+    assert "tuning.md" in (results / "table.md").read_text()
+    looks = pd.read_csv(tmp_path / "data/tiny/looks.csv")["split"].tolist()
+    others = set(chosen.best.values()) - {"optimizer.lr-0.001"}
+    assert (looks.count("holdout"), looks.count("val")) == (2, 1 + len(others))
+    assert "Nothing to be done" in snakemake()

@@ -12,23 +12,31 @@ from conftest import ROOT
 from photographs import photographs
 from PIL import Image
 
+from mfm.evaluation.results import read_results
 from mfm.models.metadata import read_metadata
 
 pytestmark = pytest.mark.processes
 SNAKEMAKE = Path(sys.executable).parent / "snakemake"
 TABLE = "results/tiny/table.md"
+QUESTION = "results/tiny/question.csv"
 COLUMNS = (
-    "arm,pretraining,seed,top1,top5,loss,images,epochs,train_images,images_per_second,seconds,"
+    "arm,pretraining,pretraining_seed,seed,top1,top5,loss,images,epochs,train_images,images_per_second,seconds,"
     "code_version,config_hash,checkpoint"
 )
+# Laid over configs/tiny.yaml.
+ASKED = {
+    "pretrain": {"mfm": {"seeds": [1, 0]}},
+    "question": {"arm": "mfm", "baseline": "scratch"},
+}
 
 
 def snakemake(folder: Path, *words: str, config: tuple[str, ...] = (), more=None, check=True):
     command = [str(SNAKEMAKE), *words, "--cores", "all", "--directory", str(folder)]
     command += ["--configfile", str(ROOT / "configs/tiny.yaml")]
-    if more is not None:
-        (folder / "more.yaml").write_text(yaml.safe_dump(more))
-        command += [str(folder / "more.yaml")]
+    for name, values in {"asked": ASKED, "more": more}.items():
+        if values is not None:
+            (folder / f"{name}.yaml").write_text(yaml.safe_dump(values))
+            command.append(str(folder / f"{name}.yaml"))
     command += ["--config", *config] if config else []
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert not check or done.returncode == 0, done.stdout + done.stderr
@@ -50,16 +58,19 @@ def planned(folder: Path, *words: str, config: tuple[str, ...] = (), more=None) 
 def finished(tmp_path_factory):
     """A run of the whole workflow. Tests that use it leave it finished."""
     folder = tmp_path_factory.mktemp("tiny")
-    snakemake(folder)
+    # Asked in another way first: that the question changed keeps nothing else from running.
+    snakemake(folder, QUESTION, config=("question={baseline: supervised}",))
+    (folder / "stderr.txt").write_text(snakemake(folder).stderr)
     return folder
 
 
 def test_the_whole_workflow_leaves_every_artifact(finished):
     results = finished / "results/tiny"
-    rows = pd.read_csv(results / "results.csv")
+    rows = read_results(results / "results.csv")
     assert ",".join(rows.columns) == COLUMNS
     arms = [(arm, seed) for arm in ("scratch", "supervised", "mfm") for seed in (0, 1)]
     assert list(zip(rows["arm"], rows["seed"], strict=True)) == arms
+    assert rows["pretraining_seed"].tolist() == ["-", "-", "0", "0", "1", "0"]
     assert (rows["images"] == 48).all()
     assert (rows["train_images"] == 64).all()
     assert rows["top1"].between(0, 100).all()
@@ -68,22 +79,30 @@ def test_the_whole_workflow_leaves_every_artifact(finished):
     for path in rows["checkpoint"]:
         assert (finished / path).is_file()
     table = (results / "table.md").read_text()
-    for part in ("| scratch |", "| supervised |", "| mfm |", "not comparable", "78.826"):
+    for part in (
+        "| scratch |",
+        "| supervised (all 128 labels) |",
+        "| mfm |",
+        "not comparable",
+        "78.826",
+    ):
         assert part in table
     assert "Warning" not in table
     metadata = read_metadata(results / "finetune/mfm/seed0/model.safetensors")
     for key in ("code_version", "loader", "torch", "pillow", "hardware"):
         assert metadata[f"initial_{key}"] == metadata[key]
+    assert (metadata["seed"], metadata["initial_seed"]) == ("0", "1")
     for link in re.findall(r"\]\(([^)]+)\)", table):
         assert (results / link).is_file(), link
     assert "## From the runs here" in (results / "plan.md").read_text()
     assert "| train | 128 |" in (results / "dataset.md").read_text()
     for name in ("backbone.safetensors", "checkpoint.pt", "metrics.csv"):
-        assert (results / "pretrain/mfm" / name).is_file()
+        for seed in (0, 1):
+            assert (results / f"pretrain/mfm/seed{seed}" / name).is_file()
     for name in ("reconstructions", "spectra", "epochs"):
-        with Image.open(results / f"pretrain/mfm/pictures/{name}.png") as figure:
+        with Image.open(results / f"pretrain/mfm/seed0/pictures/{name}.png") as figure:
             assert min(figure.size) > 200
-    losses = pd.read_csv(results / "pretrain/mfm/pictures/losses.csv")
+    losses = pd.read_csv(results / "pretrain/mfm/seed0/pictures/losses.csv")
     assert (losses["epoch"].min(), losses["epoch"].max()) == (0, 1)
     assert losses.notna().all(axis=None)
     curve = pd.read_csv(results / "finetune/mfm/seed0/accuracy.csv")
@@ -99,8 +118,28 @@ def test_the_whole_workflow_leaves_every_artifact(finished):
     assert not list(results.rglob("rolling"))
 
 
+def test_the_question_is_declared_before_the_first_training_and_the_look_counted(finished):
+    declared = pd.read_csv(finished / QUESTION)
+    assert declared["baseline"].tolist() == ["supervised", "scratch"]
+    assert (declared[["runs", "pretrainings", "finished"]] == [2, 2, 0]).all(axis=None)
+    counted = pd.read_csv(finished / "data/tiny/looks.csv")
+    assert counted[["split", "results"]].to_numpy().tolist() == [["val", "results/tiny"]]
+
+
+def test_what_to_know_before_is_said_once_and_by_no_job(finished, tmp_path):
+    said = [line for line in (finished / "stderr.txt").read_text().splitlines() if "note:" in line]
+    assert [line.split(": ")[:3] for line in said] == [
+        ["mfm", "note", "pretrain.mfm"],
+        ["mfm", "note", "question"],
+    ]
+    for log in (finished / "results/tiny/logs").rglob("*.log"):
+        assert "mfm: note:" not in log.read_text(), log
+    # A cluster's job reads the workflow again.
+    assert "mfm: note:" not in snakemake(tmp_path, TABLE, "--dry-run", "--mode", "remote").stderr
+
+
 def test_two_ranks_pretrained(finished):
-    log = (finished / "results/tiny/logs/pretrain/mfm.log").read_text()
+    log = (finished / "results/tiny/logs/pretrain/mfm/seed0.log").read_text()
     assert "2 ranks" in log
 
 
@@ -124,6 +163,25 @@ def test_another_image_size_does_not_link_again(finished):
     jobs = planned(finished, TABLE, config=("dataset={image_size: 64}",))
     assert jobs["finetune"] == 6
     assert not {"dataset_config", "link_dataset"} & jobs.keys()
+
+
+def test_another_question_trains_and_evaluates_nothing_again(finished):
+    asks = "question={arm: supervised, runs: 3}"
+    assert planned(finished, TABLE, config=(asks,)) == {"question": 1, "plan": 1, "table": 1}
+    assert planned(finished, TABLE, more={"question": None}) == {"plan": 1, "table": 1}
+
+
+def test_another_pretraining_seed_runs_the_finetunings_that_start_from_another_one(finished):
+    def jobs(seeds: str) -> dict[str, int]:
+        config = (f"pretrain={{mfm: {{seeds: {seeds}}}}}",)
+        return planned(finished, "results/tiny/dataset.md", TABLE, config=config)
+
+    # Two finetunings start from the first two of three: as before.
+    assert jobs("[1, 0, 7]") == {"plan": 1, "table": 1}
+    tables = {"results": 1, "plan": 1, "table": 1}
+    assert jobs("[0, 1]") == {"finetune": 2, "evaluate": 2} | tables
+    new = {"pretrain_config": 1, "pretrain": 1, "finetune": 1, "evaluate": 1}
+    assert jobs("[7, 0]") == new | tables
 
 
 def test_a_new_seed_runs_only_that_seed(finished):
@@ -150,8 +208,8 @@ def test_variants_share_what_the_table_has(finished):
     assert jobs("evaluate.resize", 32, 36) == {"evaluate_config": 1, "evaluate": 6} | pages
     # Two of three arms have nothing to do with it.
     assert jobs("pretrain.mfm.crop.area", [0.67, 1.0]) == {
-        "pretrain_config": 1,
-        "pretrain": 1,
+        "pretrain_config": 2,
+        "pretrain": 2,
         "finetune_config": 2,
         "finetune": 2,
         "evaluate_config": 1,
@@ -251,7 +309,7 @@ def test_stages_can_be_asked_for_and_forced_by_name(finished):
         "evaluations": 1,
     }
     jobs = planned(finished, TABLE, "--forcerun", "pretrain")
-    assert jobs["pretrain"] == 2
+    assert jobs["pretrain"] == 3
     assert jobs["finetune"] == 4, "the arm from scratch does not start from a pretraining"
     for rule in ("finetune", "evaluate"):
         assert planned(finished, TABLE, "--forcerun", rule)[rule] == 6
@@ -268,7 +326,7 @@ def test_a_deleted_evaluation_reruns_with_the_table_alone(finished):
 
 
 def test_forced_pretraining_trains_again_to_the_same_bits(finished):
-    run = finished / "results/tiny/pretrain/mfm"
+    run = finished / "results/tiny/pretrain/mfm/seed0"
     before = (run / "backbone.safetensors").read_bytes()
     written = (run / "backbone.safetensors").stat().st_mtime_ns
     snakemake(finished, str((run / "backbone.safetensors").relative_to(finished)), "--force")

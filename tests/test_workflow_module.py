@@ -15,6 +15,7 @@ configfile: "{ROOT / "configs/tiny.yaml"}"
 
 
 config["seeds"] = [0]  # one is enough to see the end
+config["question"] = {{"arm": "mfm", "baseline": "scratch"}}
 
 
 module mfm:
@@ -47,6 +48,7 @@ def test_the_module_runs_to_the_end_from_an_empty_folder(tmp_path):
     results = tmp_path / "results/tiny"
     rows = pd.read_csv(results / "results.csv")
     assert rows["arm"].value_counts().to_dict() == {"scratch": 1, "supervised": 1, "mfm": 1}
+    assert pd.read_csv(results / "question.csv")["finished"].tolist() == [0]
     for name in ("table.md", "report.html", "dataset.md", "plan.md"):
         assert (results / name).is_file()
     assert "Nothing to be done" in snakemake(tmp_path)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from mfm.data.settings import Dataset
 from mfm.evaluation import Evaluation, further_evaluations
 from mfm.evaluation.frozen.settings import FLOORS, FrozenJob
@@ -31,7 +33,7 @@ def dataset_report_job(experiment: Experiment) -> DatasetReportJob:
     mean, std = experiment.finetune.normalisation()
     return DatasetReportJob(
         dataset=experiment.dataset,
-        pretrainings={name: experiment.pretrain[name] for name in used_pretrainings(experiment)},
+        pretrainings=_without_seeds(used_pretrainings(experiment)),
         mean=mean,
         std=std,
     )
@@ -194,14 +196,16 @@ def experiment_hash(experiment: Experiment) -> str:
             "variants": {},
             "tuning": None,
             "arms": {name: without_seeds(arm) for name, arm in experiment.arms.items()},
-            "pretrain": {
-                name: training.model_copy(update={"seeds": [0]})
-                for name, training in used_pretrainings(experiment).items()
-            },
+            "pretrain": _without_seeds(used_pretrainings(experiment)),
             "evaluate": Evaluation(**evaluate_job(experiment).evaluation.model_dump()),
         }
     )
     return config_hash(alone)
+
+
+def _without_seeds(trainings: Mapping[str, Pretraining]) -> dict[str, Pretraining]:
+    """The recipes alone."""
+    return {name: each.model_copy(update={"seeds": [0]}) for name, each in trainings.items()}
 
 
 def _made_up_for(experiment: Experiment, arm: str) -> MadeUpFor | None:
