@@ -2,6 +2,7 @@
 
 import csv
 import re
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 
@@ -203,6 +204,14 @@ def test_a_gain_that_longer_training_explains_is_told_in_the_first_sentence():
 )
 def test_what_was_declared_is_compared_with_what_was_analysed(case, said):
     assert said in render(TWO, **case)
+
+
+def test_a_question_about_an_arm_without_runs_has_no_answer():
+    done = planted(TWO)
+    done = replace(done, results=done.results[done.results["arm"] != "mfm"])
+    text = to_markdown(table.document(done))
+    assert first(text) == "**No verdict on mfm and scratch: there are no runs of both.**"
+    assert "There are fewer runs of mfm: 0, declared were 8." in text
 
 
 def test_a_question_that_changed_says_after_how_many_runs():

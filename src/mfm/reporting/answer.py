@@ -37,6 +37,9 @@ def opening(experiment: Experiment, found: Sequence[Comparison]) -> str:
     primary = next((each for each in found if each.primary), None)
     if primary is not None:
         return answer(experiment, primary, found)
+    if (asked_for := experiment.question) is not None:
+        both = f"{asked_for.arm} and {asked_for.baseline}"
+        return f"No verdict on {both}: there are no runs of both."
     base = experiment.baseline
     compared = [between(found, arm, base) for arm in experiment.arms]
     known = [each for each in compared if each is not None]
@@ -201,9 +204,9 @@ def _differing(found: Finished) -> list[str]:
         for key in ("arm", "baseline", "metric")
         if now[key] != getattr(last, key)
     ]
-    if lines or last.arm not in found.arms:
+    if lines:
         return lines
-    rows = found.arms[last.arm]
+    rows = found.results[found.results["arm"] == last.arm]
     starts = set(rows["pretraining_seed"]) - {"-"}
     for key, count in (("runs", len(rows)), ("pretrainings", len(starts))):
         declared = getattr(last, key)
