@@ -477,7 +477,7 @@ def test_one_key_reaches_every_stage_and_is_torchvision_by_default():
         given = values if loader == "torchvision" else values | {"loader": loader}
         experiment = parse(Experiment, given, where="test")
         runs = [
-            resolve.pretrain_job(experiment, "p"),
+            resolve.pretrain_job(experiment, "p", 0),
             resolve.finetune_job(experiment, "scratch", 0),
             resolve.evaluate_job(experiment),
         ]

@@ -65,14 +65,14 @@ preflight.check(runs)
 assert "torch" not in sys.modules
 job = finetune_job(runs.experiment, "toy", 0)
 task = job.training.build(job.inputs_of(classes=4, rows=None))
-initial = job.load(task, runs.initial_weights("toy"))
+initial = job.load(task, runs.initial_weights("toy", 0))
 state = task.backbone.state_dict()
 backbone = {n: t for n, t in state.items() if not n.startswith("fc.")}
 print(json.dumps({
     "package": __import__("mfm").__file__,
     "text": initial.text,
     "checksum": initial.checksum,
-    "waits for": runs.initial_files("toy"),
+    "waits for": runs.initial_files("toy", 0),
     "half": all(bool((t == t.new_tensor(0.5)).all()) for t in backbone.values()),
     "classifier": bool((state["fc.weight"] == 0.5).all()),
 }))
