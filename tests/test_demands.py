@@ -9,6 +9,7 @@ from mfm.data.settings import Dataset
 from mfm.errors import UserError
 from mfm.experiment import preflight
 from mfm.experiment.demands import check_counts, check_sizes, demands_of
+from mfm.experiment.resolve import evaluate_job
 from mfm.experiment.settings import Experiment
 from mfm.experiment.variants import Runs
 from mfm.settings.section import dumps, parse
@@ -235,6 +236,21 @@ def test_no_network_is_built_where_all_pretrainings_are_done(tmp_path, monkeypat
     assert len(built) == 1
     files[-1].unlink()
     assert "few" in preflight.remarks(runs)
+
+
+def test_runs_of_another_network_are_not_overwritten(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    networks = [RESNET18 | {"stem_stride": stride, "options": SLIM} for stride in (4, 2)]
+    ours, other = (
+        Runs(parse(Experiment, VALUES | {"model": model}, where="test")) for model in networks
+    )
+    there = Path(ours.layout.evaluation_config())
+    there.parent.mkdir(parents=True)
+    there.write_text(dumps(evaluate_job(ours.experiment)))
+    preflight.check(ours)
+    message = complaint(preflight.check, other)
+    assert "and this is resnet18 (not the standard one: stem of stride 2" in message
+    assert message.endswith("set results to another folder")
 
 
 @pytest.mark.parametrize(

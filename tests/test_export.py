@@ -265,7 +265,7 @@ def test_a_network_that_is_not_the_standard_one_says_so_and_is_rebuilt(
         export.export(path, tmp_path / "other", target="torchvision")
     export.export(path, tmp_path / "out", target="timm")
     card = (tmp_path / "out/README.md").read_text()
-    assert f"resnet18, but not the standard one: {said}" in card
+    assert f"| network | resnet18 (not the standard one: {said}" in card
     monkeypatch.chdir(tmp_path / "out")
     names = {}
     exec(card.split("```python\n")[1].split("```")[0], names)

@@ -803,6 +803,15 @@ def test_an_option_that_is_set_elsewhere_is_refused(key, elsewhere):
     assert elsewhere in message
 
 
+def test_a_networks_name_says_what_is_not_standard_in_any_order():
+    assert Model(backbone="resnet18", drop_path=0.1).title == "resnet18"
+    keys = [{"b": [1], "a": 2}, {"a": 2, "b": [1]}]
+    titles = {Model(backbone="resnet18", stem_stride=2, options=each).title for each in keys}
+    assert titles == {
+        "resnet18 (not the standard one: stem of stride 2 without pooling, a 2, b [1])"
+    }
+
+
 def test_options_of_a_vit():
     model = network(backbone="test_vit", options={"patch_size": 4}, classes=3).eval()
     assert stride(model) == 4

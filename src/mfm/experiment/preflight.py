@@ -97,8 +97,8 @@ def _check_results(experiment: Experiment) -> None:
     if not path.exists():
         return
     there = load_json(EvaluateJob, path)
-    ours = (experiment.dataset.name, experiment.model.backbone)
-    theirs = (there.dataset.name, there.model.backbone)
+    ours = (experiment.dataset.name, experiment.model.title)
+    theirs = (there.dataset.name, there.model.title)
     if ours != theirs:
         raise UserError(
             f"results: '{experiment.results}' holds {theirs[1]} on {theirs[0]}, and this is "

@@ -69,15 +69,6 @@ def describe_network(tensors: dict[str, Tensor], *, model: Model) -> Network:
     return Network(model=model, classes=classes, image_size=size)
 
 
-def described(model: Model) -> str:
-    """What is said of a network that isn't its backbone's standard one; '' of a standard one."""
-    stems = {1: "3x3 stem of stride 1 without pooling", 2: "stem of stride 2 without pooling"}
-    options = [f"{key} {value}" for key, value in model.options.items()]
-    return ", ".join(
-        [*(text for stride, text in stems.items() if stride == model.stem_stride), *options]
-    )
-
-
 def with_new_classifier(tensors: dict[str, Tensor], network: Network, classes: int) -> Network:
     """Add a classifier of zeros to a backbone's tensors, in place."""
     if network.classes:
@@ -99,8 +90,8 @@ def plain_model(network: Network, target: str) -> nn.Module:
         return with_stem(model, network.model)
     if network.model.stem_stride != 4 or network.model.options:
         raise UserError(
-            f"torchvision's {network.model.backbone} is another network, though it may take these "
-            f"weights: it has no {described(network.model)}; use --to timm"
+            f"torchvision's {network.model.backbone} is another network, though it may take the "
+            f"weights of this {network.model.title}; use --to timm"
         )
     if not network.model.backbone.startswith(("resnet", "resnext", "wide_resnet")):
         raise UserError(

@@ -51,6 +51,14 @@ class Model(Section):
         "layer norm of its own (paper); null is timm's default. MFM has no classifier.",
     )
 
+    @property
+    def title(self) -> str:
+        """'resnet18', or 'resnet18 (not the standard one: ...)' with what is not."""
+        stems = {1: "3x3 stem of stride 1 without pooling", 2: "stem of stride 2 without pooling"}
+        parts = [stems[self.stem_stride]] if self.stem_stride in stems else []
+        parts += [f"{key} {value}" for key, value in sorted(self.options.items())]
+        return self.backbone + f" (not the standard one: {', '.join(parts)})" * bool(parts)
+
     @field_validator("options")
     @classmethod
     def _own_keys(cls, value: dict[str, Any]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from mfm.experiment.jobs import FinetuneJob, PretrainJob
-from mfm.models.interchange import Network, described
+from mfm.models.interchange import Network
 from mfm.reporting.document import Column, Listing, Paragraph, Section, Table
 from mfm.statistics.over_seeds import estimate
 from mfm.statistics.units import Sample
@@ -30,7 +30,7 @@ def card(
     arm = f", arm '{run.arm}'" if isinstance(run, FinetuneJob) else ""
     facts = [
         ("weights", f"model.safetensors, SHA-256 {checksum}"),
-        ("network", _network(network, new_classifier)),
+        ("network", f"{network.model.title}, {_classifier(network, new_classifier)}"),
         ("recipe", f"{training.describe(model=run.model, size=run.size)}{arm}"),
         ("data", f"{dataset.name} (source: {dataset.source}){_labels(metadata)}"),
         ("images in training", f"{run.size} px, random resized crops of {training.crop.area}"),
@@ -61,15 +61,10 @@ def card(
     )
 
 
-def _network(network: Network, new: bool) -> str:
-    parts = [network.model.backbone]
-    if text := described(network.model):
-        parts.append(f"but not the standard one: {text}")
+def _classifier(network: Network, new: bool) -> str:
     if new:
-        parts.append(f"with a classifier of zeros for {network.classes} classes, to be trained")
-    else:
-        parts.append(f"{network.classes} classes" if network.classes else "without a classifier")
-    return ", ".join(parts)
+        return f"with a classifier of zeros for {network.classes} classes, to be trained"
+    return f"{network.classes} classes" if network.classes else "without a classifier"
 
 
 def _labels(metadata: dict[str, str]) -> str:
@@ -82,8 +77,8 @@ def _top1(run: Run, metadata: dict[str, str], rows: pd.DataFrame | None) -> str:
     if rows is None:
         return _UNKNOWN
     if isinstance(run, PretrainJob):
-        own = rows["pretraining_seed"] == str(run.seed)
-        started = rows[(rows["pretraining"] == run.name) & own]
+        of_this = rows["pretraining_seed"] == str(run.seed)
+        started = rows[(rows["pretraining"] == run.name) & of_this]
         told = [
             f"{_estimate(part)}, after finetuning as arm '{arm}'"
             for arm, part in started.groupby("arm", sort=False)
