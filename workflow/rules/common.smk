@@ -1,6 +1,7 @@
 import json
 import os
 import re
+import shutil
 import sys
 from pathlib import Path
 
@@ -193,7 +194,7 @@ def get_workers(wildcards, threads):
     (A finetuning of 250 images of 28 px took 15% less of the processor without.) A GPU's core has
     time for one.
     """
-    return 1 if threads > 1 or any(Path("/dev").glob("nvidia[0-9]*")) else 0
+    return 1 if threads > 1 or shutil.which("nvidia-smi") else 0
 
 
 def get_launcher(wildcards, threads, resources):
