@@ -180,32 +180,10 @@ def test_differences_rest_on_pretrainings(tmp_path):
     assert row[6] == difference(means, 0)
 
 
-def test_variance_is_split(tmp_path):
-    found = compared("seeds", tmp_path)
-    table = np.array([of(found, str(seed), "mfm") for seed in (5, 6, 7, 11)])
-    assert cells(found, "**5**", f"{table[0, 0]:.2f}")[0][1:4] == [f"{x:.2f}" for x in table[0]]
-    rest = table - table.mean(0) - table.mean(1, keepdims=True) + table.mean()
-    square = (rest**2).sum() / 6
-    between = table.mean(1).var(ddof=1) - square / 3
-    [row] = cells(found, "between pretrainings")
-    assert row[3] == f"{max(0, between):.3f}"
-    p = stats.f.sf(3 * table.mean(1).var(ddof=1) / square, 3, 6)
-    assert f"p = {p:.2g}" in page(found)
-    assert "not distinguishable from zero with 4 pretrainings" in page(found)
-    assert "Variance of mfm" in page(found)
-    assert "Variance of few" not in page(found)
-
-
-def test_the_variance_of_several_pretrainings_a_value_is_not_split(tmp_path):
+def test_a_value_may_be_several_pretrainings(tmp_path):
     study = {"seeds": {"key": "pretrain.p.seeds", "values": [[6, 7], [8, 9]]}}
     found = compared("seeds", tmp_path, variants=study)
     assert cells(found, "6-7", "mfm")[0][3] == "3 from 2"
-    assert "Variance of" not in page(found)
-
-
-def test_one_finetuning_seed_has_no_variance_to_split(tmp_path):
-    text = page(compared("seeds", tmp_path, seeds=[0]))
-    assert "It takes two pretrainings, each finetuned with the same two seeds." in text
 
 
 TOP1 = {

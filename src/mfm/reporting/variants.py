@@ -14,7 +14,6 @@ from pathlib import Path
 import pandas as pd
 
 from mfm.evaluation.results import collect_rows
-from mfm.experiment.resolve import pretraining_of
 from mfm.experiment.settings import Experiment
 from mfm.experiment.variants import Runs, Variant
 from mfm.reporting import words
@@ -35,7 +34,6 @@ from mfm.reporting.verdict import sample_of
 from mfm.reporting.words import epochs
 from mfm.statistics.over_seeds import Difference, Estimate, corrected, difference, estimate
 from mfm.statistics.units import Sample
-from mfm.statistics.variance import Component, Split, split
 
 Key = tuple[str, str]  # a value's name, and an arm
 
@@ -222,7 +220,6 @@ def document(found: Compared) -> Section:
     if len(found.variants) > 2:
         blocks.append(_means(found))
     blocks.append(Bullets(_notes(found)))
-    blocks += _variances(found)
     return Section(
         f"{experiment.model.backbone} on {experiment.dataset.name}: what does {found.key} change?",
         blocks,
@@ -316,100 +313,3 @@ def _given(found: Compared) -> list[Text]:
         "An arm whose finetunings start from 1 pretraining is compared given this one pretraining "
         "(or these weights): another may do better or worse."
     ]
-
-
-def _variances(found: Compared) -> list[Section]:
-    """Between and within pretrainings, for each arm that starts from the one whose seed varies."""
-    return [
-        _variance(found, arm)
-        for arm in found.arms
-        if found.key == f"pretrain.{pretraining_of(found.experiment, arm)}.seeds"
-        # Of values with several pretrainings each, the runs of one can't be told here.
-        and all(len(variant.value) == 1 for variant in found.variants)
-    ]
-
-
-def _variance(found: Compared, arm: str) -> Section:
-    title = f"Variance of {arm} between and within pretrainings"
-    rows = found.rows[found.rows["arm"] == arm]
-    names = [variant.name for variant in found.variants]
-    table = rows.pivot(index="value", columns="seed", values="top1").reindex(names).dropna()
-    if min(table.shape) < 2:
-        return Section(
-            title,
-            [Paragraph("It takes two pretrainings, each finetuned with the same two seeds.")],
-        )
-    parts = split(table.to_numpy())
-    return Section(
-        title,
-        [
-            Paragraph(
-                (
-                    f"Top-1 (%) of '{arm}': {parts.pretrainings} pretrainings that differ in their "
-                    f"seed alone, each finetuned with the same {parts.finetunings} seeds. The row "
-                    "of pretraining seed ",
-                    Bold(found.own),
-                    " are the table's runs.",
-                )
-            ),
-            _runs_table(table, found.own),
-            Table(
-                COMPONENTS,
-                [
-                    ("between pretrainings", parts.between),
-                    ("within a pretraining, between its finetunings", parts.within),
-                ],
-            ),
-            _share(parts),
-        ],
-    )
-
-
-def _runs_table(table: pd.DataFrame, own: str) -> Table[str]:
-    """Top-1 of each pretraining with each finetuning seed."""
-
-    def run(number: int) -> Column[str]:
-        seed = table.columns[number]
-        return Column(f"finetuning seed {seed}", lambda name: f"{table.loc[name, seed]:.2f}")
-
-    columns: list[Column[str]] = [
-        Column("pretraining seed", lambda name: Bold(name) if name == own else name),
-        *(run(number) for number in range(len(table.columns))),
-        Column("mean", lambda name: f"{table.loc[name].mean():.2f}"),
-    ]
-    return Table(columns, [str(name) for name in table.index])
-
-
-def _deviation(variance: float) -> str:
-    return f"{max(0.0, variance) ** 0.5:.2f}"
-
-
-COMPONENTS: list[Column[tuple[str, Component]]] = [
-    Column("", lambda row: row[0]),
-    Column("standard deviation", lambda row: _deviation(row[1].variance), unit="points"),
-    Column("95% interval", lambda row: f"{_deviation(row[1].low)} to {_deviation(row[1].high)}"),
-    Column("variance", lambda row: f"{max(0.0, row[1].variance):.3f}"),
-]
-
-
-def _share(found: Split) -> Block:
-    if found.p != found.p:  # nothing varies
-        return Paragraph("All runs have the same top-1: there is no variance to split.")
-    share = found.share
-    verdict = (
-        f"is distinguishable from zero (F test, p = {found.p:.2g})"
-        if found.p < 0.05
-        else f"is not distinguishable from zero with {found.pretrainings} pretrainings "
-        f"(F test, p = {found.p:.2g})"
-    )
-    return Bullets(
-        [
-            f"The variance between pretrainings {verdict}; it is {100 * share.variance:.0f}% of "
-            f"the variance of a run (95% interval {100 * share.low:.0f} to "
-            f"{100 * share.high:.0f}%).",
-            "Two-way random effects: pretraining, finetuning seed, rest. A finetuning seed draws "
-            "the same labelled images for every pretraining; 'within' is the seed's part and the "
-            "rest. An estimate below zero is shown as 0. Intervals: modified large-sample; of the "
-            "share, McGraw and Wong's for ICC(A,1) (src/mfm/statistics/variance.py).",
-        ]
-    )
