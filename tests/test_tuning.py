@@ -302,7 +302,7 @@ def test_the_smallest_tuning_leaves_its_page_and_a_table_of_each_arms_own_best(t
     values["finetune"] |= {"epochs": 1, "images_per_class": 8, "curve_images": 0}
     values |= {"seeds": [0], "question": {"arm": "mfm", "baseline": "scratch"}}
     values["tuning"] = {"grid": {"optimizer.lr": [0.001, 0.01]}, "seeds": [9], "use": "own"}
-    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(values))
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
     command = [str(Path(sys.executable).parent / "snakemake"), "--cores", "all"]
     command += ["--snakefile", str(ROOT / "Snakefile"), "--configfile", "mine.yaml", "--"]
     command += ["results/tiny/tuning.md", "results/tiny/table.md"]
