@@ -278,12 +278,13 @@ def test_the_page_has_both_answers_each_arms_best_and_the_cost():
         tuned=table(-1.0),
     )
     text = " ".join(to_markdown(tuning.document(found)).split())
-    assert "| optimizer.lr-0.1 | **70.00** | 60.00 | 65.00 |" in text
+    assert "| optimizer.lr 0.1 | **70.00** | 60.00 | 65.00 |" in text
     assert "At an edge of the grid: scratch, optimizer.lr 0.1" in text
     assert "mfm, optimizer.lr" not in text
+    assert "The experiment's own recipe: optimizer.lr 0.001." in text
     (row,) = (line for line in to_markdown(tuning.document(found)).splitlines() if "+3.00" in line)
     cells = [cell.strip() for cell in row.strip("|").split("|")]
-    assert cells[:4] == ["mfm", "optimizer.lr-0.01", "74.50", "70.50"]
+    assert cells[:4] == ["mfm", "optimizer.lr 0.01", "74.50", "70.50"]
     assert cells[4].startswith("+3.00")
     assert cells[6].startswith("-1.00")
     assert "| scratch | 6 | 3.0 min |" in text

@@ -12,10 +12,10 @@ import pandas as pd
 from mfm.evaluation.results import collect_rows
 from mfm.experiment.resolve import finetunings
 from mfm.experiment.tuning import Choice
-from mfm.experiment.variants import Runs
+from mfm.experiment.variants import Runs, Variant
 from mfm.reporting import verdict
 from mfm.reporting.document import Block, Bold, Bullets, Column, Paragraph, Section, Table, Text
-from mfm.reporting.words import duration, interval
+from mfm.reporting.words import difference, duration
 from mfm.statistics.over_seeds import Difference, Estimate, estimate
 
 
@@ -64,9 +64,10 @@ def document(found: Tuned) -> Section:
     images = int(found.trials["images"].iloc[0])
     blocks: list[Block] = [
         Paragraph(
-            f"Every arm was finetuned with the same {len(tuning.trials)} settings and the same "
-            f"{len(tuning.seeds)} seeds, which the table doesn't use, and evaluated on {images:,} "
-            "training images set aside. The images that the table is computed on chose nothing."
+            f"Every arm was finetuned with the same {len(tuning.trials)} settings, each with seeds "
+            f"that the table doesn't use ({', '.join(map(str, tuning.seeds))}), and evaluated on "
+            f"{images:,} training images set aside. The images that the table is computed on chose "
+            "nothing."
         ),
         _trials(found),
         _changed(found),
@@ -87,14 +88,16 @@ def _trials(found: Tuned) -> Section:
         return Column(arm, cell)
 
     columns: list[Column[str]] = [
-        Column("finetuning", lambda trial: trial),
+        Column("finetuning", lambda trial: _said(found.runs.trials[trial])),
         *(of(arm) for arm in found.arms),
         Column("mean", lambda trial: f"{means[trial].mean():.2f}"),
     ]
     notes: list[Text] = [
         "Top-1 in percent, mean over the seeds. Bold: the arm's best, the first of equal ones.",
-        ("Best for all arms together: ", Bold(found.choice.shared), "."),
+        ("Best for all arms together: ", Bold(_said(found.runs.trials[found.choice.shared])), "."),
     ]
+    own = [_said(each) for each in found.runs.tuned.values() if each.own]
+    notes += [f"The experiment's own recipe: {each}." for each in own]
     edges = _at_an_edge(found)
     if edges:
         notes.append(
@@ -104,6 +107,10 @@ def _trials(found: Tuned) -> Section:
             )
         )
     return Section("Trials", [Table(columns, list(found.runs.trials)), Bullets(notes)])
+
+
+def _said(trial: Variant) -> str:
+    return ", ".join(f"{key} {value}" for key, value in trial.value.items())
 
 
 def _at_an_edge(found: Tuned) -> list[str]:
@@ -147,7 +154,7 @@ CHANGED: list[Column[_Arm]] = [
 
 
 def _difference(found: Difference | None) -> str:
-    return "-" if found is None else f"{found.mean:+.2f} ({interval(found, sign='+')})"
+    return "-" if found is None else difference(found)
 
 
 def _verdict(found: Difference | None) -> str:
@@ -161,7 +168,7 @@ def _changed(found: Tuned) -> Section:
     rows = [
         _Arm(
             name=arm,
-            best=found.choice.best[arm],
+            best=_said(found.runs.trials[found.choice.best[arm]]),
             top1=(estimate(samples[0][arm]), estimate(samples[1][arm])),
             differences=(compared[0].get(arm), compared[1].get(arm)),
         )
