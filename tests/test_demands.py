@@ -302,3 +302,9 @@ def test_what_a_variant_asks_as_well_is_not_asked_twice():
         ("finetune", 4, "variants.batch: 4"),
     ]
     assert len(found.sizes) == 1
+
+
+def test_what_a_trial_asks_is_told_with_its_name():
+    tuning = {"grid": {"batch": [4, 4000]}, "seeds": [7]}
+    found = demands(dataset__holdout_per_class=5, tuning=tuning)
+    assert complaint(check_counts, found, SUMMARY).endswith("(with tuning.grid: batch-4000)")

@@ -14,6 +14,7 @@ import torch
 import yaml
 from conftest import ROOT
 
+from mfm.commands import export
 from mfm.data import link
 from mfm.data.settings import Dataset
 from mfm.errors import UserError
@@ -295,7 +296,9 @@ def test_the_page_has_both_answers_each_arms_best_and_the_cost():
 
 
 @pytest.mark.processes
-def test_the_smallest_tuning_leaves_its_page_and_a_table_of_each_arms_own_best(tmp_path):
+def test_the_smallest_tuning_leaves_its_page_and_a_table_of_each_arms_own_best(
+    tmp_path, monkeypatch
+):
     values = yaml.safe_load((ROOT / "configs/tiny.yaml").read_text())
     del values["pretrain"]["supervised"], values["arms"]["supervised"]
     values["pretrain"]["mfm"]["ranks"] = 1
@@ -330,6 +333,12 @@ def test_the_smallest_tuning_leaves_its_page_and_a_table_of_each_arms_own_best(t
         best = chosen.best[row.arm]
         folder = "" if best == "optimizer.lr-0.001" else f"variants/tuned/{best}/"
         assert row.checkpoint == f"results/tiny/{folder}finetune/{row.arm}/seed0/model.safetensors"
+    trial = next(results.glob("variants/tuning/*/finetune/mfm/seed9/model.safetensors"))
+    cards = {row.checkpoint: f"this file {row.top1:.2f} %", str(trial): "not known here"}
+    monkeypatch.chdir(tmp_path)
+    for number, (model, said) in enumerate(cards.items()):
+        export.main([model, f"card{number}"])
+        assert said in Path(f"card{number}/README.md").read_text()
     page = (results / "tuning.md").read_text()
     assert "table.md has **each arm's own best**" in page
     assert "tuning.md" in (results / "table.md").read_text()

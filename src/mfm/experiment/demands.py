@@ -65,7 +65,7 @@ def demands_of(runs: Runs) -> Demands:
         for variants in runs.studies.values()
         for each in variants
         if not each.own
-    }
+    } | {each.folder: f"tuning.grid: {each.name}" for each in runs.trials.values()}
     trainings: dict[str, Demand] = {}
     sizes: dict[str, Sizes] = {}
     for folder in runs.folders:

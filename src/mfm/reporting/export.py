@@ -89,4 +89,5 @@ def _rows(weights: Path, results: Path | None) -> pd.DataFrame | None:
     if value is None:
         return read_results(path)
     rows = variants.read_rows(path)
-    return rows[rows["value"] == value]
+    # The rows of a tuning's trials are of images set aside, which no card is about.
+    return rows[rows["value"] == value] if "value" in rows else None

@@ -35,7 +35,7 @@ class Tuned:
     choice: Choice
     trials: pd.DataFrame
     shared: pd.DataFrame  # the experiment's own recipe
-    tuned: pd.DataFrame  # each arm's best trial
+    tuned: pd.DataFrame  # each arm's best trial, whose name is its value
 
     @cached_property
     def arms(self) -> list[str]:
@@ -47,12 +47,13 @@ def read(runs: Runs, choice: Choice, *, trials: Path) -> Tuned:
     """What the runs left."""
     layout, own = runs.layout, runs.experiment
     rows = [layout.evaluation(arm, seed).row for arm, seed in finetunings(own)]
+    tuned = collect_rows([each.evaluation.row for each in runs.tuned_models(choice.best)])
     return Tuned(
         runs=runs,
         choice=choice,
         trials=pd.read_csv(trials),
         shared=collect_rows(rows),
-        tuned=collect_rows([each.evaluation.row for each in runs.tuned_models(choice.best)]),
+        tuned=tuned.assign(value=tuned["arm"].map(choice.best)),
     )
 
 
