@@ -94,7 +94,7 @@ def test_the_whole_workflow_leaves_every_artifact(finished):
     assert (metadata["seed"], metadata["initial_seed"]) == ("0", "1")
     for link in re.findall(r"\]\(([^)]+)\)", table):
         assert (results / link).is_file(), link
-    assert "## From the runs here" in (results / "plan.md").read_text()
+    assert "## mfm less scratch (the question)" in (results / "plan.md").read_text()
     assert "| train | 128 |" in (results / "dataset.md").read_text()
     for name in ("backbone.safetensors", "checkpoint.pt", "metrics.csv"):
         for seed in (0, 1):
@@ -187,6 +187,7 @@ def test_another_pretraining_seed_runs_the_finetunings_that_start_from_another_o
 def test_a_new_seed_runs_only_that_seed(finished):
     jobs = planned(finished, TABLE, config=("seeds=[0, 1, 2]",))
     assert jobs == {
+        "question": 1,  # of one run more
         "finetune_config": 3,
         "finetune": 3,
         "evaluate": 3,
@@ -284,13 +285,13 @@ def test_an_arm_from_scratch_that_is_trained_longer_runs_alone(finished):
 def test_the_plan_command_runs_nothing(finished, tmp_path):
     def plan(folder: Path) -> str:
         command = [sys.executable, "-m", "mfm", "plan", "--configfile"]
-        command += [str(ROOT / "configs/tiny.yaml")]
+        command += [str(ROOT / "configs/tiny.yaml"), str(finished / "asked.yaml")]
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
     assert "## Before there are runs" in plan(tmp_path)
-    assert "found with the 2 seeds configured" in plan(tmp_path)
+    assert "found with 2 pairs" in plan(tmp_path)
     assert not list(tmp_path.iterdir())
     assert plan(finished) == (finished / "results/tiny/plan.md").read_text()
     assert planned(finished) == {}
