@@ -304,6 +304,7 @@ def test_the_smallest_tuning_leaves_its_page_and_a_table_of_each_arms_own_best(
     values["pretrain"]["mfm"]["ranks"] = 1
     values["dataset"]["holdout_per_class"] = 8
     values["finetune"] |= {"epochs": 1, "images_per_class": 8, "curve_images": 0}
+    values["finetune"]["optimizer"] = {"lr": 0.01}  # not the best, here
     values |= {"seeds": [0], "question": {"arm": "mfm", "baseline": "scratch"}}
     values["tuning"] = {"grid": {"optimizer.lr": [0.001, 0.01]}, "seeds": [9], "use": "own"}
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
@@ -331,7 +332,7 @@ def test_the_smallest_tuning_leaves_its_page_and_a_table_of_each_arms_own_best(
     assert (table["images"] == 4 * 12).all(), "val"
     for row in table.itertuples():
         best = chosen.best[row.arm]
-        folder = "" if best == "optimizer.lr-0.001" else f"variants/tuned/{best}/"
+        folder = "" if best == "optimizer.lr-0.01" else f"variants/tuned/{best}/"
         assert row.checkpoint == f"results/tiny/{folder}finetune/{row.arm}/seed0/model.safetensors"
     trial = next(results.glob("variants/tuning/*/finetune/mfm/seed9/model.safetensors"))
     cards = {row.checkpoint: f"this file {row.top1:.2f} %", str(trial): "not known here"}
@@ -343,6 +344,6 @@ def test_the_smallest_tuning_leaves_its_page_and_a_table_of_each_arms_own_best(
     assert "table.md has **each arm's own best**" in page
     assert "tuning.md" in (results / "table.md").read_text()
     looks = pd.read_csv(tmp_path / "data/tiny/looks.csv")["split"].tolist()
-    others = set(chosen.best.values()) - {"optimizer.lr-0.001"}
+    others = set(chosen.best.values()) - {"optimizer.lr-0.01"}
     assert (looks.count("holdout"), looks.count("val")) == (2, 1 + len(others))
     assert "Nothing to be done" in snakemake()
