@@ -136,6 +136,11 @@ def get_initial_weights(wildcards):
     return RUNS.initial_weights(wildcards.arm, int(wildcards.seed), folder=wildcards.folder)
 
 
+def get_named_weights(wildcards):
+    """The weights that an arm of every seed starts from, which are not a pretraining's."""
+    return RUNS.at(wildcards.folder).arms[wildcards.arm].weights
+
+
 def get_initial_files(wildcards):
     """The files that a finetuning waits for; a change in them runs it again."""
     return RUNS.initial_files(wildcards.arm, int(wildcards.seed), folder=wildcards.folder)

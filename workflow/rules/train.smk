@@ -39,7 +39,7 @@ rule fetch_weights:
     conda:
         "../envs/mfm.yaml"
     params:
-        weights=get_initial_weights,
+        weights=get_named_weights,
     shell:
         "python -m mfm fetch {params.weights:q} {output.description:q} > {log:q} 2>&1"
 
