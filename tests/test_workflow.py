@@ -205,7 +205,6 @@ def test_variants_share_what_the_table_has(finished):
     six = {"finetune_config": 6, "finetune": 6, "evaluate_config": 1, "evaluate": 6}
     quarter = {"images_per_class": None, "fraction": 0.25, "batch": 16}
     assert jobs("finetune", {"images_per_class": 16}, quarter) == six | pages
-    assert jobs("finetune.loss", "ce") == six | pages
     assert jobs("evaluate.resize", 32, 36) == {"evaluate_config": 1, "evaluate": 6} | pages
     # Two of three arms have nothing to do with it.
     assert jobs("pretrain.mfm.crop.area", [0.67, 1.0]) == {
@@ -219,21 +218,6 @@ def test_variants_share_what_the_table_has(finished):
     }
     loss = {"s": {"key": "finetune.loss", "values": ["ce"]}}
     assert planned(finished, TABLE, more={"variants": loss}) == {}
-
-
-def test_two_studies_share_their_equal_runs(finished):
-    values = (
-        "variants={a: {key: finetune.loss, values: [ce]}, b: {key: finetune, values: [{loss: ce}]}}"
-    )
-    assert planned(finished, config=(values,)) == {
-        "finetune_config": 6,
-        "finetune": 6,
-        "evaluate_config": 1,
-        "evaluate": 6,
-        "variants": 2,
-        "report_page": 1,
-        "default": 1,
-    }
 
 
 def test_a_study_whose_only_value_is_the_tables_own_shows_its_runs(finished):
@@ -348,14 +332,9 @@ def test_report_is_written_with_the_table(finished):
 @pytest.mark.parametrize(
     ("setting", "expected"),
     [
-        ("label_efficiency=[{images_per_class: 10}]", "'label_efficiency' is now variants"),
-        ("initialisations={scratch: scratch}", "'initialisations' is now arms"),
         ("variants={loss: {key: finetune.los, values: [ce]}}", "did you mean 'loss'?"),
         ("finetune={epohcs: 3}", "unknown key 'finetune.epohcs' (did you mean 'epochs'?)"),
-        ("finetune={epochs: 0}", "finetune.epochs"),
-        ("dataset={source: /nowhere/at/all}", "dataset.source: '/nowhere/at/all'"),
         ("arms={other: {weights: /nowhere/w.pth}}", "there is no file /nowhere/w.pth"),
-        ("arms={other: {pretrain: mmf}}", "did you mean 'mfm'?"),
     ],
 )
 def test_a_wrong_configuration_ends_in_one_line_before_any_job(tmp_path, setting, expected):
