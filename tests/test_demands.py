@@ -9,7 +9,7 @@ from mfm.data.settings import Dataset
 from mfm.errors import UserError
 from mfm.experiment import preflight
 from mfm.experiment.demands import check_counts, check_sizes, demands_of
-from mfm.experiment.resolve import evaluate_job
+from mfm.experiment.resolve import dataset_job, evaluate_job
 from mfm.experiment.settings import Experiment
 from mfm.experiment.variants import Runs
 from mfm.settings.section import dumps, parse
@@ -308,3 +308,33 @@ def test_what_a_trial_asks_is_told_with_its_name():
     tuning = {"grid": {"batch": [4, 4000]}, "seeds": [7]}
     found = demands(dataset__holdout_per_class=5, tuning=tuning)
     assert complaint(check_counts, found, SUMMARY).endswith("(with tuning.grid: batch-4000)")
+
+
+def test_a_pretraining_that_no_finetuning_starts_from_is_said():
+    values = {
+        "pretrain": {"mfm": {"task": "mfm", "seeds": [0, 1, 2]}},
+        "arms": ARMS,
+        "seeds": [0, 1],
+    }
+    assert any("no finetuning starts from [2]" in line for line in _remarks(values))
+    values["seeds"] = [0, 1, 2]
+    assert not any("no finetuning starts from" in line for line in _remarks(values))
+
+
+def test_a_dataset_that_was_linked_otherwise_is_said(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    values = {"pretrain": {"mfm": {"task": "mfm"}}, "arms": ARMS}
+    folder = Path("data/fashion-mnist")
+    folder.mkdir(parents=True)
+    (folder / "manifest.parquet").touch()
+    (folder / "config.json").write_text(dumps(dataset_job(parse(Experiment, values, where="x"))))
+    assert not any("linked again" in line for line in _remarks(values))
+    values["dataset"] = {"holdout_per_class": 5}
+    assert any("dataset.holdout_per_class" in line for line in _remarks(values))
+
+
+ARMS = {"scratch": "scratch", "mfm": {"pretrain": "mfm"}}
+
+
+def _remarks(values):
+    return preflight.remarks(Runs(parse(Experiment, values, where="x")))

@@ -853,3 +853,10 @@ def test_a_pretraining_goes_on_from_a_published_one(tmp_path, channels):
     assert equal(model.backbone.state_dict(), source.backbone.state_dict())
     assert equal(model.head.state_dict(), source.head.state_dict()) == (channels == 1)
     assert ("the head is loaded too" in said) == (channels == 1)
+
+
+def test_numbers_of_the_command_line_are_numbers():
+    """`snakemake --config 'model={...}'` gives those in braces as texts."""
+    options = {"layers": ["1", "1", "1", "1"], "channels": ["8", "16", "32", "64"]}
+    model = Model(stem_stride="2", options=options)
+    assert model == Model(stem_stride=2, options={"layers": [1] * 4, "channels": [8, 16, 32, 64]})

@@ -287,8 +287,17 @@ def test_what_pretraining_learned_is_less_random_weights_and_without_verdicts():
     assert list(rows["mfm"].values())[2] == "+8.00"
     assert list(rows["random weights"].values())[1:3] == ["see above", "-"]
     mean = np.mean(SHARED) - SHARED[0]
-    assert list(rows["random weights"].values())[3].startswith(f"**{73 + mean:.2f}**")
+    near = rows["random weights"]["nearest neighbours, % (95% interval)"]
+    assert near.startswith(f"**{73 + mean:.2f}**")
+    assert rows["mfm"]["less raw pixels"][0] in "+-"
     assert "What pretraining learned" not in render(ALL)
+
+
+def test_an_arm_that_finetuning_makes_worse_is_named():
+    told = "Better before finetuning: logistic regression on the frozen features of supervised is"
+    assert told in render(ALL, frozen=frozen(pixels=60.0, random=50.0, supervised=99.0))
+    kept = render(ALL, frozen=frozen(pixels=60.0, random=50.0, supervised=51.0))
+    assert "Better before finetuning" not in kept
 
 
 def test_each_number_of_a_comparison_stands_once():

@@ -13,11 +13,11 @@ from mfm.experiment.arms import FromWeights
 from mfm.experiment.demands import check_counts, check_sizes, demands_of
 from mfm.experiment.layout import Layout, dataset_folder
 from mfm.experiment.layout import runs as runs_below
-from mfm.experiment.resolve import dataset_job, used_pretrainings
+from mfm.experiment.resolve import dataset_job, pretrainings, used_pretrainings
 from mfm.experiment.settings import Experiment
 from mfm.experiment.variants import Runs
 from mfm.models.sources import source_of
-from mfm.settings.section import load_json
+from mfm.settings.section import differing_keys, load_json
 
 
 def check(runs: Runs, *, links_again: bool = False) -> None:
@@ -52,7 +52,8 @@ def remarks(runs: Runs) -> list[str]:
 
     Raises UserError for image sizes that a network's stride doesn't divide.
     """
-    found: list[str] = []
+    experiment = runs.experiment
+    found = _unused_seeds(experiment) + _linked_otherwise(experiment)
     weights = [
         runs.layout.pretraining(name, seed, folder=folder).weights
         for folder, name, seed in runs.pretrainings
@@ -60,6 +61,34 @@ def remarks(runs: Runs) -> list[str]:
     if not all(Path(file).exists() for file in weights):
         found += check_sizes(demands_of(runs))
     return found
+
+
+def _unused_seeds(experiment: Experiment) -> list[str]:
+    """Pretrainings that are not run, because no finetuning's seed leads to them."""
+    used = pretrainings(experiment)
+    lines = []
+    for name, training in used_pretrainings(experiment).items():
+        unused = [seed for seed in training.seeds if (name, seed) not in used]
+        if unused:
+            lines.append(f"pretrain.{name}.seeds: no finetuning starts from {unused}; add 'seeds'")
+    return lines
+
+
+def _linked_otherwise(experiment: Experiment) -> list[str]:
+    """What linking the dataset again with other settings does to finished runs."""
+    folder = dataset_folder(experiment.dataset.name)
+    if not (folder / "manifest.parquet").exists() or not (folder / "config.json").exists():
+        return []
+    there = load_json(Dataset, folder / "config.json")
+    keys = differing_keys(
+        dataset_job(experiment).model_dump(mode="json"), there.model_dump(mode="json")
+    )
+    if not keys:
+        return []
+    return [
+        f"{folder} was linked with another dataset.{keys[0]}: it is linked again, and what was "
+        "trained on it is trained again; give this experiment a dataset.name of its own to keep it"
+    ]
 
 
 def _check_file(weights: str, key: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+import yaml
 from pydantic import Field, field_validator
 
 from mfm.settings.section import Section
@@ -20,6 +21,15 @@ _ELSEWHERE = {
     "global_pool": "model.pooling",
     "zero_init_last": "model.zero_init_last",
 }
+
+
+def _typed(value: Any) -> Any:
+    """Numbers and truth values of texts: `snakemake --config` gives those in braces as texts."""
+    if isinstance(value, dict):
+        return {key: _typed(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_typed(each) for each in value]
+    return yaml.safe_load(value) if isinstance(value, str) else value
 
 
 class Model(Section):
@@ -58,6 +68,8 @@ class Model(Section):
         parts = [stems[self.stem_stride]] if self.stem_stride in stems else []
         parts += [f"{key} {value}" for key, value in sorted(self.options.items())]
         return self.backbone + f" (not the standard one: {', '.join(parts)})" * bool(parts)
+
+    _from_texts = field_validator("stem_stride", "options", mode="before")(_typed)
 
     @field_validator("options")
     @classmethod

@@ -151,8 +151,9 @@ def remarks(found: Finished, compared: Sequence[Comparison]) -> list[Text]:
     if found.looks:
         one = found.looks == 1
         lines.append(
-            f"{found.looks} {'experiment has' if one else 'different experiments have'} been "
-            "evaluated on these images"
+            f"In this checkout, {found.looks} "
+            f"{'experiment has' if one else 'different experiments have'} been evaluated on these "
+            "images"
             + ("." if one else ": whoever takes the best of several has chosen by chance, in part.")
         )
     return lines

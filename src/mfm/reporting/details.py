@@ -144,7 +144,7 @@ def _comparisons(compared: Sequence[Comparison]) -> list[Section]:
         Bullets(
             [
                 "Exact: by changes of the signs of the paired differences, or by exchanges "
-                "between arms that do not pair. It takes no distribution for granted.",
+                "between arms that do not pair. It takes no normal distribution for granted.",
                 (
                     "What these runs can find, and what more runs or pretrainings would: ",
                     Link("plan.md", "plan.md"),

@@ -72,6 +72,26 @@ def warning(found: Finished) -> list[Text]:
     ]
 
 
+def lost(found: Finished) -> list[Text]:
+    """A sentence on arms that are better before they are finetuned."""
+    arms = samples(found.experiment, found.results)
+    worse = []
+    for name in found.arms:
+        frozen = _sample(found, name, "logistic")
+        if frozen is not None and estimate(frozen).mean > estimate(arms[name]).mean:
+            worse.append(name)
+    if not worse:
+        return []
+    does = "is" if len(worse) == 1 else "are"
+    return [
+        Bold(
+            f"Better before finetuning: logistic regression on the frozen features of "
+            f"{listed(worse)} is above {'its' if does == 'is' else 'their'} accuracy here, so this "
+            "finetuning loses what the pretraining knew. The comparison is of this recipe."
+        )
+    ]
+
+
 def _sample(found: Finished, features: str, method: str) -> Sample | None:
     rows = found.frozen
     if rows is None:
@@ -101,18 +121,19 @@ class _Features:
             return "-" if sample is None else "see above"  # a floor of the table
         return percentage(estimate(sample))
 
-    def gain(self, method: str) -> str:
-        """Over random weights."""
-        sample, random = (_sample(self.found, name, method) for name in (self.name, RANDOM))
-        if sample is None or random is None or self.name in _OF:
+    def gain(self, method: str, other: str = RANDOM) -> str:
+        """Over random weights, or pixels."""
+        sample, its = (_sample(self.found, name, method) for name in (self.name, other))
+        if sample is None or its is None or self.name in _OF:
             return "-"
-        return difference(over_seeds.difference(sample, random))
+        return difference(over_seeds.difference(sample, its))
 
 
 LEARNED: list[Column[_Features]] = [
     Column("frozen features of", lambda row: _NAMES.get(row.name, row.name)),
     Column("logistic regression, % (95% interval)", lambda row: row.top1("logistic")),
     Column("less random weights", lambda row: row.gain("logistic")),
+    Column("less raw pixels", lambda row: row.gain("logistic", PIXELS)),
     Column("nearest neighbours, % (95% interval)", lambda row: row.top1("knn")),
     Column("less random weights", lambda row: row.gain("knn")),
 ]

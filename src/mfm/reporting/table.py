@@ -57,7 +57,12 @@ def opening(found: Finished, compared: Sequence[Comparison]) -> Text:
 def arms(found: Finished, compared: Sequence[Comparison]) -> list[Block]:
     """The rows, with what is to be known before they are believed."""
     remarks = answer.remarks(found, compared)
-    alarms: list[Text] = [*floors.warning(found), *_given(found, compared)]
+    alarms: list[Text] = [
+        *floors.warning(found),
+        *floors.lost(found),
+        *_given(found, compared),
+        *_corrected(compared),
+    ]
     return [
         Paragraph(joined(remarks, " ")),
         Paragraph(_setting(found)),
@@ -81,8 +86,10 @@ def _setting(found: Finished) -> Text:
     if experiment.tuning is not None:  # the table has each arm's own best, then
         recipe = "with the settings that were best for it on images set aside (tuning.md)"
     longer = [
-        f" {name} is trained as long as {other} with its pretraining."
+        f" {name} is trained as long as {other} with its pretraining, for "
+        f"{epochs(int(found.arms[name]['epochs'].max()))}."
         for name, other in longer_arms(experiment).items()
+        if name in found.arms
     ]
     return (
         f"Every arm is finetuned on {int(first['train_images']):,} labelled images, each seed's "
@@ -97,6 +104,15 @@ def _intended(experiment: Experiment) -> dict[str, list[str]]:
     if experiment.tuning is not None:
         asked |= {f"training.{key}": list(experiment.arms) for key in experiment.tuning.grid}
     return asked
+
+
+def _corrected(compared: Sequence[Comparison]) -> list[Text]:
+    """Why an interval without zero may stand beside a difference that is not distinguishable."""
+    count = max((each.difference.comparisons for each in compared), default=1)
+    if count < 2:
+        return []
+    which = "" if not any(each.primary for each in compared) else ", but for the declared one,"
+    return [f"Verdicts{which} are corrected for {count} comparisons; intervals are not."]
 
 
 def _another(given: str) -> str:
