@@ -26,6 +26,7 @@ from mfm.experiment.jobs import PretrainJob
 from mfm.files.pickles import load_pickle
 from mfm.models import weights
 from mfm.models.backbones import create_backbone, has_fixed_size, last_map, stride
+from mfm.models.facts import Facts, facts_of
 from mfm.models.reconstruction import ReconstructionModel, create_reconstruction_model
 from mfm.models.settings import Model
 from mfm.models.sources import source_of
@@ -860,3 +861,21 @@ def test_numbers_of_the_command_line_are_numbers():
     options = {"layers": ["1", "1", "1", "1"], "channels": ["8", "16", "32", "64"]}
     model = Model(stem_stride="2", options=options)
     assert model == Model(stem_stride=2, options={"layers": [1] * 4, "channels": [8, 16, 32, 64]})
+
+
+def test_facts_are_remembered_and_those_of_a_bad_network_are_not(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    model = Model(backbone="resnet10t", stem_stride=4)
+    first = facts_of(model)
+    assert first == Facts(stride=32, fixed_size=False)
+    (file,) = (tmp_path / "mfm/networks").iterdir()
+    monkeypatch.setattr("mfm.models.backbones.create_backbone", None)  # not built again
+    assert facts_of(model) == first
+    file.write_text("torn")
+    with pytest.raises(TypeError):  # unreadable: built again
+        facts_of(model)
+    monkeypatch.undo()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "other"))
+    with pytest.raises(UserError):
+        facts_of(Model(backbone="resnet10t", options={"no_such_option": 1}))
+    assert not (tmp_path / "other").exists()

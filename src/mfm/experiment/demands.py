@@ -13,6 +13,7 @@ from mfm.experiment.jobs import split_of
 from mfm.experiment.resolve import used_pretrainings
 from mfm.experiment.settings import Experiment
 from mfm.experiment.variants import Runs
+from mfm.models.facts import check_size, facts_of
 from mfm.models.settings import Model
 from mfm.settings.section import Section, dumps
 
@@ -151,11 +152,11 @@ def images_used(demand: Demand, split: dict[str, Any]) -> int:
 
 
 def check_sizes(demands: Demands) -> list[str]:
-    """Check image sizes against the backbone's stride; builds the backbone, which takes seconds.
+    """Check image sizes against the backbone's stride; builds the backbone the first time.
 
     Returns a line for each pretraining that has to predict whole images through few positions.
 
-    Raises UserError as `mfm.models.reconstruction.check_size` does, for a backbone that timm
+    Raises UserError as `mfm.models.facts.check_size` does, for a backbone that timm
     doesn't know, and for several sizes with one that is made for a single size.
     """
     remarks = []
@@ -169,21 +170,15 @@ def check_sizes(demands: Demands) -> list[str]:
 
 def _check_network(sizes: Sizes) -> list[str]:
     backbone = sizes.model.backbone
-    if len(set(sizes.sides.values())) > 1:
-        from mfm.models.backbones import has_fixed_size
-
-        if has_fixed_size(backbone):
-            listed = ", ".join(f"{key} is {size}" for key, size in sizes.sides.items())
-            raise UserError(
-                f"{backbone} is made for one image size, by its position embedding or windows, but "
-                f"{listed}; make them equal"
-            )
     remarks: list[str] = []
+    if len(set(sizes.sides.values())) > 1 and facts_of(sizes.model).fixed_size:
+        listed = ", ".join(f"{key} is {size}" for key, size in sizes.sides.items())
+        raise UserError(
+            f"{backbone} is made for one image size, by its position embedding or windows, but "
+            f"{listed}; make them equal"
+        )
     if sizes.predicted:
-        from mfm.models.backbones import create_backbone, stride  # torch and timm
-        from mfm.models.reconstruction import check_size
-
-        step = stride(create_backbone(sizes.model, classes=0))
+        step = facts_of(sizes.model).stride
         for training, key in sizes.predicted.items():
             check_size(sizes.sides[key], step, backbone=backbone, key=key, what=training)
             side = sizes.sides[key] // step

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-from mfm.errors import UserError
 from mfm.models.backbones import create_backbone, last_map, stride
+from mfm.models.facts import check_size
 from mfm.models.settings import Model
 
 
@@ -56,15 +56,3 @@ def create_reconstruction_model(
     backbone = create_backbone(settings, classes=0, image_size=size)
     check_size(size, stride(backbone), backbone=settings.backbone, key="the size of its images")
     return ReconstructionModel(backbone, out_channels=out_channels)
-
-
-def check_size(
-    size: int, stride: int, *, backbone: str, key: str, what: str = "this pretraining"
-) -> None:
-    """Raise UserError where the stride does not divide the size of an image to predict."""
-    if size % stride:
-        nearest = max(stride, round(size / stride) * stride)
-        raise UserError(
-            f"{key} is {size}, but {what} predicts whole images, so it has to be a multiple of "
-            f"{backbone}'s stride {stride}; set it to {nearest}"
-        )
