@@ -24,7 +24,12 @@ CLUSTER = Path(__file__).with_name("cluster.sh")
 SNAKEMAKE = str(Path(sys.executable).parent / "snakemake")
 RESULTS = "results/tiny"
 # Long enough to be stopped in the middle.
-SETTINGS = ("seeds=[0]", "pretrain={mfm: {epochs: 40}}", "finetune={epochs: 60}")
+SETTINGS = (
+    "seeds=[0]",
+    "pretrain={mfm: {epochs: 40}}",
+    "finetune={epochs: 60}",
+    "question={arm: mfm, baseline: scratch}",
+)
 # What a user fits to the cluster: here little memory, no GPUs, two nodes, no accounting.
 SMALL = {"gpu": 0, "mem_mb": 1500, "workers": 1}
 PROFILE = {
@@ -145,6 +150,11 @@ def test_the_pretraining_ran_on_both_nodes(remote):
     assert "NumNodes=2 " in job
     assert "NodeList=node[1-2]" in job
     assert "2 ranks" in (folder / RESULTS / "logs/pretrain/mfm/seed0.log").read_text()
+
+
+def test_the_first_job_declared_the_question(remote):
+    folder, _ = remote
+    assert pd.read_csv(folder / RESULTS / "question.csv")["finished"].tolist() == [0]
 
 
 def test_each_finetuning_was_a_job_of_its_own(remote):
