@@ -218,16 +218,16 @@ def test_few_positions_are_told_where_images_are_predicted_alone_and_with_the_va
     assert line.endswith("(with variants.stem: 4)")
 
 
-def test_no_network_is_built_where_all_pretrainings_are_done(tmp_path, monkeypatch):
+def test_no_network_is_built_where_all_trainings_are_done(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     built = []
     monkeypatch.setattr(preflight, "check_sizes", lambda asked: built.append(asked) or ["few"])
     runs = Runs(parse(Experiment, VALUES, where="test"))
     assert "few" in preflight.remarks(runs)
-    files = [
-        Path(runs.layout.pretraining(name, seed, folder=folder).weights)
-        for folder, name, seed in runs.pretrainings
-    ]
+    layout = runs.layout
+    files = [layout.pretraining(*run, folder=folder) for folder, *run in runs.pretrainings]
+    files += [layout.finetuning(*run, folder=folder) for folder, *run in runs.finetunings]
+    files = [Path(run.weights) for run in files]
     for file in files:
         assert len(built) == 1
         file.parent.mkdir(parents=True)
@@ -308,6 +308,14 @@ def test_what_a_trial_asks_is_told_with_its_name():
     tuning = {"grid": {"batch": [4, 4000]}, "seeds": [7]}
     found = demands(dataset__holdout_per_class=5, tuning=tuning)
     assert complaint(check_counts, found, SUMMARY).endswith("(with tuning.grid: batch-4000)")
+
+
+def test_sizes_are_checked_where_nothing_is_pretrained(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    values = {"arms": {"scratch": "scratch"}, "model": {"backbone": "vit_tiny_patch16_224"}}
+    values |= {"evaluate": {"resize": 64, "crop": 64}}
+    with pytest.raises(UserError, match="made for one image size"):
+        _remarks(values)
 
 
 def test_a_pretraining_that_no_finetuning_starts_from_is_said():

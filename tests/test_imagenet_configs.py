@@ -30,6 +30,7 @@ from torchvision.transforms import v2
 from mfm.__main__ import main
 from mfm.data.augment import plan_crops, plan_mix
 from mfm.data.order import Plan
+from mfm.evaluation import looks
 from mfm.experiment import resolve
 from mfm.experiment.demands import check_sizes, demands_of
 from mfm.experiment.settings import load_yaml
@@ -863,6 +864,7 @@ def test_one_command_evaluates_a_published_checkpoint(tmp_path, checkpoint, monk
     evaluate(monkeypatch, *words)
     assert manifest.stat().st_mtime_ns == before
     assert "on 10 images of split 'val'" in capsys.readouterr().out
+    assert looks.count(tmp_path / "data/tiny-imagenet", "val") == 1
     [row] = csv.DictReader(io.StringIO((tmp_path / "out/saved_model_bce_15.csv").read_text()))
     # mfm/presets.py, ClassificationPresetEval, with the constants of dist_train.sh
     transform = v2.Compose(

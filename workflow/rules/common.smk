@@ -223,7 +223,7 @@ def get_rows(wildcards):
     """
     rows = get_compared("evaluation", "row")
     if callable(rows):
-        return rows(wildcards)
+        rows = rows(wildcards)
     note = Path(LAYOUT.file("evaluate/deleted.txt"))
     if Path(LAYOUT.rows).exists() and not all(Path(row).exists() for row in rows):
         from mfm.evaluation.results import read_results  # pandas takes half a second

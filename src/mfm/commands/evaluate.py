@@ -33,6 +33,7 @@ from mfm.experiment.layout import dataset_folder
 from mfm.experiment.resolve import dataset_job, evaluate_job
 from mfm.experiment.settings import load_yaml
 from mfm.models.conversion import convert
+from mfm.models.weights import weights_checksum
 from mfm.processes.ranks import Process, barrier, begin, process_group
 from mfm.settings.section import load_json
 
@@ -77,8 +78,11 @@ def main(words: list[str]) -> None:
             if process.is_main:
                 _convert(options.weights, weights, source=options.source, job=job)
             barrier(process)
-        if process.is_main and options.look:
-            experiment, results = options.look
+        look = options.look
+        if options.configfile is not None:  # of weights that no experiment of this workflow has
+            look = weights_checksum(str(weights))[:12], options.csv.as_posix()
+        if process.is_main and look:
+            experiment, results = look
             split = job.evaluation.split
             looks.note(images.parent, split=split, experiment=experiment, results=results)
         run(

@@ -10,7 +10,7 @@ import csv
 from datetime import UTC, datetime
 from pathlib import Path
 
-from mfm.files.atomic import write_text
+from mfm.files.atomic import write_csv
 from mfm.processes.locks import only_writer
 
 NAME = "looks.csv"
@@ -25,8 +25,7 @@ def note(folder: Path, *, split: str, experiment: str, results: str) -> None:
         if any((row["split"], row["experiment"]) == (split, experiment) for row in rows):
             return
         new = {"split": split, "experiment": experiment, "first": time, "results": results}
-        lines = [",".join(row[key] for key in _COLUMNS) for row in [*rows, new]]
-        write_text(folder / NAME, "\n".join([",".join(_COLUMNS), *lines]) + "\n")
+        write_csv(folder / NAME, [*rows, new], _COLUMNS)
 
 
 def count(folder: Path, split: str) -> int:

@@ -48,17 +48,20 @@ def check(runs: Runs, *, links_again: bool = False) -> None:
 def remarks(runs: Runs) -> list[str]:
     """What to know before anything is trained that stops nothing, a line each.
 
-    Builds the networks, which takes seconds: not where all pretrainings are done.
+    Builds the networks, the first time: not where all trainings are done.
 
     Raises UserError for image sizes that a network's stride doesn't divide.
     """
     experiment = runs.experiment
     found = _unused_seeds(experiment) + _linked_otherwise(experiment)
-    weights = [
-        runs.layout.pretraining(name, seed, folder=folder).weights
+    trainings = [
+        runs.layout.pretraining(name, seed, folder=folder)
         for folder, name, seed in runs.pretrainings
     ]
-    if not all(Path(file).exists() for file in weights):
+    trainings += [
+        runs.layout.finetuning(arm, seed, folder=folder) for folder, arm, seed in runs.finetunings
+    ]
+    if not all(Path(training.weights).exists() for training in trainings):
         found += check_sizes(demands_of(runs))
     return found
 

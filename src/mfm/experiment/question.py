@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Literal
 from pydantic import Field
 
 from mfm.experiment.layout import finished_runs
-from mfm.files.atomic import write_text
+from mfm.files.atomic import write_csv
 from mfm.processes.locks import only_writer
 from mfm.settings.section import Name, Positive, Section
 
@@ -57,14 +56,21 @@ class Declaration:
 
 def read(path: Path) -> list[Declaration]:
     """All declarations, the first one first; none where there is no file."""
-    return list(_read(path)) if path.exists() else []
-
-
-def _read(path: Path) -> Iterator[Declaration]:
+    if not path.exists():
+        return []
     with open(path, newline="", encoding="utf-8") as file:
-        for row in csv.DictReader(file):
-            counts = {key: int(row[key]) for key in ("runs", "pretrainings", "finished")}
-            yield Declaration(**{**row, **counts})  # type: ignore[arg-type]
+        return [
+            Declaration(
+                declared=row["declared"],
+                arm=row["arm"],
+                baseline=row["baseline"],
+                metric=row["metric"],
+                runs=int(row["runs"]),
+                pretrainings=int(row["pretrainings"]),
+                finished=int(row["finished"]),
+            )
+            for row in csv.DictReader(file)
+        ]
 
 
 def declare(path: Path, declaration: Declaration) -> None:
@@ -73,11 +79,8 @@ def declare(path: Path, declaration: Declaration) -> None:
         known = read(path)
         if known and known[-1].asks == declaration.asks:
             return
-        names = [field.name for field in fields(Declaration)]
-        lines = [",".join(names)]
-        lines += [",".join(str(value) for value in asdict(each).values()) for each in known]
-        lines.append(",".join(str(value) for value in asdict(declaration).values()))
-        write_text(path, "".join(f"{line}\n" for line in lines))
+        rows = [asdict(each) for each in (*known, declaration)]
+        write_csv(path, rows, [field.name for field in fields(Declaration)])
 
 
 def declare_now(path: Path, asked: str) -> None:

@@ -138,11 +138,11 @@ def pretraining_seed(experiment: Experiment, arm: str, seed: int) -> int | None:
 
 def pretrainings(experiment: Experiment) -> list[tuple[str, int]]:
     """Every pretraining run that a finetuning starts from: (name, seed)."""
-    found: dict[tuple[str, int], None] = {}
-    for name in used_pretrainings(experiment):
-        for arm, seed in finetunings(experiment):
-            if pretraining_of(experiment, arm) == name:
-                found[name, pretraining_seed(experiment, arm, seed) or 0] = None
+    found = set()
+    for arm, seed in finetunings(experiment):
+        name, start = pretraining_of(experiment, arm), pretraining_seed(experiment, arm, seed)
+        if name is not None and start is not None:
+            found.add((name, start))
     return sorted(found, key=lambda run: (list(experiment.pretrain).index(run[0]), run[1]))
 
 

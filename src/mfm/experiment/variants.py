@@ -158,6 +158,7 @@ class Runs:
             self._experiments |= {v.folder: v.experiment for v in variants if v.folder}
         # Of these only the best trials' runs are asked for, when they are known.
         self._maybe = {v.folder: v.experiment for v in self.tuned.values() if v.folder}
+        self._all_experiments = self._experiments | self._maybe
         self._folders: dict[str, str] = {}  # of a run, by everything that determines it
         # Which of equal runs is the one must not depend on what is asked first.
         assert self.pretrainings is not None
@@ -173,11 +174,11 @@ class Runs:
     @property
     def folders(self) -> list[str]:
         """Folders that may have runs: '' is the experiment's own."""
-        return [*self._experiments, *self._maybe]
+        return list(self._all_experiments)
 
     def at(self, folder: str) -> Experiment:
         """The experiment whose own runs are in a folder."""
-        return (self._experiments | self._maybe)[folder]
+        return self._all_experiments[folder]
 
     def pretraining(self, name: str, seed: int, *, folder: str = "") -> str:
         """Folder of a pretraining that the experiment of `folder` uses."""

@@ -117,8 +117,11 @@ class Planned:
         deviation = self._deviation_of(count, total) if known else None
         finds = None
         if deviation is not None:
-            finds = smallest_difference(units, deviation, level=self.found.level)
+            finds = self._finds(units, deviation)
         return Design(name=name, pretrainings=count, finetunings=total, finds=finds, units=units)
+
+    def _finds(self, units: int, deviation: float) -> float:
+        return smallest_difference(units, deviation, level=self.found.level)
 
     def _deviation_of(self, count: int, total: int) -> float | None:
         """That of a unit of so many pretrainings and finetunings; None where it can't be told."""
@@ -150,7 +153,7 @@ class Planned:
             name=f"to find {points:g}",
             pretrainings=(units or MOST) if count > 1 else count,
             finetunings=None if units is None else units * runs,
-            finds=None if units is None else points,
+            finds=None if units is None else self._finds(units, deviation),
             units=units or MOST,
         )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import resource
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
@@ -10,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from mfm.files.atomic import replacing
+from mfm.files.atomic import write_csv
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,10 +37,7 @@ class EpochMetrics:
 
 def write_metrics(rows: Sequence[EpochMetrics], path: Path) -> None:
     """Write the per-epoch CSV atomically."""
-    with replacing(path) as temporary, open(temporary, "w", newline="") as file:
-        writer = csv.DictWriter(file, [field.name for field in fields(EpochMetrics)])
-        writer.writeheader()
-        writer.writerows(asdict(row) for row in rows)
+    write_csv(path, [asdict(row) for row in rows], [field.name for field in fields(EpochMetrics)])
 
 
 def peak_memory_mb(device: torch.device) -> float:
