@@ -263,5 +263,5 @@ def test_the_command_reads_the_rows_that_there_are(configured, capsys):
 def test_later_configuration_files_are_laid_over_earlier_ones(configured, capsys):
     command.main(["--configfile", "config.yaml", "more.yaml"])
     assert "other less scratch" in capsys.readouterr().out
-    with pytest.raises(UserError, match=r"gone\.yaml is not a readable configuration"):
+    with pytest.raises(UserError, match=r"there is no file gone\.yaml"):
         command.main(["--configfile", "config.yaml", "gone.yaml"])

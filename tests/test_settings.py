@@ -549,19 +549,9 @@ def test_a_missing_dataset_is_found_before_any_job():
 def test_yaml_constructs_no_python_objects(text, tmp_path):
     proof, path = tmp_path / "proof", tmp_path / "config.yaml"
     path.write_text(text.format(proof=proof))
-    with pytest.raises(UserError, match=r"config\.yaml is not a readable configuration"):
+    with pytest.raises(UserError, match=r"config\.yaml, line 1, column \d+: a tag"):
         load_yaml(path)
     assert not proof.exists()
-
-
-@pytest.mark.parametrize(
-    "content", [b"a: [1", b"\tx: 1", b"\xff\xfe\x00\x01", b"- 1", b"just text", b"{[1]: 2}"]
-)
-def test_a_broken_yaml_file_is_a_user_error(content, tmp_path):
-    path = tmp_path / "config.yaml"
-    path.write_bytes(content)
-    with pytest.raises(UserError, match=re.escape(str(path))):
-        load_yaml(path)
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"\xff\xfe", b"null"])
@@ -577,12 +567,6 @@ def test_missing_files_are_user_errors(tmp_path):
         load_yaml(tmp_path / "none.yaml")
     with pytest.raises(UserError, match="none"):
         load_json(Dataset, tmp_path / "none.json")
-
-
-def test_an_empty_yaml_file_is_the_default_experiment(tmp_path):
-    path = tmp_path / "config.yaml"
-    path.write_text("# nothing\n")
-    assert load_yaml(path) == Experiment()
 
 
 def test_values_never_change_later():

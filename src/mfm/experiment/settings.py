@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
-import yaml
 from pydantic import Field, model_validator
 
 from mfm.data.settings import Dataset, LoaderChoice
@@ -20,7 +19,8 @@ from mfm.experiment.tuning import TRIALS, TUNED, Tuning
 from mfm.models.settings import Model
 from mfm.objectives import Pretraining
 from mfm.objectives.supervised.settings import Finetuning
-from mfm.settings.messages import UniqueKeyLoader, nearest
+from mfm.settings.files import read_settings
+from mfm.settings.messages import nearest
 from mfm.settings.section import Name, Section, Seeds, parse
 
 # Keys of earlier versions, and what says the same now.
@@ -237,16 +237,8 @@ def load_yaml(path: Path, *more: Path) -> Experiment:
     """
     values: Any = {}
     for each in (path, *more):
-        values = _laid_over(values, _read_yaml(each))
+        values = _laid_over(values, read_settings(each))
     return parse(Experiment, values, where=" and ".join(str(each) for each in (path, *more)))
-
-
-def _read_yaml(path: Path) -> Any:
-    try:
-        values = yaml.load(path.read_text(encoding="utf-8"), Loader=UniqueKeyLoader)
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise UserError(f"{path} is not a readable configuration: {error}") from None
-    return {} if values is None else values
 
 
 def _laid_over(below: Any, above: Any) -> Any:

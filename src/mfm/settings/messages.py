@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from types import NoneType, UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
-import yaml
 from pydantic import BaseModel, Tag
 
 _LISTED = 30
@@ -20,23 +19,6 @@ MESSAGES = {
     "model_attributes_type": "give keys and their values",
     "dict_type": "give names and what belongs to each",
 }
-
-
-class UniqueKeyLoader(yaml.SafeLoader):
-    """YAML in which a key given twice is an error, where the last one would win."""
-
-    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
-        """Compose a mapping, whose keys are compared as written, before any merge."""
-        node = super().compose_mapping_node(anchor)
-        seen: set[tuple[str, str]] = set()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode):
-                if (key.tag, key.value) in seen:
-                    raise yaml.MarkedYAMLError(
-                        problem=f"key '{key.value}' is given twice", problem_mark=key.start_mark
-                    )
-                seen.add((key.tag, key.value))
-        return node
 
 
 def nearest(word: str, known: list[str]) -> str:
