@@ -61,10 +61,11 @@ def finish(folder: Path) -> Experiment:
     (pictures / LIST).write_text(json.dumps(CAPTIONS))
     for name in CAPTIONS:
         style.save(style.nothing(name), pictures / f"{name}.png")
-    draw_all(ours, results, folder / "figures")
     summary = Path(dataset_folder("own"), "summary.json")
     summary.parent.mkdir(parents=True, exist_ok=True)
-    summary.write_text(json.dumps({"classes": CLASSES, "splits": {"train": {"images": 60}}}))
+    splits = {"train": {"images": 60}, "val": {"images": 30}}
+    summary.write_text(json.dumps({"classes": CLASSES, "splits": splits}))
+    draw_all(ours, results, folder / "figures")
     Path(layout.file("dataset.json")).write_text(json.dumps(dataset_facts()))
     return ours
 

@@ -9,10 +9,11 @@ from PIL import Image
 from scipy import stats
 
 from mfm.experiment.settings import Experiment
+from mfm.files import style
 from mfm.files.style import looks
 from mfm.reporting.figures import FIGURES
 from mfm.reporting.figures.accuracy import draw_accuracy, draw_difference
-from mfm.reporting.figures.classes import confusion, draw_classes, recall
+from mfm.reporting.figures.classes import confusion, draw_classes, draw_confusion, recall
 from mfm.reporting.figures.curves import draw_finetuning, draw_pretraining
 from mfm.reporting.figures.draw import draw_all
 from mfm.settings.section import parse
@@ -89,10 +90,14 @@ def test_accuracy_on_the_way_is_drawn_where_it_was_measured(done):
     ours, _, _ = done
     metrics = {"a": [pd.DataFrame({"epoch": [1, 2], "loss": [2.0, 1.0]})] * 2}
     measured = [pd.DataFrame({"epoch": [0, 2], "top1": [10.0, top1]}) for top1 in (40.0, 60.0)]
-    _, axis = draw_finetuning(ours, metrics, {"a": measured}).axes
+    assert ours.finetune.curve_images == 0
+    asked = ours.finetune.model_copy(update={"curve_images": 500})
+    curves = ours.model_copy(update={"finetune": asked})
+    _, axis = draw_finetuning(curves, metrics, {"a": measured}, images=117).axes
     assert axis.lines[0].get_ydata().tolist() == [10.0, 50.0]
+    assert axis.get_ylabel() == "top-1 of 117 images (%)"  # all that there are, not 500
     nothing = {"a": [pd.DataFrame(columns=["epoch", "top1"])] * 2}
-    assert len(draw_finetuning(ours, metrics, nothing).axes) == 1
+    assert len(draw_finetuning(ours, metrics, nothing, images=30).axes) == 1
 
 
 def test_one_arm_has_no_difference(done):
@@ -150,7 +155,7 @@ def test_curves_show_the_epochs(done):
     ours, *_ = done
     epochs = pd.DataFrame({"epoch": [1, 2], "loss": [3.0, 1.0]})
     higher = epochs.assign(loss=[5.0, 3.0])
-    (axis,) = draw_finetuning(ours, {"mfm": [epochs, higher]}, {}).axes
+    (axis,) = draw_finetuning(ours, {"mfm": [epochs, higher]}, {}, images=30).axes
     assert axis.lines[0].get_ydata().tolist() == [4.0, 2.0]
     kept = pd.DataFrame({"epoch": [0.0, 2.0], "low": [4.0, 2.0], "high": [1.0, 0.5]})
     (axis,) = draw_pretraining(ours, {"p": [epochs]}, {"p": kept}).axes
@@ -165,7 +170,57 @@ def test_curves_show_the_epochs(done):
     assert "3.0000" in axis.texts[0].get_text()
 
 
+ODD = [
+    "_cat",
+    "$a$ and $",
+    r"$\frac{1$",
+    "100%",
+    "back\\slash",
+    "new\nline",
+    "猫",
+    "😀",
+    "x" * 255,
+    " ",
+]
+
+
+@pytest.mark.filterwarnings("ignore:Glyph")
+@pytest.mark.parametrize("arms", [["_a", "_b"], [f"{'arm-' * 14}{n}" for n in range(12)]])
+def test_names_are_text_whatever_they_look_like_and_none_is_cut_or_lost(tmp_path, arms):
+    gains = dict.fromkeys(arms, (17.9, 18.5, 20.0))
+    starts = {name: {"pretrain": "masked"} for name in arms[1:]}
+    ours, rows = finished.plant(gains, arms=starts, question=None, baseline=arms[0])
+    labels = np.repeat(np.array(ODD, object), 4)
+    images = pd.DataFrame({"label": labels, "prediction": np.roll(labels, 1)})
+    images["correct"] = images["label"] == images["prediction"]
+    found = {name: {0: images, 1: images.assign(correct=True)} for name in arms}
+    metrics = {name: [pd.DataFrame({"epoch": [1, 2], "loss": [2.0, 1.0]})] for name in arms}
+    figures = {
+        "accuracy": draw_accuracy(ours, rows),
+        "difference": draw_difference(ours, rows),
+        "classes": draw_classes(ours, found),
+        "confusion": draw_confusion(found),
+        "finetuning": draw_finetuning(ours, metrics, {}, images=30),
+    }
+    for name, figure in figures.items():
+        style.save(figure, tmp_path / f"{name}.svg")
+        figure.draw_without_rendering()
+        inside, drawn = figure.bbox, figure.get_tightbbox()  # in pixels and in inches
+        assert min(drawn.x0, drawn.y0) > -0.02, name
+        assert drawn.x1 < inside.width / figure.dpi + 0.02, name
+        assert drawn.y1 < inside.height / figure.dpi + 0.02, name
+    for name, count in (("classes", len(arms) - 1), ("finetuning", len(arms))):
+        (legend,) = figures[name].legends
+        told = [text.get_text().strip() for text in legend.get_texts()]
+        assert told == [style.shown(arm, 44) for arm in arms[-count:]]
+        assert len(set(told)) == count
+    (axis,) = figures["classes"].axes
+    assert all(-100 <= value <= 100 for line in lines(axis) for value in line if len(line) == 2)
+    assert figures["accuracy"].axes[0].get_xlim()[1] < 101
+
+
 def test_colours_tell_arms_apart_without_colour():
+    assert len(set(looks([str(number) for number in range(49)]).values())) == 49
     found = looks([str(number) for number in range(7)])
     assert len(set(found.values())) == 7
     assert len({marker for _, marker in found.values()}) == 7

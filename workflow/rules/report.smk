@@ -4,6 +4,7 @@ rule figures:
         predictions=get_compared("evaluation", "predictions"),
         metrics=get_compared("run", "metrics"),
         pretrain_metrics=get_pretrain_metrics(),
+        summary=rules.link_dataset.output.summary,
         pictures=get_pictures(),
     output:
         difference=report(

@@ -53,7 +53,8 @@ def compared(
 def _grid(rows: int, columns: int, title: str) -> tuple[Figure, npt.NDArray[np.object_]]:
     close = ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.02, wspace=0.01, hspace=0.01)
     figure = Figure(figsize=(_SIDE * columns, _SIDE * rows + 0.75), layout=close)
-    figure.suptitle(title, fontsize=9, x=0.01, ha="left")
+    said = "\n".join(style.wrapped(line, _SIDE * columns) for line in title.split("\n"))
+    figure.suptitle(said, fontsize=9, x=0.01, ha="left")
     panels = figure.subplots(rows, columns, squeeze=False)
     for axis in panels.ravel():
         axis.set_xticks([])

@@ -30,8 +30,7 @@ def fixed_images(
     Short side at the training's crop size and centre cropped, whatever `evaluate` says: a
     finetuning doesn't depend on that section, and its network may take one size only.
     """
-    split = "holdout" if dataset.holdout_per_class else "val"
-    images = manifest.load(manifest_path, split)
+    images = manifest.load(manifest_path, split_of(dataset))
     count = min(training.curve_images, len(images))
     chosen = np.unique(np.linspace(0, len(images) - 1, count).astype(np.int64))
     batches = EvalBatches(images, resize=size, crop=size, interpolation=training.crop.interpolation)
@@ -39,6 +38,11 @@ def fixed_images(
         batches.batch((0, chosen[start : start + _BATCH]))
         for start in range(0, len(chosen), _BATCH)
     ]
+
+
+def split_of(dataset: Dataset) -> str:
+    """The split that they are of."""
+    return "holdout" if dataset.holdout_per_class else "val"
 
 
 class AccuracyCurve:

@@ -36,12 +36,10 @@ def draw_accuracy(experiment: Experiment, results: pd.DataFrame) -> Figure:
             ha="center",
             fontsize=9,
         )
-    style.rows(axis, arms)
-    axis.set_xlabel(
-        "top-1 accuracy (%): small dots are seeds, the marker is their mean, the line its 95% "
-        "interval",
-        fontsize=9,
-    )
+    style.rows(axis, [style.shown(name, lines=2) for name in arms])
+    style.percent(axis.xaxis)
+    said = "top-1 accuracy (%): small dots are seeds, the marker is their mean, the line its 95% "
+    axis.set_xlabel(style.wrapped(f"{said}interval"), fontsize=9)
     return figure
 
 
@@ -52,7 +50,7 @@ def draw_difference(experiment: Experiment, results: pd.DataFrame) -> Figure:
     if not compared:
         return style.nothing("There are no two arms to compare.")
     looks = style.looks([name for name in experiment.arms if name in measured])
-    figure = Figure(figsize=(7.0, 1.1 + 0.55 * len(compared)), layout="constrained")
+    figure = Figure(figsize=(7.0, 1.1 + 0.65 * len(compared)), layout="constrained")
     axis = figure.subplots()
     axis.axvline(0, color=style.GREY, lw=1, ls="--", zorder=1)
     names = []
@@ -61,12 +59,17 @@ def draw_difference(experiment: Experiment, results: pd.DataFrame) -> Figure:
         values, base = measured[name].values, measured[other].values
         found = difference(measured[name], measured[other])
         if found.low is not None and found.high is not None:
-            axis.plot([found.low, found.high], [line, line], color=colour, lw=2, zorder=2)
+            limits = np.clip([found.low, found.high], -100, 100)
+            axis.plot(limits, [line, line], color=colour, lw=2, zorder=2)
         if found.method == "paired":
             each = [values[seed] - base[seed] for seed in sorted(set(values) & set(base))]
             axis.scatter(each, [line + 0.22] * len(each), s=22, color=colour, alpha=0.55, lw=0)
         axis.plot(found.mean, line, marker=marker, ms=8, color=colour, mec="white", zorder=4)
-        names.append(f"{name} less {other}\n{words.difference(found)}")
+        both = f"{style.shown(name)} less {style.shown(other)}"
+        if len(both) > 32:
+            both = f"{style.shown(name)}\nless {style.shown(other)}"
+        names.append(f"{both}\n{words.difference(found)}")
     style.rows(axis, names)
-    axis.set_xlabel("points of top-1: mean and 95% interval; small dots are seeds", fontsize=9)
+    said = "points of top-1: mean and 95% interval; small dots are seeds"
+    axis.set_xlabel(style.wrapped(said), fontsize=9)
     return figure

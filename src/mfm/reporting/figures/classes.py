@@ -15,8 +15,9 @@ from mfm.files import style
 from mfm.reporting.verdict import sample_of
 from mfm.statistics.over_seeds import difference
 
-_AT_EACH_END = 10
+_AT_EACH_END = 10  # classes; fewer where there are many arms
 _WORST = 8
+_SHORT = 14  # characters of a class beside its line of a matrix
 Runs = Mapping[str, Mapping[int, pd.DataFrame]]  # rows of each evaluated image, by arm and seed
 
 
@@ -46,9 +47,10 @@ def draw_classes(experiment: Experiment, runs: Runs) -> Figure:
     }
     shown = next((name for name in others if _by_unlabelled(experiment, name)), others[-1])
     labels = sorted(table["label"].unique(), key=lambda label: -found[shown, label].mean)
-    cut = len(labels) > 2 * _AT_EACH_END
+    end = max(3, min(_AT_EACH_END, 30 // len(others)))
+    cut = len(labels) > 2 * end
     if cut:
-        labels = labels[:_AT_EACH_END] + labels[-_AT_EACH_END:]
+        labels = labels[:end] + labels[-end:]
     figure = Figure(
         figsize=(7.0, 1.4 + len(labels) * (0.16 + 0.16 * len(others))), layout="constrained"
     )
@@ -61,7 +63,8 @@ def draw_classes(experiment: Experiment, runs: Runs) -> Figure:
         for line, label in enumerate(labels):
             each = found[name, label]
             if each.low is not None and each.high is not None:
-                axis.plot([each.low, each.high], [line + offset] * 2, color=colour, lw=1.5)
+                limits = np.clip([each.low, each.high], -100, 100)
+                axis.plot(limits, [line + offset] * 2, color=colour, lw=1.5)
             axis.plot(
                 each.mean,
                 line + offset,
@@ -69,15 +72,16 @@ def draw_classes(experiment: Experiment, runs: Runs) -> Figure:
                 ms=5,
                 ls="",
                 color=colour,
-                label=name if line == 0 else None,
+                label=style.label(name) if line == 0 else None,
             )
-    style.rows(axis, [str(label) for label in labels])
+    style.rows(axis, [style.shown(str(label), lines=min(2, len(others))) for label in labels])
     if cut:
-        axis.axhline(_AT_EACH_END - 0.5, color=style.GREY, lw=1)
-    axis.set_xlabel(f"top-1 of the class less that of '{base}' (points), 95% interval over seeds")
-    order = f"The {_AT_EACH_END} highest and lowest classes, ordered" if cut else "Ordered"
-    figure.suptitle(f"{order} by '{shown}'", x=0.02, ha="left", fontsize=10)
-    figure.legend(loc="outside upper right", ncols=len(others), fontsize=9)
+        axis.axhline(end - 0.5, color=style.GREY, lw=1)
+    less = f"top-1 of the class less that of '{style.shown(base)}' (points), 95% interval over "
+    axis.set_xlabel(style.wrapped(f"{less}seeds"), fontsize=9)
+    order = f"The {end} highest and lowest classes, ordered" if cut else "Ordered"
+    figure.suptitle(f"{order} by '{style.shown(shown)}'", x=0.02, ha="left", fontsize=10)
+    style.legend(figure, axis)
     return figure
 
 
@@ -101,7 +105,7 @@ def draw_confusion(runs: Runs) -> Figure:
     worst = [str(label) for label in mean.sort_values(kind="stable").index[:_WORST]]
     others = len(mean) > len(worst)
     columns = [*worst, "any other"] if others else worst
-    across = min(2, len(runs))
+    across = min(len(runs), 2 if len(runs) <= 4 else 3)
     down = -(-len(runs) // across)
     side = 1.6 + 0.36 * len(columns)
     figure = Figure(figsize=(side * across, (side - 0.2) * down), layout="constrained")
@@ -146,16 +150,14 @@ def _matrix(
                 column, row, f"{value:.0f}", ha="center", va="center", fontsize=7, color=colour,
                 weight=weight,
             )  # fmt: skip
-    axis.set_xticks(range(len(columns)), [_short(name) for name in columns] if bottom else [])
+    axis.set_xticks(
+        range(len(columns)), [style.shown(name, _SHORT) for name in columns] if bottom else []
+    )
     axis.tick_params(axis="x", rotation=55, labelsize=8)
     for label in axis.get_xticklabels():
         label.set_horizontalalignment("right")
         label.set_rotation_mode("anchor")
-    axis.set_yticks(range(len(rows)), [_short(name) for name in rows] if left else [])
+    axis.set_yticks(range(len(rows)), [style.shown(name, _SHORT) for name in rows] if left else [])
     axis.tick_params(axis="both", labelsize=8, length=0)
-    axis.set_title(f"{title} (%)")
+    axis.set_title(f"{style.shown(title, max(_SHORT, 4 * len(columns)), lines=2)} (%)")
     axis.spines[:].set_visible(False)
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= 14 else f"{name[:13]}\N{HORIZONTAL ELLIPSIS}"

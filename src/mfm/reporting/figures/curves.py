@@ -36,7 +36,7 @@ def draw_pretraining(
     panels = figure.subplots(len(metrics), height_ratios=heights, squeeze=False)[:, 0]
     for axis, (name, runs), single in zip(panels, metrics.items(), alone, strict=True):
         training = experiment.pretrain[name]
-        axis.set_title(f"{name}: {training.title}")
+        axis.set_title(f"{style.shown(name, 48)}: {training.title}")
         if single:
             axis.axis("off")
             told = ", ".join(f"{run['loss'].item():.4f}" for run in runs)
@@ -75,6 +75,7 @@ def _losses(
         axis.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
         axis.yaxis.set_minor_locator(NullLocator())
     axis.set_xlim(left=-0.02 * runs[0]["epoch"].max())
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.set_xlabel("epoch")
     axis.set_ylabel("loss")
     axis.grid(axis="y")
@@ -86,11 +87,14 @@ def draw_finetuning(
     experiment: Experiment,
     metrics: Mapping[str, list[pd.DataFrame]],
     curves: Mapping[str, list[pd.DataFrame]],
+    *,
+    images: int,
 ) -> Figure:
     """Training loss of each arm, and accuracy where it was measured on the way.
 
     `metrics` are the epochs of each seed, by arm; `curves` have the columns epoch and top1, and no
-    rows where nothing was measured. Drawn are means over the seeds, and their range.
+    rows where nothing was measured, on at most `images`, which is what the split has. Drawn are
+    means over the seeds, and their range.
     """
     measured = any(len(curve) for of_arm in curves.values() for curve in of_arm)
     figure = Figure(figsize=(7.0, 6.0 if measured else 3.4), layout="constrained")
@@ -98,10 +102,11 @@ def draw_finetuning(
     _band(panels[0], metrics, "loss")
     panels[0].set_ylabel(f"training loss ({experiment.finetune.loss})")
     panels[0].set_title("Mean over seeds; the bands reach from the lowest to the highest seed")
-    panels[0].legend()
+    style.legend(figure, panels[0])
     if measured:
         _band(panels[1], curves, "top1")
-        panels[1].set_ylabel(f"top-1 of {experiment.finetune.curve_images} images (%)")
+        seen = min(experiment.finetune.curve_images, images)
+        panels[1].set_ylabel(f"top-1 of {seen} images (%)")
     panels[-1].set_xlabel("epoch of finetuning")
     panels[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
     return figure
@@ -117,7 +122,13 @@ def _band(axis: Axes, values: Mapping[str, list[pd.DataFrame]], column: str) -> 
         every = max(1, len(epochs) // 10)
         axis.fill_between(epochs, heights.min(0), heights.max(0), color=colour, alpha=0.15, lw=0)
         axis.plot(
-            epochs, heights.mean(0), color=colour, marker=marker, ms=5, markevery=every, label=name
+            epochs,
+            heights.mean(0),
+            color=colour,
+            marker=marker,
+            ms=5,
+            markevery=every,
+            label=style.label(name),
         )
     axis.grid(axis="y")
     axis.set_axisbelow(True)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pandas as pd
 
 from mfm.experiment import resolve
-from mfm.experiment.layout import FinetunedModel, Layout, locate
+from mfm.experiment.layout import FinetunedModel, Layout, dataset_folder, locate
 from mfm.experiment.settings import Experiment
 from mfm.files import style
 from mfm.objectives.pictures import LOSSES
@@ -57,10 +58,19 @@ def draw_all(experiment: Experiment, results: pd.DataFrame, folder: Path) -> Non
         "accuracy": draw_accuracy(experiment, results),
         "classes": draw_classes(experiment, images),
         "confusion": draw_confusion(images),
-        "finetuning": draw_finetuning(experiment, finetunings, curves),
+        "finetuning": draw_finetuning(
+            experiment, finetunings, curves, images=_measured_images(experiment)
+        ),
         "pretraining": draw_pretraining(experiment, metrics, losses),
     }
     assert drawn.keys() == FIGURES.keys()
     for name, figure in drawn.items():
         for kind in ("svg", "png"):
             style.save(figure, folder / f"{name}.{kind}")
+
+
+def _measured_images(experiment: Experiment) -> int:
+    """Images of the split that accuracy is measured on while finetuning."""
+    path = dataset_folder(experiment.dataset.name) / "summary.json"
+    splits = json.loads(path.read_text())["splits"]
+    return int(splits[accuracy_curve.split_of(experiment.dataset)]["images"])

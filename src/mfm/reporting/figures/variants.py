@@ -29,14 +29,16 @@ def draw_study(found: Compared) -> Figure:
     ]
     looks = style.looks(list(found.experiment.arms))
     for number, arm in enumerate(arms):
-        shift = 0.12 * (number - (len(arms) - 1) / 2)
+        shift = min(0.12, 0.8 / len(arms)) * (number - (len(arms) - 1) / 2)
         _draw_arm(axis, found, arm, look=looks[arm], places=_shifted(found, places, shift))
     _label_values(axis, found, places)
     axis.set_ylabel("top-1 (%), mean and 95% interval")
-    axis.set_title(f"{found.experiment.model.backbone} on {found.experiment.dataset.name}")
+    style.percent(axis.yaxis)
+    of, on = found.experiment.model.backbone, found.experiment.dataset.name
+    axis.set_title(f"{style.shown(of)} on {style.shown(on)}")
     axis.grid(axis="y")
     axis.set_axisbelow(True)
-    axis.legend(ncols=min(4, len(arms)), fontsize=9)
+    style.legend(figure, axis)
     return figure
 
 
@@ -60,7 +62,7 @@ def _draw_arm(
         ls="-" if found.labelled_differ or found.numeric else "",
         elinewidth=1.2,
         capsize=2,
-        label=arm,
+        label=style.label(arm),
     )
 
 
@@ -84,20 +86,20 @@ def _shifted(found: Compared, places: dict[str, float], by: float) -> dict[str, 
 
 
 def _label_values(axis: Axes, found: Compared, places: dict[str, float]) -> None:
-    marked = f"dashed: {found.own}, the table's, fixed in advance"
+    marked = f"dashed: {style.shown(found.own)}, the table's, fixed in advance"
     if found.labelled_differ:
         axis.set_xscale("log")
         axis.set_xticks(
             sorted(set(places.values())), [f"{at:,.0f}" for at in sorted(set(places.values()))]
         )
         axis.minorticks_off()
-        axis.set_xlabel(f"labelled images; {marked}", fontsize=9)
+        axis.set_xlabel(style.wrapped(f"labelled images; {marked}", 6.0), fontsize=9)
         return
     crowded = sum(len(name) for name in places) > 60
     axis.set_xticks(
         list(places.values()),
-        list(places),
+        [style.shown(name, 24) for name in places],
         rotation=20 if crowded else 0,
         ha="right" if crowded else "center",
     )
-    axis.set_xlabel(f"{found.key}; {marked}", fontsize=9)
+    axis.set_xlabel(style.wrapped(f"{found.key}; {marked}", 6.0), fontsize=9)
