@@ -1,5 +1,6 @@
 import csv
 import json
+import sys
 
 import numpy as np
 import pandas as pd
@@ -344,6 +345,7 @@ def test_the_command_line_leaves_a_row_and_predictions(arguments, images, by_7, 
     assert tuple(rows[0]) == COLUMNS
     assert float(rows[0]["top1"]) == pytest.approx(by_7.top1)
     assert rows[0]["config_hash"] == "000000000012"
+    assert rows[0]["pretraining"] == "masked"
     saved = pd.read_parquet(arguments["--predictions"])
     assert 100 * saved["correct"].mean() == pytest.approx(by_7.top1)
     described = json.loads(pq.read_schema(arguments["--predictions"]).metadata[b"mfm"])
@@ -351,6 +353,17 @@ def test_the_command_line_leaves_a_row_and_predictions(arguments, images, by_7, 
     assert described["config_hash"] == config_hash(evaluation())
     assert {"code_version", "loader", "pillow", "torch", "precision", "hardware"} <= set(described)
     assert f"top-1 {by_7.top1:.2f} on 50 images of split 'val'" in capsys.readouterr().out
+
+
+def test_by_hand_the_weights_say_which_pretraining_they_are_of(arguments, model, monkeypatch):
+    given = sys.argv.index("--pretraining")
+    monkeypatch.setattr("sys.argv", [*sys.argv[:given], *sys.argv[given + 2 :]])
+    for said, pretraining, seed in (({"pretraining": "p"}, "p", "7"), ({}, "-", "-")):
+        weights.save_weights(model, arguments["--weights"], METADATA | said)
+        main()
+        with open(arguments["--csv"]) as file:
+            (row,) = csv.DictReader(file)
+        assert (row["pretraining"], row["pretraining_seed"]) == (pretraining, seed)
 
 
 def test_the_command_line_ends_on_weights_of_another_model(arguments, capsys):

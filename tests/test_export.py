@@ -17,6 +17,7 @@ from mfm.errors import UserError
 from mfm.experiment.arms import FromWeights
 from mfm.experiment.jobs import FinetuneJob, PretrainJob
 from mfm.models import weights
+from mfm.models.backbones import create_backbone
 from mfm.models.metadata import read_metadata
 from mfm.models.settings import Model
 from mfm.objectives.mfm.settings import MfmPretraining
@@ -188,6 +189,14 @@ def test_the_card_of_a_backbone_says_the_recipe_and_what_came_of_it(tmp_path, ba
     assert "zeros for 1000 classes" in found["network"]
     tensors = safetensors.torch.load_file(tmp_path / "out/model.safetensors")
     torchvision.models.resnet18().load_state_dict(tensors, strict=True)
+
+
+def test_a_pretrainings_own_head_is_not_called_classes(tmp_path):
+    path = tmp_path / "results/pretrain/turned/seed0/backbone.safetensors"
+    save(pretraining(), create_backbone(MODEL, classes=4), path, epochs="300", seed="0")
+    export.export(path, tmp_path / "out", target="timm")
+    network = cells(tmp_path / "out/README.md")["network"]
+    assert network.endswith("with this pretraining's own head: its 4 outputs are no classes")
 
 
 def test_accuracies_of_other_runs_are_not_taken_for_this_ones(tmp_path):

@@ -7,13 +7,16 @@ import subprocess
 import sys
 import time
 from dataclasses import asdict, replace
+from pathlib import Path
 
+import finished
 import pytest
 import torch
 from rich.console import Console
 
 from mfm.__main__ import main
 from mfm.errors import UserError
+from mfm.experiment.variants import Runs
 from mfm.reporting import watch
 from mfm.training import status
 from mfm.training.progress import Progress
@@ -119,6 +122,21 @@ def test_evaluations_are_counted_where_the_workflow_leaves_them(tmp_path):
         row.parent.mkdir(parents=True)
         row.touch()
     assert "4 of 4 trainings done, 0 running, 2 of 4 evaluated" in render(tmp_path)
+
+
+def test_what_the_present_configuration_does_not_ask_for_is_not_counted(tmp_path):
+    folder = Path("fewer_seeds")
+    runs = Runs(finished.experiment(folder))
+    for name in runs.trainings:
+        stage = name.split("/")[0]
+        add_run(folder, name, stage=stage, seconds=None if name.endswith("mfm/seed2") else [1.0])
+    assert render(folder).startswith("fewer_seeds: 6 of 7 trainings done")
+    fewer = Runs(finished.experiment(folder, seeds=[0, 1]))
+    Path(fewer.layout.asked).write_text("".join(f"{name}\n" for name in fewer.trainings))
+    told = render(folder).splitlines()
+    assert told[0].startswith("fewer_seeds: 5 of 5 trainings done")
+    assert told[1] == "all trainings done"
+    assert told[-1] == ("not counted, of an earlier configuration: finetune/mfm, finetune/scratch")
 
 
 def test_a_terminal_is_drawn_on_until_all_is_done(tmp_path, monkeypatch):

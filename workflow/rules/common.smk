@@ -49,6 +49,11 @@ def get_remarks(runs):
     return found
 
 
+def note_trainings():
+    """Leave what this configuration asks for to `mfm watch`: of others, runs may be there too."""
+    write_text(Path(LAYOUT.asked), "".join(f"{folder}\n" for folder in RUNS.trainings))
+
+
 def get_forces():
     """Whether this call forces jobs, maybe the dataset's: what is known of it may be old then."""
     options = {"-f", "--force", "-F", "--forceall", "-R", "--forcerun"}

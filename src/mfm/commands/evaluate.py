@@ -58,7 +58,9 @@ def main(words: list[str]) -> None:
         choices=("upstream", "paper"),
         help="whose finetuned .pth file --weights is; it is converted, beside --csv",
     )
-    parser.add_argument("--pretraining", default="-", help="the arm's, for the result row")
+    parser.add_argument(
+        "--pretraining", help="the arm's, for the result row (default: what the weights say)"
+    )
     parser.add_argument("--csv", type=Path, required=True, help="the result row")
     parser.add_argument("--predictions", type=Path, help="one row per image, of 'evaluate'")
     add_look(parser)

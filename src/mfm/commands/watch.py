@@ -51,6 +51,6 @@ def _follow(results: Path, *, every: float) -> None:
                 live.update(draw(results, runs), refresh=True)
             else:
                 print(render(results, runs, width=_WIDE), flush=True)
-            if all(run.state == "done" for run in runs):
+            if all(run.state == "done" for run in runs if run.asked):
                 return
             time.sleep(every)

@@ -23,7 +23,7 @@ def run(
     *,
     manifest_path: Path,
     weights: Path,
-    pretraining: str,
+    pretraining: str | None,
     row: Path,
     predictions: Path | None,
     process: Process,
@@ -31,8 +31,9 @@ def run(
 ) -> None:
     """Evaluate, and leave a CSV of one row; of the table's evaluation also each image's prediction.
 
-    `pretraining` is the name of the arm's, for the row. Raises UserError for weights of another
-    model, for an unreadable image, and for outputs that are no numbers.
+    `pretraining` is the name of the arm's, for the row; None takes what the weights say. Raises
+    UserError for weights of another model, for an unreadable image, and for outputs that are no
+    numbers.
     """
     split = job.evaluation.split
     images = manifest.load(manifest_path, split)
@@ -48,7 +49,12 @@ def run(
         text = f"{job.name} on {len(images)} images of split '{split}'"
     else:
         predicted = subject.predict()
-        found = result_row(predicted, finetuned=weights, weights=said, pretraining=pretraining)
+        found = result_row(
+            predicted,
+            finetuned=weights,
+            weights=said,
+            pretraining=pretraining or said.get("pretraining", "-"),
+        )
         text = f"top-1 {predicted.top1:.2f} on {len(images)} images of split '{split}'"
         if process.is_main and predictions is not None:
             facts = provenance(job, precision_asked=job.evaluation.precision, device=process.device)

@@ -221,9 +221,11 @@ class FinetuneJob(TrainingJob):
 
     def facts(self, images: Images, initial: Initial) -> dict[str, str]:
         """Arm, labelled images, and what it started from, each of its facts after 'initial_'."""
+        source = self.source if isinstance(self.source, FromWeights) else None
         return {
             "seed": str(self.seed),
             "arm": self.arm,
+            "pretraining": (source and source.pretrain) or "-",
             "classes": str(len(images.classes)),
             "train_images": str(len(images)),
             "initialised": initial.text,

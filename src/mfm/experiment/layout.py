@@ -86,6 +86,11 @@ class Layout:
         """A row for each finetuning of the experiment."""
         return self.file("results.csv")
 
+    @property
+    def asked(self) -> str:
+        """The trainings that the configuration of the last start asks for, a folder a line."""
+        return self.file("trainings.txt")
+
     def log(self, name: str) -> str:
         """Log of a job."""
         return f"{self.results}/logs/{name}.log"

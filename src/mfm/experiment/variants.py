@@ -235,6 +235,24 @@ class Runs:
             )
         )
 
+    @property
+    def trainings(self) -> list[str]:
+        """Folders, below the results, of all trainings that are or may be asked for."""
+        pretrained = (
+            self.layout.pretraining(name, seed, folder=folder)
+            for folder, name, seed in self.pretrainings
+        )
+        maybe = (
+            (self.finetuning(arm, seed, folder=folder), arm, seed)
+            for folder, each in self._maybe.items()
+            for arm, seed in finetunings(each)
+        )
+        finetuned = (
+            self.layout.finetuning(arm, seed, folder=folder)
+            for folder, arm, seed in dict.fromkeys([*self.finetunings, *maybe])
+        )
+        return [self.layout.relative(files.folder) for files in (*pretrained, *finetuned)]
+
     def evaluations(self, name: str = "evaluate") -> list[tuple[str, str, int]]:
         """Every evaluation of that name: (folder, arm, seed), each once."""
         return list(

@@ -30,7 +30,7 @@ def card(
     arm = f", arm '{run.arm}'" if isinstance(run, FinetuneJob) else ""
     facts = [
         ("weights", f"model.safetensors, SHA-256 {checksum}"),
-        ("network", f"{network.model.title}, {_classifier(network, new_classifier)}"),
+        ("network", f"{network.model.title}, {_head(run, network, new_classifier)}"),
         ("recipe", f"{training.describe(model=run.model, size=run.size)}{arm}"),
         ("data", f"{dataset.name} (source: {dataset.source}){_labels(metadata)}"),
         ("images in training", f"{run.size} px, random resized crops of {training.crop.area}"),
@@ -61,10 +61,14 @@ def card(
     )
 
 
-def _classifier(network: Network, new: bool) -> str:
+def _head(run: Run, network: Network, new: bool) -> str:
     if new:
         return f"with a classifier of zeros for {network.classes} classes, to be trained"
-    return f"{network.classes} classes" if network.classes else "without a classifier"
+    if not network.classes:
+        return "without a classifier"
+    if isinstance(run, PretrainJob) and not run.training.labelled:
+        return f"with this pretraining's own head: its {network.classes} outputs are no classes"
+    return f"{network.classes} classes"
 
 
 def _labels(metadata: dict[str, str]) -> str:

@@ -2,7 +2,8 @@
 
 Reads the results folder and nothing else, so it works beside any number of Snakemake's jobs, on
 this machine or, where the folder is shared, on others. A run is there as soon as the workflow has
-written its config.json, which it does for all runs first.
+written its config.json, which it does for all runs first. Those that the configuration of its last
+start didn't ask for are told, and not counted.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ _STYLES: dict[State, str] = {"running": "green", "silent": "yellow", "interrupte
 class Run:
     """One training of the workflow."""
 
+    asked: bool  # by the configuration of the workflow's last start
     name: str  # its folder below the results
     stage: str  # pretrain or finetune
     configured: int  # epochs
@@ -69,7 +71,11 @@ def find(results: Path) -> list[Run]:
 
     Raises UserError where the folder has none.
     """
-    found = [run for folder in layout.runs(results) if (run := _run(folder, results)) is not None]
+    listed = Path(Layout(results.as_posix()).asked)
+    asked = set(listed.read_text().splitlines()) if listed.exists() else None
+    found = [
+        run for folder in layout.runs(results) if (run := _run(folder, results, asked)) is not None
+    ]
     if not found:
         raise UserError(
             f"{results} has no runs: give the results folder of a workflow that was started "
@@ -86,7 +92,7 @@ def _order(run: Run) -> tuple[bool, str, bool, list[int | str]]:
     return above != "", above, run.stage != "pretrain", numbers
 
 
-def _run(folder: Path, results: Path) -> Run | None:
+def _run(folder: Path, results: Path, asked: set[str] | None) -> Run | None:
     try:
         values: dict[str, Any] = json.loads((folder / "config.json").read_text())
     except ValueError:  # it is just being written
@@ -107,8 +113,10 @@ def _run(folder: Path, results: Path) -> Run | None:
             rows = list(csv.DictReader(file))
     configured = int(values["training"]["epochs"])
     other: dict[str, Any] | None = values.get("makes_up_for")
+    name = folder.relative_to(results).as_posix()
     return Run(
-        name=folder.relative_to(results).as_posix(),
+        asked=asked is None or name in asked,
+        name=name,
         stage=stage,
         configured=configured,
         makes_up_for=other["name"] if other else None,
@@ -176,6 +184,8 @@ def seconds_left(runs: Sequence[Run]) -> float | None:
 
 def draw(results: Path, runs: Sequence[Run]) -> Group:
     """The state of all runs, to be printed by rich."""
+    earlier = [run for run in runs if not run.asked]
+    runs = [run for run in runs if run.asked]
     counts = Counter(run.state for run in runs)
     finetunings = [run for run in runs if run.stage == "finetune"]
     left = seconds_left(runs)
@@ -194,10 +204,17 @@ def draw(results: Path, runs: Sequence[Run]) -> Group:
     if counts["waiting"] < len(runs):
         shown.append(_table(runs))
     if counts["waiting"]:
-        waiting = Counter(run.name.rpartition("/")[0] for run in runs if run.state == "waiting")
-        listed = ", ".join(f"{what} ({n})" if n > 1 else what for what, n in waiting.items())
-        shown.append(Text(f"waiting: {listed}", no_wrap=True, overflow="crop"))
+        waiting = [run for run in runs if run.state == "waiting"]
+        shown.append(Text(f"waiting: {_listed(waiting)}", no_wrap=True, overflow="crop"))
+    if earlier:
+        text = f"not counted, of an earlier configuration: {_listed(earlier)}"
+        shown.append(Text(text, no_wrap=True, overflow="crop"))
     return Group(*shown)
+
+
+def _listed(runs: Sequence[Run]) -> str:
+    numbers = Counter(run.name.rpartition("/")[0] for run in runs)
+    return ", ".join(f"{what} ({n})" if n > 1 else what for what, n in numbers.items())
 
 
 def _table(runs: Sequence[Run]) -> Table:
