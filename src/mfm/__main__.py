@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import gc
 import sys
 from importlib import import_module
 
 from mfm.errors import UserError, exits_on_user_error
-from mfm.settings.messages import nearest
+from mfm.processes.startup import QuickEnd, importing
 
 # A module of mfm.commands each, with '_' for '-', that is imported only if it is asked for.
 FOR_PEOPLE = {
@@ -52,16 +51,24 @@ def main() -> None:
         return
     known = {**FOR_PEOPLE, **FOR_THE_WORKFLOW}
     if words[0] not in known:
+        from mfm.settings.messages import nearest  # pydantic, which a launcher does without
+
         raise UserError(f"there is no command '{words[0]}'{nearest(words[0], list(known))}")
-    # Importing torch and timm makes millions of objects that all stay. Python's garbage collector
-    # goes through them again and again meanwhile, and finds nothing: without it, the imports of a
-    # training took 3.5 s instead of 4.4 s. It is back before anything runs.
-    gc.disable()
-    command = import_module(f"mfm.commands.{words[0].replace('-', '_')}")
-    gc.freeze()  # what the imports left is not looked through again
-    gc.enable()
+    with importing():
+        command = import_module(f"mfm.commands.{words[0].replace('-', '_')}")
     command.main(words[1:])
 
 
+def program() -> None:
+    """`main`, where it is the whole process."""
+    end = QuickEnd()
+    try:
+        main()
+        end.code = 0
+    except SystemExit as ended:
+        end.code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+        raise
+
+
 if __name__ == "__main__":
-    main()
+    program()

@@ -23,16 +23,10 @@ from pathlib import Path
 
 from mfm.commands.arguments import add_look, create_parser
 from mfm.data import manifest
-from mfm.data.link import link
-from mfm.data.sources import check_owner
 from mfm.errors import UserError
 from mfm.evaluation import looks
 from mfm.evaluation.job import EvaluateJob
 from mfm.evaluation.run import run
-from mfm.experiment.layout import dataset_folder
-from mfm.experiment.resolve import dataset_job, evaluate_job
-from mfm.experiment.settings import load_yaml
-from mfm.models.conversion import convert
 from mfm.models.weights import weights_checksum
 from mfm.processes.ranks import Process, barrier, begin, process_group
 from mfm.settings.section import load_json
@@ -101,6 +95,13 @@ def main(words: list[str]) -> None:
 
 def _of_experiment(files: Sequence[Path], process: Process) -> tuple[EvaluateJob, Path]:
     """An experiment's evaluation, and the manifest of its dataset."""
+    # Here and below: what no job of the workflow needs, of which there are many.
+    from mfm.data.link import link
+    from mfm.data.sources import check_owner
+    from mfm.experiment.layout import dataset_folder
+    from mfm.experiment.resolve import dataset_job, evaluate_job
+    from mfm.experiment.settings import load_yaml
+
     experiment = load_yaml(*files)
     dataset = dataset_job(experiment)
     folder = dataset_folder(dataset.name)
@@ -114,6 +115,8 @@ def _of_experiment(files: Sequence[Path], process: Process) -> tuple[EvaluateJob
 
 def _convert(checkpoint: Path, out: Path, *, source: str, job: EvaluateJob) -> None:
     """What a public code published, as this package saves its own."""
+    from mfm.models.conversion import convert
+
     network = convert(
         checkpoint, out, source=source, target="safetensors", backbone=job.model.backbone
     )

@@ -124,10 +124,17 @@ def _posterize(
 
 @contextmanager
 def _key_torch(key: int) -> Iterator[None]:
-    """torch's global generator, from which torchvision draws, keyed for a while."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(key)
+    """torch's global generator, from which torchvision draws, keyed for a while.
+
+    That of the CPU alone: `torch.manual_seed` notes a stack trace for each kind of device that
+    isn't there, which takes longer than to augment a small image.
+    """
+    state = torch.default_generator.get_state()
+    torch.default_generator.manual_seed(key)
+    try:
         yield
+    finally:
+        torch.default_generator.set_state(state)
 
 
 @contextmanager

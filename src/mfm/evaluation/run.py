@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import csv
+import io
+from collections.abc import Mapping
 from pathlib import Path
-
-import pandas as pd
 
 from mfm.data import manifest
 from mfm.errors import UserError
@@ -60,5 +61,11 @@ def run(
             facts = provenance(job, precision_asked=job.evaluation.precision, device=process.device)
             save_predictions(predicted, images, predictions, {**facts, "split": split})
     if process.is_main:
-        write_text(row, pd.DataFrame([found]).to_csv(index=False))
+        write_text(row, _csv(found))
         print(text, flush=True)
+
+
+def _csv(row: Mapping[str, object]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([row.keys(), row.values()])
+    return text.getvalue()

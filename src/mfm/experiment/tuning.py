@@ -8,12 +8,14 @@ table is, beside the recipe that all arms share.
 from __future__ import annotations
 
 from itertools import product
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
-import pandas as pd
 from pydantic import Field, field_validator, model_validator
 
 from mfm.settings.section import Section, Seeds
+
+if TYPE_CHECKING:  # half a second for every start of the workflow and of a job
+    import pandas as pd
 
 TRIALS, TUNED = "tuning", "tuned"  # below variants/
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 import math
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
-
-# timm re-exports it without saying so to type checkers.
-from timm.optim import param_groups_layer_decay  # type: ignore[attr-defined]
-from timm.optim.lamb import Lamb
 from torch import Tensor, nn
 
 from mfm.training.settings import Optimizer, Schedule, Training
+
+Kind = TypeVar("Kind", bound=type[torch.optim.Optimizer])
 
 
 def peak_rate(training: Training) -> float:
@@ -84,6 +83,9 @@ def parameter_groups(model: nn.Module, settings: Optimizer) -> list[dict[str, An
     """
     exempt = set() if settings.decay == "all" else _without_decay(model)
     if settings.layer_decay != 1:
+        # timm re-exports it without saying so to type checkers. The import takes half a second.
+        from timm.optim import param_groups_layer_decay  # type: ignore[attr-defined]
+
         groups: list[dict[str, Any]] = param_groups_layer_decay(
             model,
             weight_decay=settings.weight_decay,
@@ -112,6 +114,17 @@ def _without_decay(model: nn.Module) -> set[str]:
             names: set[str] = module.no_weight_decay()
             found |= {f"{prefix}.{name}" if prefix else name for name in names}
     return found
+
+
+def uncompiled(kind: Kind) -> Kind:
+    """An optimizer without what torch wraps its methods in to keep its compiler out of them.
+
+    The wrappers import the compiler, which takes a second and which nothing here uses.
+    """
+    names = ("add_param_group", "zero_grad", "state_dict", "load_state_dict")
+    methods = {name: inspect.unwrap(getattr(kind, name)) for name in names}
+    methods["step"] = torch.no_grad()(inspect.unwrap(kind.step))
+    return type(kind.__name__, (kind,), methods)  # type: ignore[return-value]
 
 
 class AdamW(torch.optim.AdamW):
@@ -148,7 +161,10 @@ def create_optimizer(model: nn.Module, settings: Optimizer) -> torch.optim.Optim
     """The optimizer; the training loop sets its rate before each step."""
     groups = parameter_groups(model, settings)
     if settings.name == "adamw":
-        return AdamW(groups, lr=settings.lr, betas=settings.betas, fused=True)
+        return uncompiled(AdamW)(groups, lr=settings.lr, betas=settings.betas, fused=True)
     if settings.name == "sgd":
-        return torch.optim.SGD(groups, lr=settings.lr, momentum=settings.betas[0], fused=True)
-    return Lamb(groups, lr=settings.lr, betas=settings.betas)
+        sgd = uncompiled(torch.optim.SGD)
+        return sgd(groups, lr=settings.lr, momentum=settings.betas[0], fused=True)
+    from timm.optim.lamb import Lamb  # half a second
+
+    return uncompiled(Lamb)(groups, lr=settings.lr, betas=settings.betas)

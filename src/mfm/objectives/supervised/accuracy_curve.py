@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import nn
 
 from mfm.data import manifest
 from mfm.data.batches import Batch, EvalBatches, to_float
 from mfm.data.settings import Dataset
-from mfm.files.atomic import explaining_full_disk, replacing
+from mfm.files.atomic import explaining_full_disk, write_text
 from mfm.numerics import precision
 from mfm.numerics.pixels import normalise
 from mfm.objectives.supervised.settings import Finetuning
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 NAME = "accuracy.csv"
 _BATCH = 50  # images at a time: they need less memory than a training step
@@ -67,11 +70,11 @@ class AccuracyCurve:
         epoch = self._steps.get(done)
         if epoch is None:
             return
-        rows = read(self._file)
-        rows = rows[rows["epoch"] < epoch]
-        rows.loc[len(rows)] = [epoch, self._top1(model)]
-        with explaining_full_disk(self._file), replacing(self._file) as temporary:
-            rows.astype({"epoch": int}).to_csv(temporary, index=False)
+        there = self._file.read_text().splitlines()[1:] if self._file.exists() else []
+        rows = [row for row in there if int(row.split(",")[0]) < epoch]
+        rows.append(f"{epoch},{self._top1(model)}")
+        with explaining_full_disk(self._file):
+            write_text(self._file, "\n".join(["epoch,top1", *rows, ""]))
 
     def _top1(self, model: nn.Module) -> float:
         training, device = self._training, next(model.parameters()).device
@@ -91,6 +94,8 @@ class AccuracyCurve:
 
 def read(file: Path) -> pd.DataFrame:
     """What was measured: epochs done, top1 in percent. No rows where there is no file."""
+    import pandas as pd  # a training does without
+
     if file.exists():
         return pd.read_csv(file)
     return pd.DataFrame({"epoch": pd.Series(dtype=float), "top1": pd.Series(dtype=float)})

@@ -1,0 +1,59 @@
+"""Start and end of a process: what a short job would spend most of its time on."""
+
+from __future__ import annotations
+
+import atexit
+import gc
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import ModuleType
+
+_COMPILER = "torch._dynamo"
+
+
+@contextmanager
+def importing() -> Iterator[None]:
+    """Import modules faster, torch and what stands on it above all.
+
+    They make millions of objects that all stay: Python's garbage collector would go through them
+    again and again meanwhile, and find nothing. And they leave torch's compiler out, which nothing
+    here uses and which takes a second: torchvision imports it to keep its own functions out of
+    compiled programs. Whoever needs it afterwards (DistributedDataParallel) imports it then.
+    """
+    stand_ins = {} if _COMPILER in sys.modules else _without_compiler()
+    sys.modules.update(stand_ins)
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()  # what the imports left is not looked through again
+        gc.enable()
+        for name in stand_ins:
+            del sys.modules[name]
+
+
+def _without_compiler() -> dict[str, ModuleType]:
+    """Modules with what torchvision asks of the compiler while it is imported, and no more."""
+    compiler, tools = ModuleType(_COMPILER), ModuleType(f"{_COMPILER}.utils")
+    compiler.disable = lambda function, *_, **__: function  # type: ignore[attr-defined]
+    tools.is_compile_supported = lambda device: False  # type: ignore[attr-defined]
+    return {module.__name__: module for module in (compiler, tools)}
+
+
+class QuickEnd:
+    """An end without Python's taking apart of all modules, half a second after a training.
+
+    Made before anything else in a process: whatever is registered to run at the exit runs before.
+    """
+
+    def __init__(self) -> None:
+        self.code: int | None = None  # the process's exit code, as soon as it is known
+        atexit.register(self._end)
+
+    def _end(self) -> None:
+        if self.code is not None:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(self.code)
