@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import os
+import pwd
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import NoReturn
 
 
@@ -29,29 +33,105 @@ def one_line(error: BaseException) -> str:
     return " ".join(str(error).split())
 
 
+_NO_SPACE = "free some space there and start again; what is finished is kept"
+_NO_RIGHT = (
+    "user {user} may not do that: change the owner or the rights (chown, chmod), or use another "
+    "folder"
+)
+_NO_FILES = "allow more open files (ulimit -n 1024) and start again"
+# What the machine refuses, and what to do about it.
+_REMEDIES = {
+    errno.ENOSPC: _NO_SPACE,
+    errno.EDQUOT: _NO_SPACE,
+    errno.EFBIG: "allow larger files (ulimit -f unlimited) and start again",
+    errno.EROFS: "that disk can only be read: mount it for writing, or use another folder",
+    errno.EACCES: _NO_RIGHT,
+    errno.EPERM: _NO_RIGHT,
+    errno.EMFILE: _NO_FILES,
+    errno.ENFILE: _NO_FILES,
+    errno.ENOMEM: "free some memory and start again",
+    errno.EAGAIN: "allow more processes (ulimit -u) and start again",
+    errno.EIO: "that disk fails: copy what it holds",
+}
+
+
+def explain(error: BaseException) -> str | None:
+    """What a user can do about an error, in one line; None for one that is this program's own."""
+    if isinstance(error, UserError):
+        return one_line(error)
+    if not isinstance(error, OSError) or error.errno not in _REMEDIES:
+        return None
+    where = f"{error.filename}: " if error.filename else ""
+    remedy = _REMEDIES[error.errno].format(user=_user())
+    return f"{where}{os.strerror(error.errno)}; {remedy}"
+
+
+def _user() -> str:
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:  # in a container, mostly
+        return str(os.geteuid())
+
+
+def check_encoding() -> None:
+    """Raise UserError where names of files would be read and shown as something else."""
+    found = sys.getfilesystemencoding()
+    if found != "utf-8":
+        raise UserError(
+            f"names of files and classes are read as {found} here, not as UTF-8: export "
+            "PYTHONUTF8=1, or a locale such as LC_ALL=C.UTF-8, and start again"
+        )
+
+
+@contextmanager
+def job_log(path: str | Path) -> Iterator[None]:
+    """Send what a script of the workflow says to its log, and end it on a user's error in a line.
+
+    A script's own sys.stderr, once it is closed, takes a traceback with it.
+    """
+    before = sys.stderr
+    with open(path, "w", encoding="utf-8", buffering=1) as log:
+        sys.stderr = log
+        try:
+            yield
+        except Exception as error:
+            told = explain(error)
+            with suppress(OSError):  # a full disk takes no line either
+                log.write(f"mfm: error: {told}\n" if told else traceback.format_exc())
+            sys.exit(USER_ERROR_EXIT if told else 1)
+        finally:
+            sys.stderr = before
+
+
 def exits_on_user_error(main: Callable[..., None]) -> Callable[..., None]:
-    """Make `main` print one line, not a traceback, and exit: 2 on UserError, 75 on StoppedError."""
+    """Make `main` print one line, not a traceback, and exit.
+
+    With 2 on what a user can mend, with 75 on StoppedError.
+    """
 
     @functools.wraps(main)
     def wrapped(*args: object, **kwargs: object) -> None:
         rank = os.environ.get("RANK", "0")
         try:
+            check_encoding()
             main(*args, **kwargs)
         except StoppedError as stopped:
             if rank == "0":
                 print(f"mfm: {stopped}", file=sys.stderr, flush=True)
             _exit(STOPPED_EXIT)
-        except UserError as error:
+        except Exception as error:
+            told = explain(error)
+            if told is None:
+                # As Python itself would; but it would then take the connections down, see _exit.
+                traceback.print_exc()
+                _exit(1)
             if rank != "0":
                 # Ranks mostly fail alike and together: leave the line to rank 0, after whose
                 # exit torchrun ends the others. An error of this rank alone is still printed.
                 time.sleep(5)
-            print(f"mfm: error: {one_line(error)}", file=sys.stderr, flush=True)
+            with suppress(OSError):  # a log on a full disk takes no line either
+                print(f"mfm: error: {told}", file=sys.stderr, flush=True)
             _exit(USER_ERROR_EXIT)
-        except Exception:
-            # As Python itself would; but it would then take the connections down, see _exit.
-            traceback.print_exc()
-            _exit(1)
 
     return wrapped
 

@@ -3,9 +3,10 @@ import os
 import re
 import shutil
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
-from mfm.errors import UserError, one_line
+from mfm.errors import explain
 from mfm.evaluation.frozen.settings import FLOORS
 from mfm.experiment import preflight, resolve
 from mfm.experiment.demands import demands_of
@@ -13,22 +14,35 @@ from mfm.experiment.layout import Layout, dataset_folder, locate
 from mfm.experiment.settings import Experiment
 from mfm.experiment.tuning import Choice
 from mfm.experiment.variants import Runs
-from mfm.files.atomic import write_text
+from mfm.files.atomic import check_writable, write_text
 from mfm.settings.section import dumps, dumps_ordered, load_json
 from mfm.settings.section import parse as parse_settings
 from mfm.statistics.planned import judge
 
 
+@contextmanager
+def one_line():
+    """What a user can mend ends the workflow in one line."""
+    try:
+        yield
+    except Exception as error:
+        if (told := explain(error)) is None:
+            raise
+        sys.exit(f"mfm: error: {told}")
+
+
 def get_runs(values):
     """The runs of the checked configuration; a wrong one ends here, in one line, before any job."""
-    try:
+    with one_line():
         runs = Runs(parse_settings(Experiment, values, where="configuration"))
         preflight.check(runs, links_again=get_forces())
         if workflow.is_main_process:  # and not again in those of jobs
+            check_writable(Path(".snakemake/log"))
+            if get_writes():
+                check_writable(dataset_folder(runs.experiment.dataset.name))
+                check_writable(Path(runs.experiment.results), deep=True)
             for line in get_remarks(runs):
                 print(f"mfm: note: {line}", file=sys.stderr)
-    except UserError as error:
-        sys.exit(f"mfm: error: {one_line(error)}")
     return runs
 
 
@@ -49,9 +63,19 @@ def get_remarks(runs):
     return found
 
 
-def note_trainings():
+def get_writes():
+    """Whether this call is to run jobs, and not only to tell of them."""
+    tells = {"--lint", "--list", "--list-rules", "--dag", "--rulegraph", "--filegraph", "--unlock"}
+    tells |= {"--report", "--summary", "--detailed-summary", "--dry-run", "--dryrun"}
+    short = [word for word in sys.argv if word.startswith("-") and not word.startswith("--")]
+    words = {word.split("=")[0] for word in sys.argv}
+    return not tells & words and not any(set(word) & set("nlSD") for word in short)
+
+
+def begin():
     """Leave what this configuration asks for to `mfm watch`: of others, runs may be there too."""
-    write_text(Path(LAYOUT.asked), "".join(f"{folder}\n" for folder in RUNS.trainings))
+    with one_line():
+        write_text(Path(LAYOUT.asked), "".join(f"{folder}\n" for folder in RUNS.trainings))
 
 
 def get_forces():

@@ -30,4 +30,6 @@ def main(words: list[str]) -> None:
         demands = parse(Demands, json.loads(options.demands), where="--demands")
     link(load_json(Dataset, options.config), options.folder)
     if demands is not None:
-        check_counts(demands, json.loads((options.folder / "summary.json").read_text()))
+        check_counts(
+            demands, json.loads((options.folder / "summary.json").read_text(encoding="utf-8"))
+        )

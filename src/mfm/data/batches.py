@@ -22,7 +22,7 @@ from mfm.data.augment import PIL_FILTERS, KeyedRandAugment, plan_crops
 from mfm.data.decoding import Decoder
 from mfm.data.manifest import Images
 from mfm.data.settings import Crop, RandAugment
-from mfm.errors import UserError
+from mfm.errors import UserError, explain
 from mfm.numerics.draws import Ints
 
 Request = tuple[int, Ints]  # epoch, positions
@@ -79,8 +79,10 @@ class ByRequest(Dataset[Made | UserError], ABC, Generic[Made]):
     def __getitem__(self, request: Request) -> Made | UserError:
         try:
             return self.batch(request)
-        except UserError as error:
-            return error
+        except (UserError, OSError) as error:
+            if (told := explain(error)) is None:
+                raise
+            return UserError(told)
 
     @abstractmethod
     def batch(self, request: Request) -> Made:

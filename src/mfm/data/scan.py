@@ -91,7 +91,10 @@ def scan(folder: Path, *, splits: Sequence[str] = ("train", "val")) -> Scan:
                 pending.append((found, facts))
                 yield f"{folder}/{found.path}", facts and (facts.bytes, facts.mtime_ns)
 
-    with replacing(folder / LEFT_OUT) as left_out, open(left_out, "w", newline="") as text:
+    with (
+        replacing(folder / LEFT_OUT) as left_out,
+        open(left_out, "w", encoding="utf-8", newline="") as text,
+    ):
         lines = csv.writer(text)
         lines.writerow(["path", "kind", "reason"])
         counts: Counter[tuple[str, str]] = Counter()

@@ -46,7 +46,9 @@ def _check_torchvision(name: str) -> None:
     package = importlib.util.find_spec("torchvision")
     assert package is not None
     assert package.origin is not None
-    tree = ast.parse((Path(package.origin).parent / "datasets/__init__.py").read_text())
+    tree = ast.parse(
+        (Path(package.origin).parent / "datasets/__init__.py").read_text(encoding="utf-8")
+    )
     names = [
         alias.asname or alias.name
         for node in tree.body
@@ -72,7 +74,7 @@ def check_owner(dataset: Dataset, folder: Path) -> str | None:
     Raises UserError where that is another source: one name, one source.
     """
     marker = folder / OWNER
-    owner = marker.read_text().strip() if marker.exists() else None
+    owner = marker.read_text(encoding="utf-8").strip() if marker.exists() else None
     if owner is not None and owner != source_of(dataset):
         raise UserError(
             f"{folder} holds the dataset from '{owner}', not from '{source_of(dataset)}': give "

@@ -182,7 +182,7 @@ def result_row(
     """
     epochs: list[dict[str, str]] = []
     if weights.get("stage") != "convert":
-        with open(finetuned.parent / "metrics.csv", newline="") as file:
+        with open(finetuned.parent / "metrics.csv", encoding="utf-8", newline="") as file:
             epochs = list(csv.DictReader(file))
     speed = median(float(epoch["images_per_second"]) for epoch in epochs) if epochs else 0.0
     return {

@@ -106,7 +106,7 @@ def _check_linked(runs: Runs, folder: Path) -> None:
         return
     if load_json(Dataset, files[0]) == dataset_job(runs.experiment):
         try:
-            check_counts(demands_of(runs), json.loads(files[1].read_text()))
+            check_counts(demands_of(runs), json.loads(files[1].read_text(encoding="utf-8")))
         except UserError as error:
             raise UserError(
                 f"{error} (if you have changed the images: snakemake --forcerun link_dataset)"

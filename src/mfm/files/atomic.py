@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
+import errno
 import os
 import shutil
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import safetensors
@@ -16,17 +18,25 @@ from mfm.errors import UserError, one_line
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside `path`; sync it and rename it on success, remove it if not."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Give a temporary path beside `path`; sync it and rename it on success, remove it if not.
+
+    What the system refuses is an error that names `path`.
+    """
     temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
         sync_folder(path.parent)
+    except OSError as error:
+        if error.filename in (None, str(temporary)):
+            error.filename = str(path)
+        raise
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # of a disk that can only be read
+            temporary.unlink(missing_ok=True)
 
 
 def sync_folder(folder: Path) -> None:
@@ -38,10 +48,31 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
+def check_writable(folder: Path, *, deep: bool = False) -> None:
+    """Raise an OSError that names what can't be written of a folder: it or a file; deep, all in it.
+
+    A full disk is one that takes no megabyte. Of a folder that isn't there yet, the one that it is
+    going to be in is looked at.
+    """
+    there = next(each for each in (folder, *folder.absolute().parents) if each.is_dir())
+    try:
+        with tempfile.TemporaryFile(dir=there) as file:
+            file.write(bytes(2**20))
+    except OSError as error:
+        error.filename = str(there)
+        raise
+    for path, _, names in os.walk(folder):
+        for each in (path, *(os.path.join(path, name) for name in names)):
+            if not os.path.islink(each) and not os.access(each, os.W_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), each)
+        if not deep:
+            break
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a text file atomically."""
     with replacing(path) as temporary:
-        temporary.write_text(text)
+        temporary.write_text(text, encoding="utf-8")
 
 
 def write_csv(path: Path, rows: Iterable[Mapping[str, object]], names: Sequence[str]) -> None:
@@ -54,17 +85,19 @@ def write_csv(path: Path, rows: Iterable[Mapping[str, object]], names: Sequence[
 
 @contextmanager
 def explaining_full_disk(path: Path) -> Iterator[None]:
-    """Turn a failed write into a UserError that says what to do."""
+    """Turn a failed write by torch or safetensors into a UserError that says what to do.
+
+    They tell of a full disk in words alone; other writers raise an OSError.
+    """
     try:
         yield
-    except (OSError, RuntimeError, safetensors.SafetensorError) as error:
-        # torch reports a full disk as a RuntimeError of its zip writer; and, from a signal handler
-        # and so in the middle of anything, a loader process that was killed. That is no user's
-        # error: the ranks are started again.
+    except (RuntimeError, safetensors.SafetensorError) as error:
+        # torch raises a RuntimeError also, from a signal handler and so in the middle of anything,
+        # for a loader process that was killed. That is no user's error: the ranks start again.
         if "DataLoader worker" in str(error):
             raise
         free = shutil.disk_usage(path.parent).free / 1e6
         raise UserError(
-            f"writing {path} failed ({one_line(error)[:160]}; {free:.0f} MB free on that disk); "
-            "older checkpoints are intact: free some space and start again to continue"
+            f"{path}: writing failed ({one_line(error)[:160]}), with {free:.0f} MB free on that "
+            "disk; free some space there and start again; older checkpoints are intact"
         ) from None

@@ -32,7 +32,7 @@ def facts_of(model: Model) -> Facts:
     # Of this code and this timm alone.
     file = cache / f"{config_hash(model)}-{code_version()}-{version('timm')}.json"
     try:
-        return Facts(**json.loads(file.read_text()))
+        return Facts(**json.loads(file.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         pass  # not known yet, or not readable
     from mfm.models.backbones import create_backbone, has_fixed_size, stride  # torch and timm

@@ -132,5 +132,5 @@ def losses(kept: Mapping[float, Seen]) -> list[dict[str, float]]:
 
 def read_captions(folder: Path) -> dict[str, str]:
     """Captions of a folder of finished pictures, by the name of the figure."""
-    captions: dict[str, str] = json.loads((folder / LIST).read_text())
+    captions: dict[str, str] = json.loads((folder / LIST).read_text(encoding="utf-8"))
     return captions

@@ -22,7 +22,7 @@ def only_writer(run: Path, *, wait_seconds: float = 60.0) -> Iterator[None]:
     filelock: its older versions empty the file at each try, and the holder's name with it.)
     """
     run.mkdir(parents=True, exist_ok=True)
-    with open(run / ".lock", "a+") as file:
+    with open(run / ".lock", "a+", encoding="utf-8") as file:
         deadline = time.monotonic() + wait_seconds
         while not _try_lock(file.fileno()):
             if time.monotonic() > deadline:

@@ -170,7 +170,7 @@ def _identical(table: pa.Table) -> Report:
 
 
 def _left_out(path: Path) -> Report:
-    with open(path, newline="") as file:
+    with open(path, encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     return {"kinds": dict(Counter(row["kind"] for row in rows)), **_list(rows)}
 

@@ -61,7 +61,7 @@ def read(experiment: Experiment) -> Finished:
         experiment=experiment,
         results=read_results(layout.rows),
         pretrain_seconds=seconds,
-        summary=json.loads(Path(data, "summary.json").read_text()),
+        summary=json.loads(Path(data, "summary.json").read_text(encoding="utf-8")),
         declarations=question.read(Path(layout.question)),
         looks=looks.count(data, experiment.evaluate.split),
         # A file that is left of an earlier configuration is no part of this one.

@@ -33,7 +33,7 @@ COLUMNS: list[Column[Row]] = [
 
 def load_published() -> pd.DataFrame:
     """The figures, as they were published."""
-    with (files("mfm.reporting") / "published.csv").open() as file:
+    with (files("mfm.reporting") / "published.csv").open(encoding="utf-8") as file:
         return pd.read_csv(file, dtype={"top1": str}, keep_default_na=False)
 
 

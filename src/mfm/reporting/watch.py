@@ -72,7 +72,7 @@ def find(results: Path) -> list[Run]:
     Raises UserError where the folder has none.
     """
     listed = Path(Layout(results.as_posix()).asked)
-    asked = set(listed.read_text().splitlines()) if listed.exists() else None
+    asked = set(listed.read_text(encoding="utf-8").splitlines()) if listed.exists() else None
     found = [
         run for folder in layout.runs(results) if (run := _run(folder, results, asked)) is not None
     ]
@@ -94,7 +94,7 @@ def _order(run: Run) -> tuple[bool, str, bool, list[int | str]]:
 
 def _run(folder: Path, results: Path, asked: set[str] | None) -> Run | None:
     try:
-        values: dict[str, Any] = json.loads((folder / "config.json").read_text())
+        values: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except ValueError:  # it is just being written
         return None
     stage, evaluated = str(values["stage"]), False
@@ -109,7 +109,7 @@ def _run(folder: Path, results: Path, asked: set[str] | None) -> Run | None:
     report = None if done else status.read(folder / status.FOLDER / status.NAME)
     rows: list[dict[str, str]] = []
     if done and Path(files.metrics).exists():
-        with open(files.metrics, newline="") as file:
+        with open(files.metrics, encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file))
     configured = int(values["training"]["epochs"])
     other: dict[str, Any] | None = values.get("makes_up_for")

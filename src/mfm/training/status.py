@@ -78,13 +78,13 @@ class Status:
         with contextlib.suppress(OSError):
             self._path.parent.mkdir(parents=True, exist_ok=True)
             # Not synced: it is worth nothing after a power cut.
-            temporary.write_text(json.dumps(asdict(report)))
+            temporary.write_text(json.dumps(asdict(report)), encoding="utf-8")
             temporary.replace(self._path)
 
 
 def read(path: Path) -> Report | None:
     """The last state that a run wrote, or None."""
     try:
-        return Report(**json.loads(path.read_text()))
+        return Report(**json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         return None

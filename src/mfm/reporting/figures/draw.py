@@ -72,5 +72,5 @@ def draw_all(experiment: Experiment, results: pd.DataFrame, folder: Path) -> Non
 def _measured_images(experiment: Experiment) -> int:
     """Images of the split that accuracy is measured on while finetuning."""
     path = dataset_folder(experiment.dataset.name) / "summary.json"
-    splits = json.loads(path.read_text())["splits"]
+    splits = json.loads(path.read_text(encoding="utf-8"))["splits"]
     return int(splits[accuracy_curve.split_of(experiment.dataset)]["images"])

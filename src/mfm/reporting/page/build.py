@@ -109,7 +109,9 @@ def _pictures(layout: Layout, pretraining: str, seed: int) -> list[Picture]:
 
 
 def _dataset(layout: Layout) -> Section:
-    return dataset_text.document(json.loads(Path(layout.file("dataset.json")).read_text()))
+    return dataset_text.document(
+        json.loads(Path(layout.file("dataset.json")).read_text(encoding="utf-8"))
+    )
 
 
 def _provenance(
@@ -122,4 +124,4 @@ def _provenance(
 
 def _asset(name: str) -> Markup:
     # Files of this package, which go into <style> and <script> as they are.
-    return Markup((Path(__file__).parent / name).read_text())
+    return Markup((Path(__file__).parent / name).read_text(encoding="utf-8"))
