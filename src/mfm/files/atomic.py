@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import errno
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -85,7 +86,7 @@ def write_csv(path: Path, rows: Iterable[Mapping[str, object]], names: Sequence[
 
 @contextmanager
 def explaining_full_disk(path: Path) -> Iterator[None]:
-    """Turn a failed write by torch or safetensors into a UserError that says what to do.
+    """Turn a failed write by torch or safetensors into an error that says what to do.
 
     They tell of a full disk in words alone; other writers raise an OSError.
     """
@@ -96,8 +97,12 @@ def explaining_full_disk(path: Path) -> Iterator[None]:
         # for a loader process that was killed. That is no user's error: the ranks start again.
         if "DataLoader worker" in str(error):
             raise
+        if (number := re.search(r"os error (\d+)", str(error))) is not None:
+            code = int(number[1])
+            raise OSError(code, os.strerror(code), str(path)) from None
         free = shutil.disk_usage(path.parent).free / 1e6
         raise UserError(
-            f"{path}: writing failed ({one_line(error)[:160]}), with {free:.0f} MB free on that "
-            "disk; free some space there and start again; older checkpoints are intact"
+            f"{path}: writing failed, as it does on a full disk ({free:.0f} MB are free now); free "
+            "some space there and start again; older checkpoints are intact "
+            f"({one_line(error)[:80]})"
         ) from None

@@ -7,7 +7,7 @@ import os
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from mfm.errors import UserError
@@ -22,19 +22,17 @@ def only_writer(run: Path, *, wait_seconds: float = 60.0) -> Iterator[None]:
     filelock: its older versions empty the file at each try, and the holder's name with it.)
     """
     run.mkdir(parents=True, exist_ok=True)
-    with open(run / ".lock", "a+", encoding="utf-8") as file:
+    with open(run / ".lock", "a+b", buffering=0) as file:
         deadline = time.monotonic() + wait_seconds
         while not _try_lock(file.fileno()):
             if time.monotonic() > deadline:
                 file.seek(0)
-                raise UserError(
-                    f"{run} is in use by {file.read().strip() or 'another process'}; wait for it "
-                    "or stop it"
-                )
+                holder = file.read().decode().strip() or "another process"
+                raise UserError(f"{run} is in use by {holder}; wait for it or stop it")
             time.sleep(0.5)
         file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-        file.flush()
+        with suppress(OSError):  # a full disk takes no name, but the lock is held
+            file.write(f"process {os.getpid()} on {socket.gethostname()}\n".encode())
         yield
 
 
