@@ -1,4 +1,5 @@
 import dataclasses
+import errno
 import time
 
 import numpy as np
@@ -20,6 +21,7 @@ from mfm.data.loader import Loader
 from mfm.data.order import Plan
 from mfm.data.settings import Crop, RandAugment
 from mfm.errors import UserError
+from mfm.processes.pool import map_in_processes
 
 CPU = torch.device("cpu")
 RANDOM = np.random.default_rng(0)
@@ -240,6 +242,26 @@ def test_a_worker_names_the_file_on_one_line(tmp_path):
         read(train_batches(images), [(0, np.array([0]))], workers=1)
     assert str(images.path(0)) in str(caught.value)
     assert "Traceback" not in str(caught.value)
+
+
+def test_without_shared_memory_a_line_says_so_and_nothing_waits(train, monkeypatch):
+
+    def refuse(*arguments):
+        raise RuntimeError("unable to allocate shared memory(shm): No space left on device (28)")
+
+    # A worker's queue would lose this error in a thread, and the loader wait for its timeout.
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.Tensor, "share_memory_", refuse)
+        with pytest.raises(UserError, match="/dev/shm"):
+            read(train_batches(train), [(0, np.array([0]))], workers=1)
+
+    def missing():
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory")
+
+    monkeypatch.setattr("multiprocessing.Lock", missing)
+    with pytest.raises(UserError, match="workers=0"):
+        read(train_batches(train), [(0, np.array([0]))], workers=1)
+    assert map_in_processes(abs, [-1, -2, -3, -4], title="", chunk=2) == [1, 2, 3, 4]
 
 
 # Training batches

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, get_worker_info
 
 from mfm.data.augment import PIL_FILTERS, KeyedRandAugment, plan_crops
 from mfm.data.decoding import Decoder
@@ -24,6 +24,7 @@ from mfm.data.manifest import Images
 from mfm.data.settings import Crop, RandAugment
 from mfm.errors import UserError, explain
 from mfm.numerics.draws import Ints
+from mfm.processes import shared_memory
 
 Request = tuple[int, Ints]  # epoch, positions
 Pixels = npt.NDArray[np.uint8]
@@ -37,6 +38,17 @@ class Batch:
     images: Tensor  # uint8 [n, 3, H, W], channels last in memory
     labels: Tensor  # int64 [n]
     positions: Tensor  # int64 [n], in the Images they were read from
+
+    def share(self) -> None:
+        """Move to shared memory, as a worker's queue would: there, an error is lost in a thread.
+
+        Raises UserError where it doesn't fit.
+        """
+        try:
+            for tensor in (self.images, self.labels, self.positions):
+                tensor.share_memory_()  # type: ignore[no-untyped-call]
+        except RuntimeError:
+            raise UserError(shared_memory.REFUSAL) from None
 
     def pin_memory(self) -> Batch:
         """Called by the DataLoader where batches go to a GPU."""
@@ -78,7 +90,10 @@ class ByRequest(Dataset[Made | UserError], ABC, Generic[Made]):
 
     def __getitem__(self, request: Request) -> Made | UserError:
         try:
-            return self.batch(request)
+            made = self.batch(request)
+            if isinstance(made, Batch) and get_worker_info() is not None:
+                made.share()
+            return made
         except (UserError, OSError) as error:
             if (told := explain(error)) is None:
                 raise

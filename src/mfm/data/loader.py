@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, Sampler
 from mfm.data.batches import Batch, ByRequest, Request
 from mfm.data.order import Plan, Step
 from mfm.errors import UserError
+from mfm.processes import shared_memory
 from mfm.processes.lifetime import leave_signals_to_parent
 
 
@@ -45,6 +46,8 @@ class Loader:
         device: torch.device,
         timeout_minutes: float = 0.0,  # 0: wait for ever
     ) -> None:
+        if workers:
+            shared_memory.check()
         self._minutes = timeout_minutes
         self._requests = _Requests()
         self._loader = DataLoader(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -12,6 +13,7 @@ from typing import TypeVar
 
 from tqdm import tqdm
 
+from mfm.processes import shared_memory
 from mfm.processes.lifetime import end_with_starter
 
 Item = TypeVar("Item")
@@ -41,6 +43,9 @@ def stream_in_processes(
     items at once, and end when this process does.
     """
     workers = min(len(os.sched_getaffinity(0)), max(1, count // chunk))
+    if workers > 1 and not shared_memory.works():
+        print("mfm: without /dev/shm in one process alone", file=sys.stderr)
+        workers = 1
     with tqdm(total=count, desc=title, mininterval=2) as bar:
         if workers == 1:
             for item in items:
