@@ -10,8 +10,7 @@ export PATH := $(abspath $(BIN)):$(PATH)
 .DEFAULT_GOAL := table
 
 table: environment ## The comparison table of the default experiment, results/table.md
-	@python workflow/scripts/unlock.py
-	snakemake --cores all results/table.md
+	@snakemake --cores all results/table.md
 
 test: environment ## The whole test suite
 	# A file's tests stay together: many read one costly run. In their order: the long ones first.

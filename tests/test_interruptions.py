@@ -94,13 +94,15 @@ def test_signals_stop_all_ranks_at_one_step_and_the_run_goes_on(
     run = tmp_path / "run"
     write_config(run, ranks=RANKS, **SETTINGS)
     before = ()
-    for name in ("SIGTERM", "SIGUSR1"):
+    for name in ("SIGTERM", "SIGUSR1", "SIGINT"):
         process = start(run, dataset, child_environment, ranks=RANKS)
         wait_for_checkpoint(run, process, after=before)
         if name == "SIGTERM":
             process.terminate()
-        else:
+        elif name == "SIGUSR1":
             ranks_of(process)[1].send_signal(signal.SIGUSR1)
+        else:
+            os.killpg(process.pid, signal.SIGINT)
         output, _ = process.communicate(timeout=60)
         assert process.returncode == 75, output
         assert f"stopped by {name} " in output
@@ -116,6 +118,42 @@ def test_signals_stop_all_ranks_at_one_step_and_the_run_goes_on(
     assert losses(whole) == losses(run)
     assert not (run / "rolling").exists(), "a finished run leaves its declared files only"
     assert_same_snapshots(whole, run)
+
+
+def test_ctrl_c_reaches_a_run_and_its_loaders_workers_at_once(tmp_path, dataset, child_environment):
+    alone, run = tmp_path / "alone", tmp_path / "run"
+    for folder in (alone, run):
+        write_config(folder, **SETTINGS)
+    process = start(alone, dataset, child_environment, ranks=1)
+    assert process.wait() == 0
+    process = start(run, dataset, child_environment, "--workers", "2", ranks=1)
+    wait_for_checkpoint(run, process)
+    os.killpg(process.pid, signal.SIGINT)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 75, output
+    assert "stopped by SIGINT " in output
+    assert "Traceback" not in output
+    process = start(run, dataset, child_environment, "--workers", "2", ranks=1)
+    output, _ = process.communicate()
+    assert process.returncode == 0, output
+    assert "resumed" in output
+    assert_same_bits(final(alone), final(run))
+
+
+def test_a_second_ctrl_c_ends_all_ranks_at_once(tmp_path, dataset, child_environment):
+    run = tmp_path / "run"
+    write_config(run, ranks=2, **SETTINGS | {"epochs": 500})
+    process = start(run, dataset, child_environment)
+    wait_for_checkpoint(run, process)
+    ranks = ranks_of(process)
+    ranks[1].suspend()  # so that the others' step takes its time
+    for _ in range(2):
+        os.killpg(process.pid, signal.SIGINT)
+        time.sleep(1)
+    process.communicate(timeout=5)
+    assert process.returncode == 128 + signal.SIGINT
+    psutil.wait_procs(ranks, timeout=5)
+    assert not any(rank.is_running() for rank in ranks)
 
 
 def test_a_rank_that_dies_is_replaced(tmp_path, dataset, whole, child_environment):

@@ -1,4 +1,5 @@
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -6,7 +7,7 @@ import time
 import pytest
 
 from mfm.errors import UserError
-from mfm.processes.locks import only_writer
+from mfm.processes.locks import only_writer, remove_left_locks
 
 HOLDER = """
 import sys
@@ -58,3 +59,67 @@ def test_a_killed_process_leaves_no_lock(holder, tmp_path):
     holder.kill()
     holder.wait()
     assert f"process {os.getpid()} on " in hold(tmp_path)
+
+
+WORKFLOW = """
+import sys
+from pathlib import Path
+from mfm.processes.locks import remove_left_locks
+
+print(len(remove_left_locks(Path(".snakemake"))), flush=True)
+sys.stdin.readline()
+"""
+
+
+@pytest.fixture
+def workflow(tmp_path, monkeypatch):
+    """Starts a process that holds the folder as a Snakemake does; gives it and what it removed."""
+    monkeypatch.chdir(tmp_path)
+    started = []
+
+    def start():
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+        started.append(subprocess.Popen([sys.executable, "-c", WORKFLOW], **pipes))
+        return started[-1], int(started[-1].stdout.readline())
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+def lock(folder):
+    (folder / ".snakemake/locks").mkdir(exist_ok=True)
+    (folder / ".snakemake/locks/0.output.lock").touch()
+
+
+def test_the_lock_of_a_killed_workflow_is_removed_and_no_other(workflow, tmp_path):
+    first, _ = workflow()
+    lock(tmp_path)
+    second, removed = workflow()
+    assert removed == 0, "its holder lives"
+    first.kill()
+    first.wait()
+    assert workflow()[1] == 0, "it may be the second one's"
+    second.kill()
+    second.wait()
+
+
+def test_the_next_call_removes_a_lock_that_was_left(workflow, tmp_path):
+    process, _ = workflow()
+    lock(tmp_path)
+    process.kill()
+    process.wait()
+    assert workflow()[1] == 1
+    assert not list((tmp_path / ".snakemake/locks").iterdir())
+
+
+@pytest.mark.parametrize(
+    "holders", ["", "another-host\n", f"{socket.gethostname()} and a cluster\n"]
+)
+def test_a_lock_of_unknown_or_of_another_hosts_holder_stays(tmp_path, holders):
+    (tmp_path / ".snakemake").mkdir()
+    (tmp_path / ".snakemake/mfm-holders").write_text(holders)
+    lock(tmp_path)
+    assert remove_left_locks(tmp_path / ".snakemake") == []
+    assert list((tmp_path / ".snakemake/locks").iterdir())

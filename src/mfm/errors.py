@@ -6,6 +6,7 @@ import errno
 import functools
 import os
 import pwd
+import signal
 import sys
 import time
 import traceback
@@ -99,6 +100,8 @@ def job_log(path: str | Path) -> Iterator[None]:
             with suppress(OSError):  # a full disk takes no line either
                 log.write(f"mfm: error: {told}\n" if told else traceback.format_exc())
             sys.exit(USER_ERROR_EXIT if told else 1)
+        except KeyboardInterrupt:
+            sys.exit(128 + signal.SIGINT)
         finally:
             sys.stderr = before
 
@@ -132,6 +135,10 @@ def exits_on_user_error(main: Callable[..., None]) -> Callable[..., None]:
             with suppress(OSError):  # a log on a full disk takes no line either
                 print(f"mfm: error: {told}", file=sys.stderr, flush=True)
             _exit(USER_ERROR_EXIT)
+        except KeyboardInterrupt:
+            if rank == "0":
+                print("mfm: stopped by SIGINT", file=sys.stderr, flush=True)
+            _exit(128 + signal.SIGINT)
 
     return wrapped
 
@@ -141,6 +148,8 @@ def _exit(code: int) -> NoReturn:
 
     Taking down the connections to a rank that is gone or stuck can take forever.
     """
+    # Its helpers end with it; torch would report each as a failure, with a traceback.
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     if os.environ.get("WORLD_SIZE", "1") == "1":
         sys.exit(code)
     sys.stdout.flush()

@@ -1,8 +1,8 @@
 """Each arm's best trial, and the rows of all trials."""
 
-import sys
 from pathlib import Path
 
+from mfm.errors import job_log
 from mfm.experiment.settings import loads
 from mfm.experiment.tuning import choose
 from mfm.experiment.variants import Runs
@@ -10,8 +10,7 @@ from mfm.files.atomic import write_text
 from mfm.reporting import tuning
 from mfm.settings.section import dumps
 
-with open(snakemake.log[0], "w") as log:
-    sys.stderr = log
+with job_log(snakemake.log[0]):
     rows = tuning.collect_trials(Runs(loads(snakemake.params.experiment)))
     write_text(Path(snakemake.output.csv), rows.to_csv(index=False))
     write_text(Path(snakemake.output.choice), dumps(choose(rows)) + "\n")

@@ -1,15 +1,14 @@
 """The page and rows of a further evaluation."""
 
-import sys
 from pathlib import Path
 
+from mfm.errors import job_log
 from mfm.experiment.settings import loads
 from mfm.files.atomic import write_text
 from mfm.reporting import further
 from mfm.reporting.render_markdown import to_markdown
 
-with open(snakemake.log[0], "w") as log:
-    sys.stderr = log
+with job_log(snakemake.log[0]):
     experiment, name = loads(snakemake.params.experiment), snakemake.wildcards.evaluation
     rows = further.collect(experiment, name)
     write_text(Path(snakemake.output.csv), rows.to_csv(index=False))

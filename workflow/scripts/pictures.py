@@ -1,14 +1,13 @@
 """Pictures of one pretraining: what its model makes of fixed images, at its end and on its way."""
 
-import sys
 from pathlib import Path
 
+from mfm.errors import job_log
 from mfm.experiment.jobs import PretrainJob
 from mfm.reporting.pictures import draw_pictures
 from mfm.settings.section import load_json
 
-with open(snakemake.log[0], "w") as log:
-    sys.stderr = log
+with job_log(snakemake.log[0]):
     draw_pictures(
         load_json(PretrainJob, Path(snakemake.input.config)),
         manifest_path=Path(snakemake.input.manifest),

@@ -1,8 +1,8 @@
 """tuning.md: what was tried, each arm's best, and what it changes in the comparison."""
 
-import sys
 from pathlib import Path
 
+from mfm.errors import job_log
 from mfm.experiment.settings import loads
 from mfm.experiment.tuning import Choice
 from mfm.experiment.variants import Runs
@@ -11,8 +11,7 @@ from mfm.reporting import tuning
 from mfm.reporting.render_markdown import to_markdown
 from mfm.settings.section import load_json
 
-with open(snakemake.log[0], "w") as log:
-    sys.stderr = log
+with job_log(snakemake.log[0]):
     found = tuning.read(
         Runs(loads(snakemake.params.experiment)),
         load_json(Choice, Path(snakemake.input.choice)),

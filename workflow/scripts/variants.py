@@ -1,8 +1,8 @@
 """A study's page, rows and figure, from the result rows of every value."""
 
-import sys
 from pathlib import Path
 
+from mfm.errors import job_log
 from mfm.experiment.settings import loads
 from mfm.experiment.variants import Runs
 from mfm.files import style
@@ -11,8 +11,7 @@ from mfm.reporting import variants
 from mfm.reporting.figures.variants import draw_study
 from mfm.reporting.render_markdown import to_markdown
 
-with open(snakemake.log[0], "w") as log:
-    sys.stderr = log
+with job_log(snakemake.log[0]):
     runs, study = Runs(loads(snakemake.params.experiment)), snakemake.wildcards.study
     found = variants.Compared(runs=runs, study=study, rows=variants.collect(runs, study))
     write_text(Path(snakemake.output.csv), found.rows.to_csv(index=False))

@@ -3,8 +3,9 @@
 Takes torchrun's own arguments and runs torchrun in this process. It differs in this:
 
 - It ends (with its workers) when the workflow that started it is gone.
-- SIGTERM and SIGUSR1 are passed on to the workers, which finish their step, checkpoint, and end
-  with 75 (`mfm.errors.STOPPED_EXIT`); so does this program then.
+- SIGTERM, SIGUSR1 and SIGINT (Ctrl-C) are passed on to the workers, which finish their step,
+  checkpoint, and end with 75 (`mfm.errors.STOPPED_EXIT`); so does this program then. A second
+  Ctrl-C ends all at once.
 - A failed worker's exit code becomes its own, and a worker's own error line is not followed by the
   launcher's traceback.
 - With `--max-restarts`, a worker that died is replaced as torchrun does it: all ranks start again
@@ -19,6 +20,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -98,6 +100,12 @@ def _run_group(arguments: list[str]) -> None:
                     flush=True,
                 )
             return result
+
+        def _shutdown(self, death_sig: signal.Signals = signal.SIGTERM, timeout: int = 30) -> None:
+            if death_sig == signal.SIGINT:
+                # The workers end with this process, see end_with_launcher.
+                signal.signal(signal.SIGINT, lambda number, frame: os._exit(128 + number))
+            super()._shutdown(death_sig, timeout)
 
     # torchrun offers no other way to give it an agent; the name is imported there, not exported.
     api.LocalElasticAgent = Agent  # type: ignore[attr-defined]

@@ -9,13 +9,9 @@ import signal
 import sys
 import threading
 import time
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:  # a launcher shall start without importing torch
-    pass
 
 _PR_SET_PDEATHSIG = 1
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 
 
 class StopRequest:
@@ -25,15 +21,17 @@ class StopRequest:
         self.received: signal.Signals | None = None
 
     def catch_signals(self) -> None:
-        """From now on, SIGTERM and SIGUSR1 are a request and end nothing by themselves.
+        """From now on, STOP_SIGNALS are a request and end nothing by themselves.
 
         SIGTERM is what schedulers, `kill` and torchrun send; SIGUSR1 what SLURM can be told to
-        send ahead of a time limit.
+        send ahead of a time limit; SIGINT is Ctrl-C. A second Ctrl-C ends the process at once.
         """
         for number in STOP_SIGNALS:
             signal.signal(number, self._note)
 
     def _note(self, number: int, frame: object) -> None:
+        if number == self.received == signal.SIGINT:
+            os._exit(128 + number)
         self.received = signal.Signals(number)
 
 
@@ -77,6 +75,7 @@ def end_with_starter() -> None:
     if sys.platform != "linux":
         return
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # of Ctrl-C its starter tells
     starter = multiprocessing.parent_process()
     if starter is not None and not starter.is_alive():
         os._exit(1)

@@ -1,4 +1,4 @@
-"""Lock of a run folder: one writer at a time."""
+"""Locks that end with their process: of a run folder, and of the workflow's folder."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TextIO
 
 from mfm.errors import UserError
+
+_HELD: list[TextIO] = []  # the files of locks that this process keeps
 
 
 @contextmanager
@@ -34,6 +37,31 @@ def only_writer(run: Path, *, wait_seconds: float = 60.0) -> Iterator[None]:
         with suppress(OSError):  # a full disk takes no name, but the lock is held
             file.write(f"process {os.getpid()} on {socket.gethostname()}\n".encode())
         yield
+
+
+def remove_left_locks(snakemake: Path, *, cluster: bool = False) -> list[Path]:
+    """Remove the locks that a killed Snakemake left in its folder, `.snakemake`; which they were.
+
+    Snakemake's own locks say nothing of their holder. So each holds one of the kernel's here too,
+    beside others, for as long as it lives: who gets it alone is the only one, and what is left is
+    of the dead. Not where one of them ran on another host (not every shared disk passes on the
+    kernel's locks), or had its jobs on a `cluster`, where they live on.
+    """
+    snakemake.mkdir(exist_ok=True)
+    file = open(snakemake / "mfm-holders", "a+")  # noqa: SIM115  # until this process ends
+    here, left = socket.gethostname(), list[Path]()
+    if _try_lock(file.fileno()):
+        file.seek(0)
+        if set(file.read().splitlines()) == {here}:
+            left = list((snakemake / "locks").glob("*.lock"))
+            for lock in left:
+                lock.unlink()
+        file.truncate(0)
+    fcntl.flock(file, fcntl.LOCK_SH)
+    file.write(f"{here} and a cluster\n" if cluster else f"{here}\n")
+    file.flush()
+    _HELD.append(file)
+    return left
 
 
 def _try_lock(descriptor: int) -> bool:
