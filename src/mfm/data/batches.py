@@ -7,6 +7,8 @@ device.
 
 from __future__ import annotations
 
+import errno
+import os
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -42,12 +44,14 @@ class Batch:
     def share(self) -> None:
         """Move to shared memory, as a worker's queue would: there, an error is lost in a thread.
 
-        Raises UserError where it doesn't fit.
+        Raises UserError where it doesn't fit, and OSError for too many open files.
         """
         try:
             for tensor in (self.images, self.labels, self.positions):
                 tensor.share_memory_()  # type: ignore[no-untyped-call]
-        except RuntimeError:
+        except RuntimeError as error:
+            if os.strerror(errno.EMFILE) in str(error):
+                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE)) from None
             raise UserError(shared_memory.REFUSAL) from None
 
     def pin_memory(self) -> Batch:
