@@ -1,5 +1,6 @@
 """What a call of Snakemake prints: a line a job, and what failed as the last thing."""
 
+import errno
 import logging
 from types import SimpleNamespace
 
@@ -145,3 +146,16 @@ def test_a_call_for_the_table_ends_with_its_first_sentence(call, capsys, tmp_pat
     handler.close()
     last = capsys.readouterr().err.splitlines()[-1]
     assert last == "mfm is better than scratch: +1.2 points. (results/table.md)"
+
+
+def test_a_disk_that_took_no_line_is_told_of(tmp_path, monkeypatch):
+    log = tmp_path / "job.log"
+    log.touch()
+    assert why_failed(Job("finetune", (log,)), "exit status 2") == "it ended with exit code 2"
+
+    def full(*arguments, **options):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("tempfile.TemporaryFile", full)
+    told = why_failed(Job("finetune", (log,)), "exit status 2")
+    assert told.startswith(f"{tmp_path}: No space left on device; free some space")

@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mfm.errors import explain
+from mfm.files.atomic import check_writable
+
 _LONGEST = 100  # characters of a reason
 _EXIT = re.compile(r"exit status (-?\d+)|died with <Signals\.(\w+): \d+>")
 _TEXT = r"'(?:[^'\\]|\\.)*'"
@@ -80,6 +83,11 @@ def why_failed(job: Job, said: str) -> str:
     for found in (_last(lines, "mfm: error: "), _exception(lines), _last(lines, "mfm: ")):
         if found:
             return found
+    for log in job.logs:  # a full disk has taken no line either
+        try:
+            check_writable(log.parent)
+        except OSError as error:
+            return explain(error) or str(error)
     if (ended := _EXIT.search(said)) is None:
         return " ".join(said.split()) or "it failed"
     code, signal = ended.groups()
