@@ -520,10 +520,13 @@ def test_saved_weights_load_in_timm(tmp_path):
     assert equal(other.state_dict(), source.state_dict())
 
 
-def test_saved_weights_can_be_read_by_others(tmp_path):
+def test_saved_weights_have_the_rights_of_other_files(tmp_path):
     path = tmp_path / "model.safetensors"
-    weights.save_weights(nn.Linear(2, 2), path, METADATA)
-    assert stat.S_IMODE(path.stat().st_mode) == 0o644
+    for umask, mode in ((0o077, 0o600), (0o002, 0o664), (0o022, 0o644)):
+        before = os.umask(umask)
+        weights.save_weights(nn.Linear(2, 2), path, METADATA)
+        assert os.umask(before) == umask
+        assert stat.S_IMODE(path.stat().st_mode) == mode
 
 
 @pytest.mark.parametrize(

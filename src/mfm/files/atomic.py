@@ -40,6 +40,16 @@ def replacing(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+def open_to_others(path: Path) -> None:
+    """Give a file the rights of any other that this process writes.
+
+    safetensors leaves its own to their owner alone.
+    """
+    umask = os.umask(0o077)
+    os.umask(umask)
+    path.chmod(0o666 & ~umask)
+
+
 def sync_folder(folder: Path) -> None:
     """Make a rename in `folder` survive a power cut."""
     handle = os.open(folder, os.O_RDONLY)

@@ -14,7 +14,7 @@ import torchvision
 from torch import Tensor, nn
 
 from mfm.errors import UserError
-from mfm.files.atomic import explaining_full_disk, replacing
+from mfm.files.atomic import explaining_full_disk, open_to_others, replacing
 from mfm.models.backbones import create_backbone, has_fixed_size, with_stem
 from mfm.models.settings import Model
 
@@ -124,4 +124,4 @@ def write_plain(tensors: dict[str, Tensor], network: Network, *, target: str, pa
             safetensors.torch.save_file(tensors, temporary, metadata={"format": "pt"})
         else:
             torch.save(tensors, temporary)
-        temporary.chmod(0o644)
+        open_to_others(temporary)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from mfm.errors import UserError
-from mfm.files.atomic import explaining_full_disk, replacing
+from mfm.files.atomic import explaining_full_disk, open_to_others, replacing
 from mfm.models.metadata import read_metadata, to_header
 from mfm.models.sources import source_of
 
@@ -159,7 +159,7 @@ def save_weights(model: nn.Module, path: Path, metadata: Mapping[str, str]) -> N
     tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
     with explaining_full_disk(path), replacing(path) as temporary:
         safetensors.torch.save_file(tensors, temporary, metadata=to_header(metadata))
-        temporary.chmod(0o644)  # safetensors leaves it to its owner alone
+        open_to_others(temporary)
 
 
 def load_weights(model: nn.Module, path: Path) -> dict[str, str]:

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from mfm.data import manifest
 from mfm.data.batches import EvalBatches, to_float
 from mfm.errors import UserError
-from mfm.files.atomic import explaining_full_disk, replacing
+from mfm.files.atomic import explaining_full_disk, open_to_others, replacing
 
 if TYPE_CHECKING:  # a training keeps snapshots and draws nothing
     from matplotlib.figure import Figure
@@ -99,7 +99,7 @@ class Snapshots:
         path = self._folder / f"step{done:09d}.safetensors"
         with explaining_full_disk(path), replacing(path) as temporary:
             safetensors.torch.save_file(values, temporary)
-            temporary.chmod(0o644)  # safetensors leaves it to its owner alone
+            open_to_others(temporary)
 
 
 def load_snapshots(run: Path) -> dict[float, Seen]:
