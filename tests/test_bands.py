@@ -9,7 +9,7 @@ from PIL import Image
 from torch import nn
 
 from mfm.data import manifest
-from mfm.data.settings import IMAGENET_MEAN, IMAGENET_STD, Dataset
+from mfm.data.settings import IMAGENET_MEAN, IMAGENET_STD, Seen
 from mfm.errors import UserError
 from mfm.evaluation import EVALUATIONS, Evaluation, bands, further_evaluations
 from mfm.evaluation.classifier import Subject
@@ -105,7 +105,7 @@ def subject(model, images, *, radii=None):
     evaluation = {"resize": SIDE, "crop": SIDE, "batch": 7}
     job = EvaluateJob(
         name="bands",
-        dataset=Dataset(),
+        dataset=Seen(name="fashion-mnist", image_size=32),
         model=Model(),
         mean=IMAGENET_MEAN,
         std=IMAGENET_STD,

@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 from torch import nn
 
-from mfm.data.settings import Dataset
+from mfm.data.settings import Seen
 from mfm.experiment.jobs import FinetuneJob
 from mfm.models import weights
 from mfm.models.settings import Model
@@ -37,9 +37,10 @@ def run(folder, arm, seed=0, *, training=None, subset="a\nb\n", evaluation=None,
         arm=arm,
         source={"pretrain": arm} if "initial_torch" in metadata else "scratch",
         seed=seed,
-        dataset=Dataset(),
+        dataset=Seen(name="fashion-mnist", image_size=32),
         model=Model(),
         training=Finetuning(**training or {}),
+        curve="val",
     )
     weights.save_weights(nn.Linear(1, 1), path, VERSIONS | metadata)
     (path.parent / "config.json").write_text(dumps(resolved) + "\n")
@@ -194,3 +195,16 @@ def test_runs_without_files_are_told_as_not_compared(tmp_path):
         path.unlink()
     [line] = warnings(*rows)
     assert "not compared" in line
+
+
+def test_a_run_that_was_continued_with_other_settings_is_told(tmp_path):
+    changed = {"continued_changed": "config.training.epochs"}
+    rows = [
+        run(tmp_path, "scratch"),
+        run(tmp_path, "scratch", 1, **changed),
+        run(tmp_path, "mfm", **{f"initial_{key}": keys for key, keys in changed.items()}),
+    ]
+    (said,) = [inline(text) for text in comparability.continued(pd.DataFrame(rows))]
+    assert "config.training.epochs" in said
+    assert "scratch (seed 1), pretraining of mfm (seed 0)" in said
+    assert not comparability.continued(pd.DataFrame(rows[:1]))

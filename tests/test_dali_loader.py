@@ -19,7 +19,7 @@ from mfm.data.batches import EvalBatches, TrainBatches
 from mfm.data.dali import DaliBatches, PipelineLoader, plain_jpeg_size
 from mfm.data.loading import create_loader
 from mfm.data.order import Plan
-from mfm.data.settings import IMAGENET_MEAN, IMAGENET_STD, Crop, Dataset, RandAugment
+from mfm.data.settings import IMAGENET_MEAN, IMAGENET_STD, Crop, RandAugment, Seen
 from mfm.errors import UserError
 from mfm.evaluation.classifier import Subject
 from mfm.evaluation.job import EvaluateJob
@@ -498,7 +498,7 @@ class Brightness(nn.Module):
 
 def evaluate_run(loader):
     return EvaluateJob(
-        dataset=Dataset(),
+        dataset=Seen(name="fashion-mnist", image_size=32),
         loader=loader,
         model=Model(),
         mean=IMAGENET_MEAN,

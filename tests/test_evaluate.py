@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from mfm.__main__ import main
 from mfm.data import generated, link, manifest
-from mfm.data.settings import IMAGENET_MEAN, IMAGENET_STD, Dataset
+from mfm.data.settings import IMAGENET_MEAN, IMAGENET_STD, Dataset, Seen
 from mfm.errors import UserError
 from mfm.evaluation import classifier
 from mfm.evaluation.job import EvaluateJob
@@ -61,7 +61,7 @@ def model():
 
 def evaluation(*, batch=16, resize=36, crop=32, interpolation="bilinear"):
     return EvaluateJob(
-        dataset=Dataset(),
+        dataset=Seen(name="fashion-mnist", image_size=32),
         model=Model(),
         mean=IMAGENET_MEAN,
         std=IMAGENET_STD,

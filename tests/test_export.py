@@ -12,10 +12,11 @@ from scipy import stats
 from torch import nn
 
 from mfm.commands import export as command
-from mfm.data.settings import Dataset
+from mfm.data.settings import Seen
 from mfm.errors import UserError
 from mfm.experiment.arms import FromWeights
 from mfm.experiment.jobs import FinetuneJob, PretrainJob
+from mfm.files import records
 from mfm.models import weights
 from mfm.models.backbones import create_backbone
 from mfm.models.metadata import read_metadata
@@ -27,14 +28,16 @@ from mfm.settings.section import dumps
 from mfm.training.provenance import provenance
 
 MODEL = Model(backbone="resnet18")
-DATASET = Dataset(name="birds", source="/data/birds", image_size=64)
+DATASET = Seen(name="birds", image_size=64)
 TOP1 = {0: 81.2, 1: 80.9, 2: 82.0}
 IMAGES = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
 
 
 def pretraining(**more):
     training = MfmPretraining(task="mfm", recipe="paper", epochs=300, **more)
-    return PretrainJob(name="masked", dataset=DATASET, model=MODEL, training=training)
+    return PretrainJob(
+        name="masked", dataset=DATASET, model=MODEL, training=training, split="train"
+    )
 
 
 def finetuning(model=MODEL, seed=1):
@@ -45,6 +48,7 @@ def finetuning(model=MODEL, seed=1):
         dataset=DATASET,
         model=model,
         training=Finetuning(epochs=100, batch=64),
+        curve="val",
     )
 
 
@@ -53,6 +57,7 @@ def save(run, model, path, **metadata):
     said = provenance(run, precision_asked="fp32", device=torch.device("cpu"))
     weights.save_weights(model, path, said | metadata)
     (path.parent / "config.json").write_text(dumps(run))
+    records.write(read=[path.parent / "config.json"], left=[path])
     return path
 
 
@@ -88,6 +93,7 @@ def write_results(tmp_path, *, config_hash):
             writer.writerows([row, row | other | {"config_hash": "0" * 12}])
         # from another pretraining of that name, which the backbone's card doesn't count
         writer.writerow(row | {"arm": "other", "pretraining_seed": 7, "top1": 1})
+    records.write(read=[], left=[tmp_path / "results/results.csv"])
 
 
 def logits(model):
@@ -217,6 +223,7 @@ def test_weights_of_a_variant_have_the_accuracies_of_that_variant(tmp_path, back
     rows = [f"{value},mfm,masked,0,0,{top1},{'0' * 12}" for value, top1 in (("0.1", 70), ("1", 60))]
     text = "\n".join(["value,arm,pretraining,pretraining_seed,seed,top1,config_hash", *rows])
     (tmp_path / "results/variants/size.csv").write_text(f"{text}\n")
+    records.write(read=[], left=[tmp_path / "results/variants/size.csv"])
     export.export(path, tmp_path / "out", target="timm")
     found = cells(tmp_path / "out/README.md")["top-1"]
     assert found == "70.00 %, 1 seed from 1 pretraining, after finetuning as arm 'mfm'"
@@ -232,6 +239,7 @@ def test_a_run_that_made_up_for_a_pretraining_has_its_length_from_its_weights(tm
     )
     path, _ = finetuned(tmp_path, longer)
     (path.parent / "config.json").write_text(dumps(written))
+    records.write(read=[path.parent / "config.json"], left=[path])
     export.export(path, tmp_path / "out", target="timm")
     assert cells(tmp_path / "out/README.md")["epochs"] == "123, batch 64"
 

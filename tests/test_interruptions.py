@@ -15,6 +15,7 @@ from test_training import assert_same_bits, command, dataset, final, losses, wri
 
 from mfm.__main__ import main
 from mfm.files.pickles import load_pickle
+from mfm.models.metadata import read_metadata
 from mfm.objectives.pictures import load_snapshots
 from mfm.training import bad_step, checkpoint
 
@@ -229,11 +230,19 @@ def test_a_changed_run_goes_on_where_that_is_wanted(tmp_path, dataset, child_env
     assert "config.training.radius" in refused.stderr
     assert refused.stderr.count("\n") == 1, refused.stderr
     told = {**child_environment, "MFM_RESUME_CHANGED": "1"}
+    epochs = int(next((run / "rolling").glob("epoch*.pt")).name[5:10])
+    if epochs:  # by how much the signal was late
+        write_config(run, **SETTINGS | {"epochs": epochs, "radius": 4.0})
+        fewer = subprocess.run(words, env=told, capture_output=True, text=True)
+        assert fewer.returncode == 2, fewer.stdout
+    write_config(run, **SETTINGS, radius=4.0)
     done = subprocess.run(words, env=told, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "continuing with another configuration: config.training.radius" in done.stdout
     with open(run / "metrics.csv") as file:
         assert len(list(csv.DictReader(file))) == SETTINGS["epochs"]
+    said = read_metadata(run / "backbone.safetensors")
+    assert said["continued_changed"] == "config.training.radius"
 
 
 def test_the_number_of_processes_is_the_configured_one(tmp_path, dataset, child_environment):

@@ -199,10 +199,31 @@ def test_the_digest_is_of_the_rows_alone(tmp_path):
     digests = []
     for name in ("a", "b"):
         table = scanned(make_folder(tmp_path / name))
-        digests.append(manifest.digest(saved(table, tmp_path / name)))
+        digests.append(manifest.digests(saved(table, tmp_path / name)))
     pq.write_table(table, tmp_path / "plain.parquet", compression="none", row_group_size=4)
-    assert digests == [manifest.digest(tmp_path / "plain.parquet")] * 2
-    assert len(digests[0]) == 12
+    assert digests == [manifest.digests(tmp_path / "plain.parquet")] * 2
+    assert set(digests[0]) == {"train", "val"}
+    assert digests[0]["train"] != digests[0]["val"]
+
+
+@pytest.mark.parametrize("rows", [1, 5, 100])
+def test_the_digest_does_not_depend_on_how_many_rows_are_read_at_once(tmp_path, monkeypatch, rows):
+    path = saved(scanned(make_folder(tmp_path)), tmp_path)
+    whole, plain = manifest.digests(path), pq.ParquetFile.iter_batches
+    monkeypatch.setattr(
+        pq.ParquetFile, "iter_batches", lambda file, **told: plain(file, batch_size=rows, **told)
+    )
+    assert manifest.digests(path) == whole
+
+
+def test_a_split_keeps_its_digest_when_others_change(tmp_path):
+    table = scanned(make_folder(tmp_path))
+    before = manifest.digests(saved(table, tmp_path))
+    last = table.num_rows - 1
+    assert table["split"][last].as_py() == "val"
+    after = manifest.digests(saved(changed(table, "content", last, 1), tmp_path))
+    assert after["train"] == before["train"]
+    assert after["val"] != before["val"]
 
 
 @pytest.mark.parametrize(
@@ -219,15 +240,16 @@ def test_the_digest_is_of_the_rows_alone(tmp_path):
 )
 def test_the_digest_changes_with_any_fact(tmp_path, name, value):
     table = scanned(make_folder(tmp_path))
-    before = manifest.digest(saved(table, tmp_path))
-    assert manifest.digest(saved(changed(table, name, 3, value), tmp_path)) != before
+    before = manifest.digests(saved(table, tmp_path))
+    after = manifest.digests(saved(changed(table, name, 3, value), tmp_path))
+    assert after["train"] != before["train"]
 
 
 def test_the_digest_changes_with_the_order(tmp_path):
     table = scanned(make_folder(tmp_path))
-    before = manifest.digest(saved(table, tmp_path))
+    before = manifest.digests(saved(table, tmp_path))
     swapped = table.take(pa.array([1, 0, *range(2, table.num_rows)]))
-    assert manifest.digest(saved(swapped, tmp_path)) != before
+    assert manifest.digests(saved(swapped, tmp_path))["train"] != before["train"]
 
 
 def splits(table):

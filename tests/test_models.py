@@ -853,7 +853,10 @@ def test_a_pretraining_goes_on_from_a_published_one(tmp_path, channels):
     upstream_file(tmp_path / "saved_model_15.pth", tensors)
     model = ReconstructionModel(create(TINY, classes=0), out_channels=channels)
     training = {"task": "mfm"}
-    job = PretrainJob(name="p", dataset={}, model={"backbone": TINY}, training=training)
+    seen = {"name": "d", "image_size": 32}
+    job = PretrainJob(
+        name="p", dataset=seen, model={"backbone": TINY}, training=training, split="train"
+    )
     task = Task(model=model, backbone=model.backbone, objective=None)
     said = job.load(task, str(tmp_path / "saved_model_15.pth")).text
     assert equal(model.backbone.state_dict(), source.backbone.state_dict())

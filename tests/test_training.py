@@ -32,14 +32,15 @@ def dataset(tmp_path_factory):
 
 
 def write_config(folder: Path, *, stage="pretrain", backbone="resnet10t", **training) -> Path:
-    dataset = {"name": "tiny", "source": "generated", "image_size": 32}
+    dataset = {"name": "tiny", "image_size": 32}
     common = {"dataset": dataset, "model": {"backbone": backbone}}
     if stage == "pretrain":
         training = {"task": "mfm", "batch": 32, "precision": "fp32", **training}
-        run = PretrainJob(name="mfm", training=training, **common)
+        run = PretrainJob(name="mfm", training=training, split="train", **common)
     else:
         training = {"batch": 32, "precision": "fp32", **training}
-        run = FinetuneJob(arm="a", source="scratch", seed=3, training=training, **common)
+        common |= {"arm": "a", "source": "scratch", "curve": "val"}
+        run = FinetuneJob(seed=3, training=training, **common)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "config.json"
     path.write_text(dumps(run))

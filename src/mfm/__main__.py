@@ -12,6 +12,7 @@ from mfm.processes.startup import QuickEnd, importing
 FOR_PEOPLE = {
     "watch": "show the runs of a workflow while they run",
     "plan": "how many seeds would find which difference, from what is finished",
+    "verify": "whether a results folder's files fit together, also of one that was sent",
     "loader-drift": "what a switch of loaders changes on your own images",
     "convert": "checkpoints of the public MFM codes for torchvision, timm or this package",
     "export": "a run's weights for plain torchvision or timm, with a model card",

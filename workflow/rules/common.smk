@@ -1,3 +1,4 @@
+import hashlib
 import json
 import os
 import re
@@ -6,6 +7,7 @@ import sys
 from contextlib import contextmanager
 from pathlib import Path
 
+from mfm.data.settings import MANIFEST, images_file
 from mfm.errors import explain
 from mfm.evaluation.frozen.settings import FLOORS
 from mfm.experiment import preflight, resolve
@@ -121,22 +123,63 @@ def get_demands(wildcards, output):
     return dumps(demands_of(RUNS))
 
 
-def get_pretrain_json(wildcards):
+def get_dataset_job(wildcards):
+    return resolve.dataset_job(EXPERIMENT)
+
+
+def get_dataset_report_job(wildcards):
+    return resolve.dataset_report_job(EXPERIMENT)
+
+
+def get_pretrain_job(wildcards):
+    experiment = RUNS.at(wildcards.get("folder", ""))
+    return resolve.pretrain_job(experiment, wildcards.pretraining, int(wildcards.seed))
+
+
+def get_finetune_job(wildcards):
     experiment = RUNS.at(wildcards.folder)
-    return dumps(resolve.pretrain_job(experiment, wildcards.pretraining, int(wildcards.seed)))
+    return resolve.finetune_job(experiment, wildcards.arm, int(wildcards.seed))
 
 
-def get_finetune_json(wildcards):
-    experiment = RUNS.at(wildcards.folder)
-    return dumps(resolve.finetune_job(experiment, wildcards.arm, int(wildcards.seed)))
+def get_evaluate_job(wildcards):
+    name = wildcards.get("evaluation", "evaluate")
+    return resolve.evaluate_job(RUNS.at(wildcards.folder), name)
 
 
-def get_evaluate_json(wildcards):
-    return dumps(resolve.evaluate_job(RUNS.at(wildcards.folder), wildcards.evaluation))
+def get_frozen_job(wildcards):
+    return resolve.frozen_job(EXPERIMENT, wildcards.features)
 
 
-def get_frozen_json(wildcards):
-    return dumps(resolve.frozen_job(EXPERIMENT, wildcards.features))
+def get_text(get_job):
+    """Parameter function: what a job's own settings file says."""
+    return lambda wildcards: dumps(get_job(wildcards))
+
+
+def get_sha256(get_job):
+    """Parameter function: its sum, for the job to see whether the file was edited since.
+
+    `output` as in get_demands: the file itself is what Snakemake compares.
+    """
+
+    def get_sum(wildcards, output):
+        return hashlib.sha256(f"{dumps(get_job(wildcards))}\n".encode()).hexdigest()
+
+    return get_sum
+
+
+def get_linked_images():
+    """What says of each split of the linked dataset which images it has."""
+    return [str(images_file(DATA / MANIFEST, split)) for split in EXPERIMENT.dataset.splits]
+
+
+def get_images(get_job):
+    """Input function: the same of the splits that a job reads, once the dataset is linked."""
+
+    def get_files(wildcards):
+        manifest = Path(checkpoints.link_dataset.get().output.manifest)
+        return [str(images_file(manifest, split)) for split in get_job(wildcards).splits]
+
+    return get_files
 
 
 def get_frozen_weights(wildcards):

@@ -9,20 +9,23 @@ rule dataset_config:
     conda:
         "../envs/mfm.yaml"
     params:
-        text=dumps(resolve.dataset_job(EXPERIMENT)),
+        text=get_text(get_dataset_job),
     shell:
         "printf '%s\\n' {params.text:q} > {output.config:q} 2> {log:q}"
 
 
+# A checkpoint, so that what follows is decided when it is done: where a split's images are the same
+# as before, byte by byte, nothing that reads them runs again.
 # A shell command and not a script: for a script, Snakemake counts its text as code, and an edit of
 # it would train everything again.
-rule link_dataset:
+checkpoint link_dataset:
     input:
         config=rules.dataset_config.output.config,
     output:
         # Where linking again fails, on an image that has gone bad, the old ones are still there.
         manifest=update(f"{DATA}/manifest.parquet"),
         summary=update(f"{DATA}/summary.json"),
+        images=update(get_linked_images()),
     log:
         LAYOUT.log("link_dataset"),
     benchmark:
@@ -32,9 +35,11 @@ rule link_dataset:
     threads: 2
     params:
         folder=subpath(output.manifest, parent=True),
+        sha256=get_sha256(get_dataset_job),
         demands=get_demands,
     shell:
-        "python -m mfm link --config {input.config:q} --folder {params.folder:q} "
+        "python -m mfm link --config {input.config:q} --config-sha256 {params.sha256} "
+        "--folder {params.folder:q} "
         "--demands {params.demands:q} > {log:q} 2>&1"
 
 
@@ -49,7 +54,7 @@ rule dataset_report_config:
     conda:
         "../envs/mfm.yaml"
     params:
-        text=dumps(resolve.dataset_report_job(EXPERIMENT)),
+        text=get_text(get_dataset_report_job),
     shell:
         "printf '%s\\n' {params.text:q} > {output.config:q} 2> {log:q}"
 
@@ -68,6 +73,8 @@ rule dataset_report:
     conda:
         "../envs/mfm.yaml"
     threads: 2
+    params:
+        sha256=get_sha256(get_dataset_report_job),
     shell:
-        "python -m mfm dataset --config {input.config:q} --manifest {input.manifest:q} "
+        "python -m mfm dataset --config {input.config:q} --config-sha256 {params.sha256} --manifest {input.manifest:q} "
         "--markdown {output.table:q} --json {output.json:q} > {log:q} 2>&1"

@@ -9,7 +9,7 @@ rule evaluate_config:
     conda:
         "../envs/mfm.yaml"
     params:
-        text=get_evaluate_json,
+        text=get_text(get_evaluate_job),
     shell:
         "printf '%s\\n' {params.text:q} > {output.config:q} 2> {log:q}"
 
@@ -17,7 +17,8 @@ rule evaluate_config:
 rule evaluate:
     input:
         config=LAYOUT.evaluation_config(folder="{folder}"),
-        manifest=rules.link_dataset.output.manifest,
+        manifest=ancient(rules.link_dataset.output.manifest),
+        images=get_images(get_evaluate_job),
         weights=get_finetuned("weights"),
         metrics=get_finetuned("metrics"),
     output:
@@ -34,12 +35,14 @@ rule evaluate:
         gpu=1,
         workers=get_workers,
     params:
+        sha256=get_sha256(get_evaluate_job),
         pretraining=get_pretraining_name,
         look=get_look,
         predictions=lambda wildcards, output: ["--predictions", output.predictions],
     shell:
         "export OMP_NUM_THREADS={threads}; "
-        "exec python -m mfm evaluate --config {input.config:q} --manifest {input.manifest:q} "
+        "exec python -m mfm evaluate --config {input.config:q} --config-sha256 {params.sha256} "
+        "--manifest {input.manifest:q} "
         "--weights {input.weights:q} --pretraining {params.pretraining:q} --csv {output.row:q} "
         "{params.predictions:q} --look {params.look:q} --workers {resources.workers} > {log:q} 2>&1"
 
@@ -49,7 +52,8 @@ if FURTHER:
     use rule evaluate as evaluate_further with:
         input:
             config=rules.evaluate_config.output.config,
-            manifest=rules.link_dataset.output.manifest,
+            manifest=ancient(rules.link_dataset.output.manifest),
+            images=get_images(get_evaluate_job),
             weights=get_finetuned("weights"),
             metrics=get_finetuned("metrics"),
         output:
@@ -61,6 +65,7 @@ if FURTHER:
         wildcard_constraints:
             evaluation=either(FURTHER),
         params:
+            sha256=get_sha256(get_evaluate_job),
             pretraining=get_pretraining_name,
             look=get_look,
             predictions=[],

@@ -13,14 +13,15 @@ if FROZEN:
         conda:
             "../envs/mfm.yaml"
         params:
-            text=get_frozen_json,
+            text=get_text(get_frozen_job),
         shell:
             "printf '%s\\n' {params.text:q} > {output.config:q} 2> {log:q}"
 
     rule frozen_features:
         input:
             config=rules.frozen_config.output.config,
-            manifest=rules.link_dataset.output.manifest,
+            manifest=ancient(rules.link_dataset.output.manifest),
+            images=get_images(get_frozen_job),
             weights=get_frozen_files,
         output:
             rows=LAYOUT.frozen("{features}"),
@@ -35,11 +36,13 @@ if FROZEN:
             gpu=1,
             workers=get_workers,
         params:
+            sha256=get_sha256(get_frozen_job),
             weights=get_frozen_weights,
             look=get_look,
         shell:
             "export OMP_NUM_THREADS={threads}; "
-            "exec python -m mfm frozen --config {input.config:q} --manifest {input.manifest:q} "
+            "exec python -m mfm frozen --config {input.config:q} --config-sha256 {params.sha256} "
+            "--manifest {input.manifest:q} "
             "--weights {params.weights:q} --csv {output.rows:q} --look {params.look:q} "
             "--workers {resources.workers} > {log:q} 2>&1"
 

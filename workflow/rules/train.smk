@@ -9,7 +9,7 @@ rule pretrain_config:
     conda:
         "../envs/mfm.yaml"
     params:
-        text=get_pretrain_json,
+        text=get_text(get_pretrain_job),
     shell:
         "printf '%s\\n' {params.text:q} > {output.config:q} 2> {log:q}"
 
@@ -22,7 +22,7 @@ use rule pretrain_config as finetune_config with:
     benchmark:
         LAYOUT.benchmark("{folder}finetune/{arm}/seed{seed}.config")
     params:
-        text=get_finetune_json,
+        text=get_text(get_finetune_job),
 
 
 # Weights by a name, first of all: without a network they are missed before anything is trained. A
@@ -48,7 +48,8 @@ rule fetch_weights:
 rule pretrain:
     input:
         config=rules.pretrain_config.output.config,
-        manifest=rules.link_dataset.output.manifest,
+        manifest=ancient(rules.link_dataset.output.manifest),
+        images=get_images(get_pretrain_job),
         weights=get_pretrain_files,
     output:
         weights=PRETRAINING.weights,
@@ -76,6 +77,7 @@ rule pretrain:
         restarts=3,
     params:
         launcher=get_launcher,
+        sha256=get_sha256(get_pretrain_job),
         question=get_question,
         weights=get_pretrain_weights,
         folder=subpath(output.weights, parent=True),
@@ -83,7 +85,7 @@ rule pretrain:
         "export OMP_NUM_THREADS=$(( ({threads} * {resources.nodes} + {resources.ranks} - 1)"
         " / {resources.ranks} )); exec python -m mfm {params.launcher} "
         "--max-restarts {resources.restarts} -m mfm train "
-        "--config {input.config:q} --manifest {input.manifest:q} "
+        "--config {input.config:q} --config-sha256 {params.sha256} --manifest {input.manifest:q} "
         "--weights {params.weights:q} --folder {params.folder:q} {params.question:q} "
         "--workers {resources.workers} --checkpoint-epochs {resources.checkpoint_epochs} "
         "--checkpoint-steps {resources.checkpoint_steps} "
@@ -94,7 +96,8 @@ rule pretrain:
 use rule pretrain as finetune with:
     input:
         config=rules.finetune_config.output.config,
-        manifest=rules.link_dataset.output.manifest,
+        manifest=ancient(rules.link_dataset.output.manifest),
+        images=get_images(get_finetune_job),
         weights=get_initial_files,
     output:
         weights=FINETUNING.weights,
@@ -120,6 +123,7 @@ use rule pretrain as finetune with:
         restarts=3,
     params:
         launcher=get_launcher,
+        sha256=get_sha256(get_finetune_job),
         question=get_question,
         weights=get_initial_weights,
         folder=subpath(output.weights, parent=True),
@@ -128,7 +132,8 @@ use rule pretrain as finetune with:
 rule pictures:
     input:
         config=LAYOUT.pretraining("{pretraining}", "{seed}").config,
-        manifest=rules.link_dataset.output.manifest,
+        manifest=ancient(rules.link_dataset.output.manifest),
+        images=get_images(get_pretrain_job),
         checkpoint=LAYOUT.pretraining("{pretraining}", "{seed}").checkpoint,
     output:
         folder=report(

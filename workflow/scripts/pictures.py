@@ -4,13 +4,17 @@ from pathlib import Path
 
 from mfm.errors import job_log
 from mfm.experiment.jobs import PretrainJob
+from mfm.experiment.layout import results_of
+from mfm.files import records
 from mfm.reporting.pictures import draw_pictures
 from mfm.settings.section import load_json
 
 with job_log(snakemake.log[0]):
-    draw_pictures(
-        load_json(PretrainJob, Path(snakemake.input.config)),
-        manifest_path=Path(snakemake.input.manifest),
-        checkpoint=Path(snakemake.input.checkpoint),
-        folder=Path(snakemake.output.folder),
-    )
+    config = Path(snakemake.input.config)
+    with records.stage(snakemake, results=results_of(config.parent)):
+        draw_pictures(
+            load_json(PretrainJob, config),
+            manifest_path=Path(snakemake.input.manifest),
+            checkpoint=Path(snakemake.input.checkpoint),
+            folder=Path(snakemake.output.folder),
+        )

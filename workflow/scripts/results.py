@@ -4,7 +4,10 @@ from pathlib import Path
 
 from mfm.errors import job_log
 from mfm.evaluation.results import collect_rows
+from mfm.files import records
 from mfm.files.atomic import write_text
 
 with job_log(snakemake.log[0]):
-    write_text(Path(snakemake.output.csv), collect_rows(snakemake.params.rows).to_csv(index=False))
+    csv = Path(snakemake.output.csv)
+    with records.stage(snakemake, results=csv.parent):
+        write_text(csv, collect_rows(snakemake.params.rows).to_csv(index=False))

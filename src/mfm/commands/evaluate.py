@@ -21,12 +21,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from mfm.commands.arguments import add_look, create_parser
+from mfm.commands.arguments import add_config, add_look, check_config, create_parser
 from mfm.data import manifest
 from mfm.errors import UserError
 from mfm.evaluation import looks
 from mfm.evaluation.job import EvaluateJob
 from mfm.evaluation.run import run
+from mfm.experiment.layout import results_of
+from mfm.files import records
 from mfm.models.weights import weights_checksum
 from mfm.processes.ranks import Process, barrier, begin, process_group
 from mfm.settings.section import load_json
@@ -35,14 +37,14 @@ from mfm.settings.section import load_json
 def main(words: list[str]) -> None:
     """Command line: see the module's docstring."""
     parser = create_parser("evaluate", __doc__)
-    of = parser.add_mutually_exclusive_group(required=True)
-    of.add_argument("--config", type=Path, help="resolved JSON of this job; it needs --manifest")
-    of.add_argument(
+    add_config(parser, required=False)
+    parser.add_argument(
         "--configfile",
         type=Path,
         nargs="+",
         metavar="FILE",
-        help="an experiment, later files laid over earlier ones; its dataset is linked if need be",
+        help="in place of --config: an experiment, later files laid over earlier ones; its "
+        "dataset is linked if need be",
     )
     parser.add_argument("--manifest", type=Path, help="data/NAME/manifest.parquet, with --config")
     parser.add_argument("--weights", type=Path, required=True, help="model.safetensors")
@@ -60,11 +62,14 @@ def main(words: list[str]) -> None:
     add_look(parser)
     parser.add_argument("--workers", type=int, default=1, help="loader processes per rank")
     options = parser.parse_args(words)
+    if (options.config is None) == (options.configfile is None):
+        parser.error("give --config or --configfile")
     if (options.config is None) != (options.manifest is None):
         parser.error("--config and --manifest go together; --configfile finds its own manifest")
     begin()
     with process_group() as process:
         if options.configfile is None:
+            check_config(options)
             job, images = load_json(EvaluateJob, options.config), options.manifest
         else:
             job, images = _of_experiment(options.configfile, process)
@@ -74,6 +79,8 @@ def main(words: list[str]) -> None:
             if process.is_main:
                 _convert(options.weights, weights, source=options.source, job=job)
             barrier(process)
+        read = _checked(weights)
+        read.append(manifest.check_images(images, job.evaluation.split))
         look = options.look
         if options.configfile is not None:  # of weights that no experiment of this workflow has
             look = weights_checksum(str(weights))[:12], options.csv.as_posix()
@@ -91,6 +98,18 @@ def main(words: list[str]) -> None:
             process=process,
             workers=options.workers,
         )
+        if process.is_main:
+            read += [options.config] if options.config else options.configfile
+            left = [options.csv, *([options.predictions] if options.predictions else [])]
+            records.write(read=read, left=left)
+
+
+def _checked(weights: Path) -> list[Path]:
+    """The files of a finetuned model that are read, if they are what its training left."""
+    metrics = weights.parent / "metrics.csv"
+    files = [weights, *([metrics] if metrics.exists() else [])]
+    records.check(files, results=results_of(weights.parent))
+    return files
 
 
 def _of_experiment(files: Sequence[Path], process: Process) -> tuple[EvaluateJob, Path]:

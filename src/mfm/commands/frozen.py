@@ -10,10 +10,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mfm.commands.arguments import add_look, create_parser
+from mfm.commands.arguments import add_config, add_look, check_config, create_parser
+from mfm.data import manifest
 from mfm.evaluation import looks
 from mfm.evaluation.frozen.run import run
 from mfm.evaluation.frozen.settings import FrozenJob
+from mfm.experiment.layout import results_of
+from mfm.files import records
 from mfm.processes.ranks import begin, process_group
 from mfm.settings.section import load_json
 
@@ -21,7 +24,7 @@ from mfm.settings.section import load_json
 def main(words: list[str]) -> None:
     """Command line: see the module's docstring."""
     parser = create_parser("frozen", __doc__)
-    parser.add_argument("--config", type=Path, required=True, help="resolved JSON of this job")
+    add_config(parser)
     parser.add_argument("--manifest", type=Path, required=True, help="data/NAME/manifest.parquet")
     parser.add_argument(
         "--weights",
@@ -33,10 +36,15 @@ def main(words: list[str]) -> None:
     add_look(parser)
     parser.add_argument("--workers", type=int, default=1, help="loader processes")
     options = parser.parse_args(words)
+    check_config(options)
     job = load_json(FrozenJob, options.config)
     weights = options.weights * (len(job.seeds) if len(options.weights) == 1 else 1)
     if len(weights) != len(job.seeds):
         parser.error(f"--weights are {len(weights)}, seeds {len(job.seeds)}")
+    files = [path for path in dict.fromkeys(weights) if Path(path).expanduser().is_file()]
+    for path in files:
+        records.check([path], results=results_of(Path(path).parent))
+    images = [manifest.check_images(options.manifest, split) for split in job.splits]
     if options.look:
         experiment, results = options.look
         split = job.evaluation.split
@@ -51,3 +59,4 @@ def main(words: list[str]) -> None:
             workers=options.workers,
             device=process.device,
         )
+    records.write(read=[options.config, *images, *files], left=[options.csv])

@@ -1,7 +1,8 @@
 """Link of a dataset below data/NAME/, with a manifest and a summary.
 
 Leaves data/NAME/{train,val} (links to the user's folders, or an export of a built-in dataset),
-pretrain (a link, where unlabelled images are given), manifest.parquet and summary.json.
+pretrain (a link, where unlabelled images are given), manifest.parquet, summary.json, and
+images.SPLIT.json of each split, which tells the jobs that read it whether its images changed.
 
     mfm link --config data/fashion-mnist/config.json --folder data/fashion-mnist
 """
@@ -11,7 +12,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from mfm.commands.arguments import create_parser
+from mfm.commands.arguments import add_config, check_config, create_parser
 from mfm.data.link import link
 from mfm.data.settings import Dataset
 from mfm.experiment.demands import Demands, check_counts
@@ -21,13 +22,14 @@ from mfm.settings.section import load_json, parse
 def main(words: list[str]) -> None:
     """Command line: see the module's docstring."""
     parser = create_parser("link", __doc__)
-    parser.add_argument("--config", type=Path, required=True, help="JSON of a dataset section")
+    add_config(parser)
     parser.add_argument("--folder", type=Path, required=True, help="data/NAME")
     parser.add_argument("--demands", help="JSON of what an experiment asks of the dataset")
     options = parser.parse_args(words)
     demands = None
     if options.demands is not None:
         demands = parse(Demands, json.loads(options.demands), where="--demands")
+    check_config(options)
     link(load_json(Dataset, options.config), options.folder)
     if demands is not None:
         check_counts(

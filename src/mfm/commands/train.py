@@ -1,6 +1,6 @@
 """Training: one pretraining, or one finetuning of one arm, as its config.json says.
 
-Leaves in the run folder metrics.csv and
+Leaves in the run folder metrics.csv, a record of all files read and left (`mfm verify`), and
 
     of a pretraining   backbone.safetensors, checkpoint.pt (the full state after the last epoch)
     of a finetuning    model.safetensors (of the last epoch), subset.txt (the training images that
@@ -16,10 +16,12 @@ from __future__ import annotations
 from contextlib import nullcontext
 from pathlib import Path
 
-from mfm.commands.arguments import create_parser
+from mfm.commands.arguments import add_config, check_config, create_parser
 from mfm.errors import UserError
 from mfm.experiment.jobs import load_training
+from mfm.experiment.layout import results_of
 from mfm.experiment.question import declare_now
+from mfm.files import records
 from mfm.processes.lifetime import StopRequest
 from mfm.processes.locks import only_writer
 from mfm.processes.ranks import begin, process_group
@@ -30,7 +32,7 @@ from mfm.training.run import run
 def main(words: list[str]) -> None:
     """Command line: see the module's docstring."""
     parser = create_parser("train", __doc__)
-    parser.add_argument("--config", type=Path, required=True, help="resolved JSON of this run")
+    add_config(parser)
     parser.add_argument("--manifest", type=Path, required=True, help="data/NAME/manifest.parquet")
     parser.add_argument(
         "--weights",
@@ -44,10 +46,13 @@ def main(words: list[str]) -> None:
     )
     operation.add_arguments(parser)
     options = parser.parse_args(words)
+    check_config(options)
     job = load_training(options.config)
     weights = options.weights or job.initial_weights
     if weights is None:
         raise UserError(f"{job.title} starts from a pretraining: give its weights with --weights")
+    if Path(weights).expanduser().is_file():
+        records.check([weights], results=results_of(Path(weights).parent))
     stop = StopRequest()
     stop.catch_signals()
     begin()
@@ -60,6 +65,7 @@ def main(words: list[str]) -> None:
             declare_now(Path(options.question[0]), options.question[1])
         run(
             job,
+            config=options.config,
             weights=weights,
             manifest_path=options.manifest,
             operation=operated,

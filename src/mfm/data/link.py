@@ -22,6 +22,7 @@ from mfm.data.scan import UNLABELLED
 from mfm.data.settings import Dataset
 from mfm.data.sources import OWNER, TORCHVISION, check_owner, check_source, source_of
 from mfm.errors import UserError
+from mfm.files import records
 from mfm.files.atomic import write_text
 
 
@@ -77,6 +78,8 @@ def link(dataset: Dataset, folder: Path) -> None:
     )
     described = summary(dataset, folder / manifest.NAME)
     write_text(folder / "summary.json", json.dumps(described, indent=2) + "\n")
+    left = [folder / manifest.NAME, folder / "summary.json", *folder.glob("images.*.json")]
+    records.write(read=[], left=left)
     write_text(folder / OWNER, source_of(dataset) + "\n")
 
 

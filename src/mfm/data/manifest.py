@@ -9,10 +9,12 @@ on every machine.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import json
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -22,11 +24,12 @@ import pyarrow.parquet as pq
 
 from mfm.data.scan import LEFT_OUT, ROWS_AT_ONCE, SCAN, SCHEMA, UNLABELLED, Scan, scan
 from mfm.data.selection import per_class_positions
+from mfm.data.settings import MANIFEST, images_file
 from mfm.errors import UserError
-from mfm.files.atomic import replacing
+from mfm.files.atomic import replacing, write_text
 from mfm.numerics.draws import Ints, Stream
 
-NAME = "manifest.parquet"
+NAME = MANIFEST
 _HOLDOUT_SEED = 0
 
 
@@ -71,6 +74,8 @@ def write(
 ) -> Scan:
     """Read all images of a dataset's folder (see `mfm.data.scan`) and write its manifest.
 
+    And beside it what says of each split which images it has (`mfm.data.settings.images_file`).
+
     Raises UserError as `scan` does, for unreadable images unless they're skipped (named, with their
     number), for classes that have no others, and for a holdout that leaves a class nothing.
     """
@@ -98,6 +103,7 @@ def write(
             split = pc.if_else(held, "holdout", batch["split"])
             rows.write_batch(batch.set_column(0, "split", split))
             start += len(batch)
+    _write_images(folder / NAME)
     return found
 
 
@@ -190,21 +196,59 @@ def count(path: Path, split: str) -> int:
     return int(_is(table["split"], split).sum())
 
 
-def digest(path: Path) -> str:
-    """First 12 hexadecimal digits of a SHA-256 of the manifest's rows.
+def _write_images(path: Path) -> None:
+    """The file of each split of a manifest; none of a split that it doesn't have."""
+    for old in path.parent.glob("images.*.json"):
+        old.unlink()
+    for split, digest in digests(path).items():
+        said = {"split": split, "images": count(path, split), "sha256": digest}
+        write_text(images_file(path, split), json.dumps(said, indent=2) + "\n")
+
+
+def check_images(path: Path, split: str) -> Path:
+    """The split's file, if it is of the images in the manifest; raises UserError if not."""
+    file = images_file(path, split)
+    try:
+        said = json.loads(file.read_text(encoding="utf-8"))["sha256"]
+    except (OSError, ValueError, KeyError):
+        said = None
+    if said is None or digests(path).get(split) != said:
+        raise UserError(
+            f"{path} and {file} don't fit together: link the dataset again "
+            "(snakemake --forcerun link_dataset)"
+        )
+    return file
+
+
+def digests(path: Path) -> dict[str, str]:
+    """SHA-256 of each split's rows and of their numbers in the manifest.
 
     The same for the same rows, however the file holds them; a column's digest is of its numbers,
     or of its texts' lengths and bytes.
     """
-    whole = hashlib.sha256()
+    names = ("path", "label", "class", "width", "height", "bytes", "content")
+    parts: dict[str, dict[str, Any]] = {}
     with pq.ParquetFile(path) as file:
-        for name in ("split", "path", "label", "width", "height", "bytes", "content"):
-            parts = (hashlib.sha256(), hashlib.sha256())
-            for batch in file.iter_batches(columns=[name]):
-                for part, data in zip(parts, _plain(batch[0]), strict=False):
-                    part.update(data)
-            whole.update(name.encode() + b"".join(part.digest() for part in parts))
-    return whole.hexdigest()[:12]
+        start = 0
+        for batch in file.iter_batches(columns=["split", *names]):
+            rows = np.arange(start, start + len(batch))
+            start += len(batch)
+            for split in batch["split"].unique().to_pylist():
+                chosen = pc.equal(batch["split"], split)
+                part = batch.filter(chosen)
+                mine = parts.setdefault(split, defaultdict(hashlib.sha256))
+                mine["row"].update(rows[chosen.to_numpy(zero_copy_only=False)].tobytes())
+                for name in names:
+                    for kind, data in enumerate(_plain(part[name])):
+                        mine[f"{name} {kind}"].update(data)
+    return {split: _together(mine) for split, mine in parts.items()}
+
+
+def _together(parts: Mapping[str, Any]) -> str:
+    whole = hashlib.sha256()
+    for name in sorted(parts):
+        whole.update(name.encode() + parts[name].digest())
+    return whole.hexdigest()
 
 
 def _plain(column: pa.Array) -> tuple[bytes, ...]:

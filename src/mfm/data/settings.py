@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -19,6 +20,17 @@ LoaderChoice = Annotated[
         "(NVIDIA DALI, for JPEGs: benchmarks/README.md). Order, crops and flips are the same."
     ),
 ]
+
+
+MANIFEST = "manifest.parquet"
+
+
+def images_file(manifest: Path, split: str) -> Path:
+    """What says which images a split of the manifest has: jobs wait for this small file.
+
+    It stays as it is, byte by byte, where a dataset is linked again and its images are the same.
+    """
+    return manifest.with_name(f"images.{split}.json")
 
 
 class Dataset(Section):
@@ -57,6 +69,27 @@ class Dataset(Section):
         description="What an unreadable image does: 'error' stops before any training, 'skip' "
         "leaves it out. Both list it in data/<name>/left_out.csv.",
     )
+
+    @property
+    def curve(self) -> Literal["val", "holdout"]:
+        """The split that a finetuning's accuracy on its way is measured on."""
+        return "holdout" if self.holdout_per_class else "val"
+
+    @property
+    def splits(self) -> list[str]:
+        """The splits that its manifest has."""
+        more = {"holdout": self.holdout_per_class, "pretrain": self.unlabelled is not None}
+        return ["train", "val", *(split for split, there in more.items() if there)]
+
+
+class Seen(Section):
+    """What a job sees of the dataset, beside the images of its split.
+
+    Neither where the images lie nor what else was linked with them changes a job.
+    """
+
+    name: Name = Field(description="Name of the dataset.")
+    image_size: int = Field(description="Side of a training image in pixels.")
 
 
 class Crop(Section):

@@ -71,11 +71,13 @@ def source_of(dataset: Dataset) -> str:
 def check_owner(dataset: Dataset, folder: Path) -> str | None:
     """The source that `folder` (data/<name>) was made from, if it was.
 
-    Raises UserError where that is another source: one name, one source.
+    Raises UserError where that is another source: one name, one source. A folder that isn't where
+    it was has been moved.
     """
     marker = folder / OWNER
     owner = marker.read_text(encoding="utf-8").strip() if marker.exists() else None
-    if owner is not None and owner != source_of(dataset):
+    moved = owner is not None and Path(owner).is_absolute() and not Path(owner).exists()
+    if owner is not None and owner != source_of(dataset) and not moved:
         raise UserError(
             f"{folder} holds the dataset from '{owner}', not from '{source_of(dataset)}': give "
             "dataset.name another value, or remove that folder"

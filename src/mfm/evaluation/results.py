@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
+import pyarrow.parquet as pq
+
+from mfm.errors import UserError
 
 COLUMNS = (
     "arm",
@@ -26,13 +29,42 @@ COLUMNS = (
 )
 
 
+_ROUNDING = 1e-4  # of top1 in a row
+
+
 def read_results(path: str | Path) -> pd.DataFrame:
     """results.csv, or one of its rows as an evaluation left it."""
     return pd.read_csv(path, dtype={"config_hash": str, "pretraining_seed": str})
 
 
 def collect_rows(paths: Sequence[str | Path]) -> pd.DataFrame:
-    """results.csv from the single rows that evaluations left; its columns alone from none."""
+    """results.csv from the single rows that evaluations left; its columns alone from none.
+
+    Raises UserError for a row that is not the one of its place, or that its predictions contradict.
+    """
     if not paths:
         return pd.DataFrame(columns=list(COLUMNS))
-    return pd.concat([read_results(path) for path in paths])
+    return pd.concat([_read_row(Path(path)) for path in paths])
+
+
+def _read_row(path: Path) -> pd.DataFrame:
+    """An evaluation's row; top1 as its predictions say, where they are here."""
+    rows = read_results(path)
+    arm, seed = str(rows["arm"].iloc[0]), int(rows["seed"].iloc[0])
+    if (path.parent.name, path.stem) != (arm, f"seed{seed}"):
+        raise UserError(f"{path} is the row of {arm}, seed {seed}: each has a place of its own")
+    predictions = path.with_suffix(".parquet")
+    if predictions.exists():
+        found = top1_of(predictions)
+        if abs(found - float(rows["top1"].iloc[0])) > _ROUNDING:
+            raise UserError(
+                f"{path} says top-1 {rows['top1'].iloc[0]}, and {predictions} {found}: evaluate "
+                f"again with snakemake --cores all --force {path}"
+            )
+    return rows
+
+
+def top1_of(predictions: Path) -> float:
+    """Accuracy in percent of the images in a file of predictions, as a row has it."""
+    correct = pq.read_table(predictions, columns=["correct"])["correct"]
+    return round(100 * float(correct.to_numpy().mean()), 4)

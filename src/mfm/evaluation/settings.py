@@ -39,3 +39,8 @@ class ClassificationJob(Job):
     mean: Triple = Field(description="Normalisation of the finetuning.")
     std: PositiveTriple = Field(description="Normalisation of the finetuning.")
     evaluation: Classification = Field(description="Evaluation.")
+
+    @property
+    def splits(self) -> list[str]:
+        """The splits of the dataset that it reads images of."""
+        return [self.evaluation.split]

@@ -38,6 +38,9 @@ class PretrainJob(TrainingJob):
     stage: Literal["pretrain"] = Field("pretrain", description="Stage of the job.")
     name: Name = Field(description="Name of the pretraining.")
     training: Pretraining = Field(description="Recipe.")
+    split: Literal["train", "pretrain"] = Field(
+        description="Its images: unlabelled ones, where there are some and no label is needed."
+    )
 
     @property
     def title(self) -> str:
@@ -65,14 +68,14 @@ class PretrainJob(TrainingJob):
         return "backbone.safetensors"
 
     @property
+    def splits(self) -> list[str]:
+        """Its own, and what is shown of the validation images on the way."""
+        return list(dict.fromkeys([self.split, "val"] if self.training.pictured else [self.split]))
+
+    @property
     def initial_weights(self) -> str:
         """A file to go on from, where the recipe names one."""
         return self.training.weights or "scratch"
-
-    @property
-    def split(self) -> Literal["train", "pretrain"]:
-        """The split that it uses: unlabelled images, where given and no label is needed."""
-        return split_of(self.training, self.dataset)
 
     def images(self, manifest_path: Path) -> Images:
         """All images of its split."""
@@ -113,11 +116,12 @@ class PretrainJob(TrainingJob):
         """Its seed."""
         return {"seed": str(self.seed)}
 
-    def leave(self, run: Path, *, images: Images, last_checkpoint: Path) -> None:
+    def leave(self, run: Path, *, images: Images, last_checkpoint: Path) -> list[Path]:
         """The full state after the last epoch."""
         from mfm.training import checkpoint
 
         checkpoint.copy(last_checkpoint, run / "checkpoint.pt")
+        return [run / "checkpoint.pt"]
 
 
 class FinetuneJob(TrainingJob):
@@ -128,6 +132,9 @@ class FinetuneJob(TrainingJob):
     source: Arm = Field(description="Where its weights come from.")
     seed: Seed = Field(description="Seed of subset, order, augmentation and new layers.")
     training: Finetuning = Field(description="Recipe.")
+    curve: Literal["val", "holdout"] = Field(
+        description="Images of the accuracy on the way: those set aside, where there are some."
+    )
     makes_up_for: MadeUpFor | None = Field(
         None, description="Pretraining that this run is to be as long as, together with its own."
     )
@@ -146,6 +153,13 @@ class FinetuneJob(TrainingJob):
     def weights_file(self) -> str:
         """Of the classifier."""
         return "model.safetensors"
+
+    @property
+    def splits(self) -> list[str]:
+        """The labelled one, that of the accuracy on the way, and of whom it makes up for."""
+        curve = [self.curve] if self.training.curve_images else []
+        other = [self.makes_up_for.split] if self.makes_up_for else []
+        return list(dict.fromkeys(["train", *curve, *other]))
 
     @property
     def initial_weights(self) -> str | None:
@@ -214,7 +228,7 @@ class FinetuneJob(TrainingJob):
             file,
             training=self.training,
             images=accuracy_curve.fixed_images(
-                self.training, self.dataset, size=self.size, manifest_path=manifest_path
+                self.training, self.curve, size=self.size, manifest_path=manifest_path
             ),
             steps_per_epoch=plan.steps_per_epoch,
         )
@@ -234,11 +248,13 @@ class FinetuneJob(TrainingJob):
             **{f"initial_{key}": value for key, value in (initial.said or {}).items()},
         }
 
-    def leave(self, run: Path, *, images: Images, last_checkpoint: Path) -> None:
+    def leave(self, run: Path, *, images: Images, last_checkpoint: Path) -> list[Path]:
         """The labelled images that were used."""
         from mfm.files.atomic import write_text
 
         write_text(run / "subset.txt", "".join(f"{path}\n" for path in images.paths))
+        curve = [run / "accuracy.csv"] if self.training.curve_images else []
+        return [run / "subset.txt", *curve]
 
 
 class DatasetReportJob(Section):

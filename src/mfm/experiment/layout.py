@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 DATA = "data"
+TRAINED = ("backbone.safetensors", "model.safetensors")  # weights that a training run leaves
 
 
 def dataset_folder(name: str) -> Path:
@@ -217,10 +218,16 @@ def rows_of(weights: str) -> tuple[str, str | None] | None:
     return (layout.variants(variant[0], "csv"), variant[1]) if variant else (layout.rows, None)
 
 
+def results_of(run: Path) -> str | None:
+    """The results folder of a training run's folder; None for a folder that is in none."""
+    if len(run.parts) < 3 or run.parts[-3] not in ("pretrain", "finetune"):
+        return None
+    return _split(run.parts[:-3])[0].results
+
+
 def finished_runs(results: Path) -> list[Path]:
     """Folders of the training runs below a results folder that left their weights."""
-    names = ("backbone.safetensors", "model.safetensors")
-    return [run for run in runs(results) if any((run / name).exists() for name in names)]
+    return [run for run in runs(results) if any((run / name).exists() for name in TRAINED)]
 
 
 def runs(results: Path) -> list[Path]:

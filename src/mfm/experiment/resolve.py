@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from mfm.data.settings import Dataset
+from mfm.data.settings import Dataset, Seen
 from mfm.evaluation import Evaluation, further_evaluations
 from mfm.evaluation.frozen.settings import FLOORS, FrozenJob
 from mfm.evaluation.job import EvaluateJob
@@ -44,7 +44,8 @@ def pretrain_job(experiment: Experiment, name: str, seed: int) -> PretrainJob:
     training = experiment.pretrain[name]
     return PretrainJob(
         name=name,
-        dataset=experiment.dataset,
+        dataset=_seen(experiment),
+        split=split_of(training, experiment.dataset),
         loader=experiment.loader,
         model=experiment.model,
         training=training.model_copy(update={"seeds": [seed]}),
@@ -59,7 +60,8 @@ def finetune_job(experiment: Experiment, arm: str, seed: int) -> FinetuneJob:
         # As the run sees it: neither its other seeds nor why it is longer change it.
         source="scratch" if isinstance(settings, LongerScratch) else without_seeds(settings),
         seed=seed,
-        dataset=experiment.dataset,
+        dataset=_seen(experiment),
+        curve=experiment.dataset.curve,
         loader=experiment.loader,
         model=experiment.model,
         training=experiment.finetune,
@@ -74,7 +76,7 @@ def evaluate_job(experiment: Experiment, name: str = "evaluate") -> EvaluateJob:
     further = further_evaluations(experiment.evaluate).get(name)
     return EvaluateJob(
         name=name,
-        dataset=experiment.dataset,
+        dataset=_seen(experiment),
         loader=experiment.loader,
         model=experiment.model,
         mean=mean,
@@ -82,6 +84,11 @@ def evaluate_job(experiment: Experiment, name: str = "evaluate") -> EvaluateJob:
         evaluation=Classification(**settings),
         further=None if further is None else further.model_dump(mode="json"),
     )
+
+
+def _seen(experiment: Experiment) -> Seen:
+    dataset = experiment.dataset
+    return Seen(name=dataset.name, image_size=dataset.image_size)
 
 
 def frozen_job(experiment: Experiment, features: str) -> FrozenJob:
@@ -217,7 +224,7 @@ def _made_up_for(experiment: Experiment, arm: str) -> MadeUpFor | None:
     job = pretrain_job(experiment, name, experiment.pretrain[name].seeds[0])
     return MadeUpFor(
         name=name,
-        split=split_of(job.training, job.dataset),
+        split=job.split,
         batch=job.training.batch,
         epochs=job.training.epochs,
         size=job.size,

@@ -171,6 +171,24 @@ def warnings(
     ]
 
 
+def continued(results: pd.DataFrame) -> list[Text]:
+    """A sentence where a run was interrupted, and continued with other settings than it began."""
+    changed: dict[str, list[str]] = {}
+    for row in results.to_dict("records"):
+        said = metadata_of(Path(str(row["checkpoint"])))
+        for of, prefix in (("", ""), ("pretraining of ", "initial_")):
+            keys = said.get(f"{prefix}continued_changed")
+            if keys is not None:
+                changed.setdefault(keys, []).append(f"{of}{row['arm']} (seed {row['seed']})")
+    return [
+        (
+            Bold("Warning: runs were continued with other settings than they began with"),
+            f" ({keys}): {', '.join(runs)}.",
+        )
+        for keys, runs in changed.items()
+    ]
+
+
 def version_warning(results: pd.DataFrame) -> list[Text]:
     """A sentence where rows were computed by different versions of the code; otherwise none."""
     versions = sorted(set(results["code_version"]))

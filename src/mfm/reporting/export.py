@@ -10,7 +10,8 @@ import safetensors.torch
 from mfm.errors import UserError
 from mfm.evaluation.results import read_results
 from mfm.experiment.jobs import FinetuneJob, PretrainJob, parse_training
-from mfm.experiment.layout import rows_of
+from mfm.experiment.layout import results_of, rows_of
+from mfm.files import records
 from mfm.files.atomic import write_text
 from mfm.models.interchange import describe_network, with_new_classifier, write_plain
 from mfm.models.metadata import read_metadata
@@ -53,9 +54,11 @@ def export(
 ) -> None:
     """Write folder/model.safetensors and folder/README.md.
 
-    `results` is a results.csv, for top-1; None looks for one above the weights.
+    `results` is a results.csv, for top-1; None looks for one above the weights. Raises UserError
+    for files that aren't what their stages left.
     """
     run = read_run(weights)
+    records.check([weights], results=results_of(weights.parent))
     metadata = read_metadata(weights)
     assert metadata is not None
     tensors = safetensors.torch.load_file(weights)
@@ -86,6 +89,7 @@ def _rows(weights: Path, results: Path | None) -> pd.DataFrame | None:
     path, value = rows_of(str(weights.resolve())) or ("", None)
     if not Path(path).is_file():
         return None
+    records.check([path], results=results_of(weights.parent))
     if value is None:
         return read_results(path)
     rows = variants.read_rows(path)

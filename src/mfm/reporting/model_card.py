@@ -32,7 +32,7 @@ def card(
         ("weights", f"model.safetensors, SHA-256 {checksum}"),
         ("network", f"{network.model.title}, {_head(run, network, new_classifier)}"),
         ("recipe", f"{training.describe(model=run.model, size=run.size)}{arm}"),
-        ("data", f"{dataset.name} (source: {dataset.source}){_labels(metadata)}"),
+        ("data", f"{dataset.name}{_labels(metadata)}"),
         ("images in training", f"{run.size} px, random resized crops of {training.crop.area}"),
         ("epochs", f"{training.epochs}, batch {training.batch}"),
         ("optimizer", f"{training.optimizer.name}, {optimizers.describe_rates(training)}"),

@@ -61,6 +61,7 @@ def arms(found: Finished, compared: Sequence[Comparison]) -> list[Block]:
         *floors.warning(found),
         *floors.lost(found),
         *_given(found, compared),
+        *comparability.continued(found.results),
         *_corrected(compared),
     ]
     return [

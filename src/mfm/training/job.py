@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from mfm.data.settings import Dataset, LoaderChoice
+from mfm.data.settings import LoaderChoice, Seen
 from mfm.models.settings import Model
 from mfm.settings.section import Section, dumps
 from mfm.training.settings import Training
@@ -27,7 +27,7 @@ class Job(Section):
     """What every job that sees images through the network depends on."""
 
     stage: str = Field(description="Stage of the job.")
-    dataset: Dataset = Field(description="Images.")
+    dataset: Seen = Field(description="Images.")
     loader: LoaderChoice = "torchvision"
     model: Model = Field(description="Network.")
 
@@ -66,6 +66,11 @@ class TrainingJob(Job):
     @abstractmethod
     def initial_weights(self) -> str | None:
         """What it starts from: a file, a name, or 'scratch'; None for what another run leaves."""
+
+    @property
+    @abstractmethod
+    def splits(self) -> list[str]:
+        """The splits of the dataset that it reads images of."""
 
     @property
     def size(self) -> int:
@@ -110,5 +115,5 @@ class TrainingJob(Job):
         """What the trained weights say of themselves, besides what every training's say."""
 
     @abstractmethod
-    def leave(self, run: Path, *, images: Images, last_checkpoint: Path) -> None:
+    def leave(self, run: Path, *, images: Images, last_checkpoint: Path) -> list[Path]:
         """Leave the run's other final files, beside weights and metrics."""

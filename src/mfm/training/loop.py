@@ -62,6 +62,11 @@ class Position:
     seconds: float = 0.0  # spent on the epoch so far
     losses: list[float] = field(default_factory=list)  # each rank's sum over the epoch so far
     skipped: int = 0  # updates left out by fp16's loss scaling so far
+    changed: list[str] = field(default_factory=list)  # settings that changed on the way
+
+    def facts(self) -> dict[str, str]:
+        """What trained weights say of how they came here."""
+        return {"continued_changed": ", ".join(self.changed)} if self.changed else {}
 
     def __str__(self) -> str:
         if self.step:
@@ -272,6 +277,11 @@ class Trainer:
             )
         saved = state["position"]
         here = Position(**{**saved, "rows": [EpochMetrics(**row) for row in saved["rows"]]})
+        if here.epoch + bool(here.step) > self.training.epochs:
+            raise UserError(
+                f"{run} stands {here}, and its configuration asks for {self.training.epochs} "
+                f"epochs: set more, or remove {run / checkpoint.FOLDER} to start anew"
+            )
         if here.step and "config.training.batch" in keys:
             raise UserError(
                 f"{run} was interrupted at step {here.step} of an epoch, whose images another "
@@ -284,6 +294,7 @@ class Trainer:
             )
         if keys:
             self._log(f"continuing with another configuration: {', '.join(keys)}")
+            here.changed = sorted({*here.changed, *keys})
         if len(here.losses) != self.process.world:  # told to continue on another number of ranks
             here.losses = [sum(here.losses)] + [0.0] * (self.process.world - 1)
         return here
@@ -304,7 +315,9 @@ class Trainer:
         )
         self._log(row.describe(self.training.epochs))
         rows = [*here.rows, row]
-        self.here = here = Position(epoch=here.epoch + 1, rows=rows, skipped=self.check.skipped)
+        self.here = here = Position(
+            epoch=here.epoch + 1, rows=rows, skipped=self.check.skipped, changed=here.changed
+        )
         if self.process.is_main:
             # To look at while the run goes on; the final one is written from these rows.
             write_metrics(rows, operation.run / checkpoint.FOLDER / "metrics.csv")

@@ -8,10 +8,11 @@ from mfm.data import manifest
 from mfm.data.batches import TrainBatches
 from mfm.data.loading import create_loader
 from mfm.data.order import Plan
+from mfm.files import records
 from mfm.models.weights import save_weights
 from mfm.processes.ranks import Process
 from mfm.training import checkpoint, optimizers
-from mfm.training.job import TrainingJob
+from mfm.training.job import Initial, TrainingJob
 from mfm.training.loop import Setup, Trainer
 from mfm.training.metrics import write_metrics
 from mfm.training.operation import Operation
@@ -21,6 +22,7 @@ from mfm.training.provenance import provenance
 def run(
     job: TrainingJob,
     *,
+    config: Path,
     weights: str,
     manifest_path: Path,
     operation: Operation,
@@ -28,9 +30,15 @@ def run(
 ) -> None:
     """Train and leave the run's final files. `weights` is a file, a name, or 'scratch'.
 
+    `config` is the job's own file, for the record of what the run read.
+
     Raises UserError as `mfm.training.loop.Trainer` does, for weights of another model, and for a
     batch larger than the dataset; StoppedError, after a checkpoint, when it was asked to stop.
     """
+    images_of_splits = [manifest.check_images(manifest_path, split) for split in job.splits]
+    read = [config, *images_of_splits]
+    if Path(weights).expanduser().is_file():
+        read.append(Path(weights).expanduser())
     job = job.with_known_length(manifest_path)
     images = job.images(manifest_path)
     task = job.training.build(job.inputs(images))
@@ -69,23 +77,29 @@ def run(
         plan=plan,
         training=job.training,
         identity=job.identity(
-            manifest=manifest.digest(manifest_path),
+            **{file.name: records.sha256(file) for file in images_of_splits},
             weights=weights if initial.checksum == "-" else initial.checksum,
         ),
     )
     observe = None
     if process.is_main:
         observe = job.observer(manifest_path=manifest_path, run=operation.run, plan=plan)
-    rows = Trainer(setup, operation=operation, process=process, observe=observe).train()
-    if not process.is_main:
-        return
-    write_metrics(rows, operation.run / "metrics.csv")
-    job.leave(operation.run, images=images, last_checkpoint=checkpoint.rolling(operation.run)[0])
-    said = provenance(job, precision_asked=job.training.precision, device=process.device)
-    said |= (
-        {"epochs": str(job.training.epochs)}
-        | optimizers.absolute(job.training)
-        | job.facts(images, initial)
-    )
-    save_weights(task.backbone, operation.run / job.weights_file, said)
-    checkpoint.remove_rolling(operation.run)
+    trainer = Trainer(setup, operation=operation, process=process, observe=observe)
+    trainer.train()
+    if process.is_main:
+        records.write(read=read, left=_leave(job, trainer, initial))
+        checkpoint.remove_rolling(operation.run)
+
+
+def _leave(job: TrainingJob, trainer: Trainer, initial: Initial) -> list[Path]:
+    """Leave the final files of a run that is done."""
+    run, images = trainer.operation.run, trainer.setup.images
+    metrics, weights = run / "metrics.csv", run / job.weights_file
+    write_metrics(trainer.here.rows, metrics)
+    more = job.leave(run, images=images, last_checkpoint=checkpoint.rolling(run)[0])
+    said = provenance(
+        job, precision_asked=job.training.precision, device=trainer.process.device
+    ) | {"epochs": str(job.training.epochs)}
+    said |= optimizers.absolute(job.training) | job.facts(images, initial) | trainer.here.facts()
+    save_weights(trainer.setup.task.backbone, weights, said)
+    return [weights, metrics, *more]

@@ -34,3 +34,8 @@ class FrozenJob(ClassificationJob):
     images_per_class: int | None = Field(description="As in finetuning.")
     fraction: float | None = Field(description="As in finetuning.")
     frozen: Frozen = Field(description="Settings of the methods.")
+
+    @property
+    def splits(self) -> list[str]:
+        """That of the labelled images too."""
+        return ["train", *super().splits]

@@ -11,7 +11,6 @@ from torch import nn
 
 from mfm.data import manifest
 from mfm.data.batches import Batch, EvalBatches, to_float
-from mfm.data.settings import Dataset
 from mfm.files.atomic import explaining_full_disk, write_text
 from mfm.numerics import precision
 from mfm.numerics.pixels import normalise
@@ -26,14 +25,14 @@ _POINTS = 10  # measured epochs, at most, besides the start
 
 
 def fixed_images(
-    training: Finetuning, dataset: Dataset, *, size: int, manifest_path: Path
+    training: Finetuning, split: str, *, size: int, manifest_path: Path
 ) -> list[Batch]:
-    """The images that are measured on, in batches: evenly spread over the holdout or else val.
+    """The images that are measured on, in batches: evenly spread over the split.
 
     Short side at the training's crop size and centre cropped, whatever `evaluate` says: a
     finetuning doesn't depend on that section, and its network may take one size only.
     """
-    images = manifest.load(manifest_path, split_of(dataset))
+    images = manifest.load(manifest_path, split)
     count = min(training.curve_images, len(images))
     chosen = np.unique(np.linspace(0, len(images) - 1, count).astype(np.int64))
     batches = EvalBatches(images, resize=size, crop=size, interpolation=training.crop.interpolation)
@@ -41,11 +40,6 @@ def fixed_images(
         batches.batch((0, chosen[start : start + _BATCH]))
         for start in range(0, len(chosen), _BATCH)
     ]
-
-
-def split_of(dataset: Dataset) -> str:
-    """The split that they are of."""
-    return "holdout" if dataset.holdout_per_class else "val"
 
 
 class AccuracyCurve:

@@ -73,4 +73,4 @@ def _measured_images(experiment: Experiment) -> int:
     """Images of the split that accuracy is measured on while finetuning."""
     path = dataset_folder(experiment.dataset.name) / "summary.json"
     splits = json.loads(path.read_text(encoding="utf-8"))["splits"]
-    return int(splits[accuracy_curve.split_of(experiment.dataset)]["images"])
+    return int(splits[experiment.dataset.curve]["images"])

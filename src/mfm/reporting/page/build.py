@@ -34,8 +34,8 @@ from mfm.reporting.render_html import inline, to_html
 from mfm.settings.section import dumps_ordered
 
 
-def build(experiment: Experiment) -> str:
-    """The report of an experiment whose results are all there."""
+def build(experiment: Experiment, *, checked: int) -> str:
+    """The report of an experiment whose results are all there; `checked` files fit together."""
     found, runs = finished.read(experiment), Runs(experiment)
     layout = runs.layout
     studies = [
@@ -77,7 +77,7 @@ def build(experiment: Experiment) -> str:
             for name, seed in pictured_pretrainings(experiment)
         },
         dataset=_html(layout, [_dataset(layout)], level=3),
-        provenance=_html(layout, [_provenance(runs, found, studies)], level=2),
+        provenance=_html(layout, [_provenance(runs, found, studies, checked)], level=2),
         configuration=yaml.safe_dump(
             json.loads(dumps_ordered(experiment)), sort_keys=False, width=100
         ),
@@ -115,11 +115,11 @@ def _dataset(layout: Layout) -> Section:
 
 
 def _provenance(
-    runs: Runs, found: finished.Finished, studies: Sequence[variants.Compared]
+    runs: Runs, found: finished.Finished, studies: Sequence[variants.Compared], checked: int
 ) -> Section:
     rows = pd.concat([found.results, *(study.rows for study in studies)])
     origins = provenance.pretrainings(runs) + provenance.finetunings(rows, runs.layout)
-    return provenance.section(origins, runs.layout)
+    return provenance.section(origins, runs.layout, checked=checked)
 
 
 def _asset(name: str) -> Markup:

@@ -129,7 +129,7 @@ COLUMNS: list[Column[Origin]] = [
 ]
 
 
-def section(origins: Sequence[Origin], layout: Layout) -> Section:
+def section(origins: Sequence[Origin], layout: Layout, *, checked: int) -> Section:
     """What they have in common, and a row for each run."""
     rows = layout.relative(layout.rows)
     code_version, hardware = shared(origins, "code_version"), shared(origins, "hardware")
@@ -145,6 +145,11 @@ def section(origins: Sequence[Origin], layout: Layout) -> Section:
                     " has them with all digits. Links work where this file lies in its results "
                     f"folder.{common}",
                 )
+            ),
+            Paragraph(
+                f"When this page was made, {checked:,} files fitted together by their SHA-256, "
+                "from the table back to the images: each was what its stage had left and the next "
+                f"one read. mfm verify {layout.results} checks them again."
             ),
             Table(COLUMNS, origins),
         ],
