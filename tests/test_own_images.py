@@ -1,5 +1,6 @@
 """The workflow on folders of images: whole runs, killed ones, and datasets that are wrong."""
 
+import re
 import shutil
 import signal
 import subprocess
@@ -52,7 +53,7 @@ def test_own_images_run_to_the_table(tmp_path):
     assert "batch-4_fraction-0.34" in (results / "variants/labels.md").read_text()
     assert "| mfm |" in (results / "table.md").read_text()
 
-    # Linked again with an image that has gone bad, and once more when it is mended.
+    # Linked again with an image that has gone bad, and once more when it is mended, elsewhere.
     manifest = tmp_path / "data/own/manifest.parquet"
     before = manifest.read_bytes()
     relink = [*own_images(tmp_path, root, "link_dataset", **settings)]
@@ -62,9 +63,22 @@ def test_own_images_run_to_the_table(tmp_path):
     assert "cats/bad.jpg (zero bytes)" in run(relink).stderr
     assert manifest.read_bytes() == before
     bad.unlink()
-    assert run(relink).returncode == 0
-    done = run([*own_images(tmp_path, root, **settings), "--dry-run"])
-    assert "Nothing to be done" in done.stdout + done.stderr
+    words = own_images(tmp_path, root.rename(tmp_path / "moved"), **settings)
+    models = list(results.rglob("*.safetensors")) + list(results.rglob("seed0.parquet"))
+    times = {path: path.stat().st_mtime_ns for path in models}
+    done = run(words)
+    assert done.returncode == 0, done.stderr
+    assert {path: path.stat().st_mtime_ns for path in models} == times
+    assert str(tmp_path / "moved") in (results / "dataset.json").read_text()
+
+    # A number that somebody mended by hand is no number.
+    row = results / "evaluate/mfm/seed0.csv"
+    row.write_text(re.sub(r"(mfm,mfm,0,0,)[^,]*", r"\g<1>99.48", row.read_text()))
+    table = (results / "table.md").read_text()
+    done = run(words)
+    assert done.returncode != 0
+    assert "evaluate/mfm/seed0.csv is not what its stage left" in done.stdout + done.stderr
+    assert not (results / "table.md").exists() or (results / "table.md").read_text() == table
 
 
 def test_killed_and_started_again_it_completes_without_repeating(tmp_path):

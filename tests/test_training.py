@@ -31,12 +31,14 @@ def dataset(tmp_path_factory):
     return folder / "manifest.parquet"
 
 
-def write_config(folder: Path, *, stage="pretrain", backbone="resnet10t", **training) -> Path:
+def write_config(
+    folder: Path, *, stage="pretrain", backbone="resnet10t", split="train", **training
+) -> Path:
     dataset = {"name": "tiny", "image_size": 32}
     common = {"dataset": dataset, "model": {"backbone": backbone}}
     if stage == "pretrain":
         training = {"task": "mfm", "batch": 32, "precision": "fp32", **training}
-        run = PretrainJob(name="mfm", training=training, split="train", **common)
+        run = PretrainJob(name="mfm", training=training, split=split, **common)
     else:
         training = {"batch": 32, "precision": "fp32", **training}
         common |= {"arm": "a", "source": "scratch", "curve": "val"}
@@ -244,9 +246,6 @@ def test_unlabelled_images_are_pretrained_on_by_mfm_alone(tmp_path, child_enviro
     manifest.write(folder, splits=("train", "val", "pretrain"))
     for task, images in (("mfm", 32), ("supervised", 128)):
         run = tmp_path / task
-        path = write_config(run, epochs=1, task=task)
-        values = json.loads(path.read_text())
-        values["dataset"]["unlabelled"] = "somewhere"
-        path.write_text(json.dumps(values))
+        write_config(run, epochs=1, task=task, split="pretrain" if task == "mfm" else "train")
         output = train(run, folder / "manifest.parquet", child_environment)
         assert f"{images} images, batch 32" in output
