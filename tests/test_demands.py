@@ -1,4 +1,5 @@
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -28,14 +29,18 @@ SUMMARY = {"splits": {"train": {"images": 100, "per_class": {"ape": 60, "bee": 4
 
 
 def demands(**changes):
-    values = json.loads(json.dumps(VALUES))
+    return demands_of(runs_of(VALUES, **changes))
+
+
+def runs_of(values, **changes):
+    values = json.loads(json.dumps(values))
     for path, value in changes.items():
         *parents, last = path.split("__")
         section = values
         for key in parents:
             section = section.setdefault(key, {})
         section[last] = value
-    return demands_of(Runs(parse(Experiment, values, where="test")))
+    return Runs(parse(Experiment, values, where="test"))
 
 
 def complaint(check, *arguments):
@@ -149,20 +154,98 @@ def test_what_is_linked_is_checked_before_any_job(tmp_path, monkeypatch):
     values = VALUES | {"finetune": {"batch": 8, "images_per_class": 33}}
     experiment = parse(Experiment, values, where="test")
     runs = Runs(experiment)
-    preflight.check(runs)  # nothing is known of the images yet
+    # By names, before it is linked; then by what was read.
+    message = complaint(preflight.check, runs)
+    assert message.startswith("finetune.images_per_class is 33, but class checks has 32 training")
+    assert "--forcerun" not in message
     folder = tmp_path / "data/own"
     link.link(experiment.dataset, folder)
     (folder / "config.json").write_text(dumps(experiment.dataset))
     message = complaint(preflight.check, runs)
     assert "finetune.images_per_class is 33, but class checks has 32" in message
     assert "--forcerun link_dataset" in message
-    preflight.check(runs, links_again=True)
+    assert "--forcerun" not in complaint(partial(preflight.check, links_again=True), runs)
     (folder / "config.json").write_text(
         dumps(experiment.dataset.model_copy(update={"holdout_per_class": 2}))
     )
-    preflight.check(runs)  # will be linked with other settings
+    assert "--forcerun" not in complaint(preflight.check, runs)  # will be linked otherwise
 
 
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        (
+            {"finetune__batch": 17},
+            "only 16 training images with finetune.images_per_class 4; lower",
+        ),
+        (
+            {"finetune": {"batch": 17, "fraction": 0.125}},
+            "only 16 training images with finetune.fraction 0.125; lower",
+        ),
+        ({"pretrain__sup__batch": 129}, "pretrain.sup.batch is 129, but there are only 128"),
+        (
+            {"dataset__holdout_per_class": 30},
+            "pretrain.mfm.batch is 64, but there are only 8 training images; lower it; pretrain.s",
+        ),
+        (
+            {"dataset__holdout_per_class": 32},
+            "dataset.holdout_per_class is 32, but class checks has 32 training images",
+        ),
+        ({"pretrain__mfm__radius": 23}, "pretrain.mfm.radius is 23, which covers every frequency"),
+        (
+            {"pretrain__mfm__radius": 40, "pretrain__mfm__crop": {"size": 32}},
+            "images of 32 px: give less than 22.6; null is 2.29",
+        ),
+        (
+            {"variants": {"r": {"key": "pretrain.mfm.radius", "values": [60]}}},
+            "pretrain.mfm.radius is 60, which covers every frequency of images of 32 px: give less "
+            "than 22.6; null is 2.29 (with variants.r: 60)",
+        ),
+        ({"dataset__name": "x", "results": "data"}, "results: 'data': the linked datasets are"),
+        (
+            {"results": "src", "finetune__batch": 17},
+            "such as results/mine; finetune.batch is 17",  # all that is wrong at once
+        ),
+        (
+            {"arms": {"scratch": "scratch", "w": {"weights": "resnet50"}}},
+            "arms.w.weights: 'resnet50' is neither a file nor a weight name of torchvision, such "
+            "as ResNet50_Weights.IMAGENET1K_V1 (did you mean 'ResNet50_Weights.IMAGENET1K_V1'?)",
+        ),
+    ],
+)
+def test_what_was_never_linked_is_checked_before_any_job(changes, told, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    values = {**VALUES, "dataset": dict(VALUES["dataset"])}
+    message = complaint(preflight.check, runs_of(values, **changes))
+    assert told in message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"model": {"backbone": "convnext_atto"}, "dataset__image_size": 24}, "32 does"),
+        (
+            {"finetune__batch": 1},
+            "finetune.batch: each process holds a single image at once, on which test_resnet's "
+            "batch norm can't be trained at 32 px; raise finetune.batch (or micro_batch) to 2",
+        ),
+        ({"finetune__batch": 7, "finetune__micro_batch": 4}, "finetune.batch: each process"),
+        ({"pretrain__sup__batch": 4, "pretrain__sup__ranks": 4}, "pretrain.sup.batch: each"),
+        ({"model": {"options": {"drop_rate": 2}}}, "dropout probability has to be between 0 and 1"),
+    ],
+)
+def test_what_a_network_can_not_train_on_is_told(changes, told):
+    own = {"arms": {"scratch": "scratch", "s": {"pretrain": "sup"}}, "model": TINY}
+    assert told in complaint(check_sizes, demands(**own | changes))
+
+
+def test_one_image_at_once_is_enough_where_the_network_takes_it():
+    check_sizes(demands(model=TINY, finetune__batch=1, dataset__image_size=64, arms=ARMS))
+    check_sizes(demands(model={"backbone": "test_convnext"}, finetune__batch=1))
+
+
+TINY = {"backbone": "test_resnet"}
 RESNET18 = {"backbone": "resnet18"}
 SLIM = {"layers": [1, 1, 1, 1], "channels": [8, 16, 32, 64], "output_stride": 16}
 VIT = {"backbone": "test_vit"}  # patches of 16 px

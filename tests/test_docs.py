@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import torchvision
 import yaml
 from conftest import ROOT
 
@@ -96,7 +97,7 @@ def checkout(tmp_path_factory):
         path.write_text(path.read_text().replace("/path/to/imagenet", "imagenet"))
     mine = yaml.safe_load((ROOT / "configs/tiny.yaml").read_text()) | {"results": "results/mine"}
     (folder / "mine.yaml").write_text(yaml.safe_dump(mine))
-    (folder / "stand-in.pth").touch()
+    torch.save(torchvision.models.resnet50().state_dict(), folder / "stand-in.pth")
     return folder
 
 

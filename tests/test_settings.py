@@ -142,6 +142,16 @@ def test_accepts_the_example():
         ("arms.mfm.pretrian", "pretrain"),
         ("arms.new.weight", "weights"),
         ("evaluate.resise", "resize"),
+        ("learning_rate", "finetune.optimizer.lr"),
+        ("finetune.learning_rate", "finetune.optimizer.lr"),
+        ("finetune.optimizer.learning_rate", "lr"),
+        ("finetune.batch_size", "batch"),
+        ("batch_size", "finetune.batch"),
+        ("pretrain.mfm.lr", "pretrain.mfm.optimizer.lr"),
+        ("pretrain.mfm.wd", "pretrain.mfm.optimizer.weight_decay"),
+        ("finetune.Epochs", "epochs"),
+        ("model.arch", "backbone"),
+        ("dataset.path", "source"),
     ],
 )
 def test_unknown_key_is_named_with_the_nearest_valid_one(path, near):
@@ -212,6 +222,15 @@ def test_all_problems_are_told_at_once():
         ("pretrain.mfm.seeds", [], "pretrain.mfm.seeds", "at least 1"),
         ("seeds", [0, "x"], "seeds.1", "integer"),
         ("seeds", [], "seeds", "at least 1"),
+        ("seeds", [2**64], "seeds.0", "less than 2147483648"),
+        ("seeds", [10**30], "seeds.0", "less than 2147483648, not 1000000000000000000000000000000"),
+        ("finetune.epochs", 2**64, "finetune", "epochs should be less than 2147483648"),
+        ("evaluate.resize", 10**6, "evaluate.resize", "less than or equal to 4096"),
+        ("arms", {}, "arms", "give at least 1"),
+        ("dataset.source", "a\0b", "dataset.source", "has a character that can't be printed"),
+        ("dataset.source", "~no-such-user/x", "dataset.source", "there is no such home folder"),
+        ("arms.new", {"weights": "{x}.pth"}, "arms.new.weights", "has { }, which stands for"),
+        ("pretrain.mfm.weights", "x[1].pth", "pretrain.mfm.weights", "has [ ], which stands"),
     ],
 )
 def test_a_wrong_value_is_told_with_its_key_and_what_is_allowed(path, value, key, allowed):
@@ -219,6 +238,15 @@ def test_a_wrong_value_is_told_with_its_key_and_what_is_allowed(path, value, key
     assert re.search(rf"config.yaml: {re.escape(key)}:? ", message), message
     assert allowed in message
     assert not INTERNAL.search(message), message
+
+
+def test_a_number_too_long_to_be_shown_is_told():
+    message = complaint(VALUES | {"seeds": [10**5000]})
+    assert message.endswith(
+        "seeds.0: should be less than 2147483648, not a number of far more digits"
+    )
+    message = complaint(changed("evaluate.batch", 10**5000))
+    assert "evaluate: batch should be less than 2147483648" in message
 
 
 def test_a_wrong_value_is_shown():
@@ -313,6 +341,29 @@ def test_unsafe_names_are_refused(name):
         message = complaint(values)
         assert "use letters, digits" in message
         assert not INTERNAL.search(message), message
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "é" * 150])
+def test_names_longer_than_a_files_are_refused(name):
+    for values in (
+        changed("dataset.name", name),
+        VALUES | {"arms": VALUES["arms"] | {name: "scratch"}},
+        VALUES | {"pretrain": VALUES["pretrain"] | {name: {"task": "mfm"}}},
+        VALUES | {"variants": {name: {"key": "finetune.loss", "values": ["bce"]}}},
+    ):
+        message = complaint(values)
+        assert f"has {len(name)} characters, too many for a file's name" in message
+        assert len(message) < 250
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["question", "tuning", "frozen", "finetune.clip", "dataset.unlabelled", "pretrain.mfm.radius"],
+)
+def test_null_as_a_text_is_null(path):
+    # as `snakemake --config` gives it
+    assert experiment(changed(path, "null")) == experiment(changed(path, None))
+    assert "'null'" in complaint(changed("finetune.epochs", "null"))
 
 
 @given(name=st.from_regex(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,10}", fullmatch=True))

@@ -59,6 +59,7 @@ values = {
     "dataset": {"name": "own", "source": "generated"},
     "model": {"backbone": "test_resnet"},
     "arms": {"scratch": "scratch", "toy": {"weights": "toy/0.5"}},
+    "finetune": {"batch": 8},
 }
 runs = Runs(parse(Experiment, values, where="test"))
 preflight.check(runs)

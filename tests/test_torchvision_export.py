@@ -124,9 +124,19 @@ def test_a_dataset_that_is_not_downloaded_at_all_is_explained(tmp_path):
     assert "datasets.ImageNet(root, split='train')" in message
 
 
-@pytest.mark.parametrize("name", ["EuroSAT", "Caltech256", "EMNIST", "FakeData"])
-def test_a_dataset_without_splits_is_told(tmp_path, name):
-    assert f"torchvision/{name} has no train or trainval" in complaint(tmp_path, name)
+def test_a_dataset_without_splits_is_told(tmp_path):
+    assert "torchvision/EMNIST has no train or trainval" in complaint(tmp_path, "EMNIST")
+
+
+def test_a_dataset_that_objects_to_something_else_is_not_said_to_lack_a_split(
+    tmp_path, monkeypatch
+):
+    def broken(self, root, split="train", download=False):
+        raise ValueError("The original URL is broken")
+
+    stand_in(monkeypatch, __init__=broken)
+    message = complaint(tmp_path, "CIFAR10")
+    assert "could it be fetched (ValueError: The original URL is broken)" in message
 
 
 class Standin(torchvision.datasets.VisionDataset):
@@ -187,7 +197,36 @@ def test_a_dataset_of_another_task_is_told(tmp_path, monkeypatch, item, told):
     assert told in complaint(tmp_path, "CIFAR10")
 
 
-def test_a_wrong_name_is_told_before_any_job():
-    check_source(Dataset(source="torchvision/Imagenette"))
-    with pytest.raises(UserError, match=r"no dataset 'Imagenete' \(did you mean 'Imagenette'"):
-        check_source(Dataset(source="torchvision/Imagenete"))
+@pytest.mark.parametrize(
+    ("source", "told"),
+    [
+        ("torchvision/Imagenete", "no dataset 'Imagenete' (did you mean 'Imagenette'"),
+        ("torchvision/cifar10", "no dataset 'cifar10' (did you mean 'CIFAR10'"),
+        ("cifar10", "(did you mean 'torchvision/CIFAR10'?)"),
+        ("fashion_mnist", "(did you mean 'fashion-mnist'?)"),
+        ("torchvision/EuroSAT", "has no training and evaluation images of its own"),
+        ("torchvision/Caltech256", "has no training and evaluation images of its own"),
+        ("torchvision/FakeData", "has no training and evaluation images of its own"),
+        ("torchvision/VOCDetection", "has no training and evaluation images of its own"),
+        ("torchvision/StanfordCars", "does not download StanfordCars: set dataset.archives"),
+        ("torchvision/ImageNet", "does not download ImageNet: set dataset.archives"),
+    ],
+)
+def test_a_wrong_name_is_told_before_any_job(source, told):
+    with pytest.raises(UserError) as caught:
+        check_source(Dataset(source=source), linked=False)
+    assert told in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "name", ["CIFAR10", "CIFAR100", "KMNIST", "Food101", "STL10", "SVHN", "OxfordIIITPet", "DTD"]
+)
+def test_a_name_that_torchvision_knows_is_not_refused(name):
+    check_source(Dataset(source=f"torchvision/{name}"), linked=False)
+
+
+def test_files_that_somebody_has_need_no_download(tmp_path):
+    check_source(Dataset(source="torchvision/ImageNet", archives=str(tmp_path)), linked=False)
+    check_source(Dataset(source="torchvision/ImageNet"), linked=True)
+    with pytest.raises(UserError, match=r"dataset\.archives: there is no folder 'nowhere'"):
+        check_source(Dataset(source="torchvision/ImageNet", archives="nowhere"))

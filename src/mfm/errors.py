@@ -10,7 +10,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NoReturn
@@ -104,6 +104,18 @@ def job_log(path: str | Path) -> Iterator[None]:
             sys.exit(128 + signal.SIGINT)
         finally:
             sys.stderr = before
+
+
+def all_of(checks: Iterable[Callable[[], object]]) -> None:
+    """Run all checks; a UserError of some is one of all that they say, each once."""
+    said: dict[str, None] = {}
+    for check in checks:
+        try:
+            check()
+        except UserError as error:
+            said[str(error)] = None
+    if said:
+        raise UserError("; ".join(said))
 
 
 def exits_on_user_error(main: Callable[..., None]) -> Callable[..., None]:

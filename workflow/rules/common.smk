@@ -37,8 +37,8 @@ def get_runs(values):
     """The runs of the checked configuration; a wrong one ends here, in one line, before any job."""
     with one_line():
         runs = Runs(parse_settings(Experiment, values, where="configuration"))
-        preflight.check(runs, links_again=get_forces())
         if workflow.is_main_process:  # and not again in those of jobs
+            preflight.check(runs, links_again=get_links_again())
             check_writable(Path(".snakemake/log"))
             if get_writes():
                 check_writable(dataset_folder(runs.experiment.dataset.name))
@@ -80,10 +80,12 @@ def begin():
         write_text(Path(LAYOUT.asked), "".join(f"{folder}\n" for folder in RUNS.trainings))
 
 
-def get_forces():
-    """Whether this call forces jobs, maybe the dataset's: what is known of it may be old then."""
-    options = {"-f", "--force", "-F", "--forceall", "-R", "--forcerun"}
-    return any(word.split("=")[0] in options for word in sys.argv)
+def get_links_again():
+    """Whether this call forces the dataset to be linked: what is known of it may be old then."""
+    words = {word.split("=")[-1] for word in sys.argv}
+    forced = words & {"-f", "--force", "-R"} or any("--forcerun" in word for word in sys.argv)
+    linking = {"link_dataset", "dataset_config"} & words or any("manifest.p" in w for w in words)
+    return bool({"-F", "--forceall"} & words or (forced and linking))
 
 
 def get_experiment(others=False):

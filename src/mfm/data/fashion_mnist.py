@@ -35,6 +35,7 @@ CLASSES = (
     "9-ankle-boot",
 )
 DEBIAN_PACKAGE = "dataset-fashion-mnist"
+TRAINING_IMAGES = 6000  # of each class
 _DEBIAN_FOLDER = Path("usr/share/datasets/fashion-mnist")
 
 # MD5 of the unpacked content: Debian packs the same bytes with another gzip header than the

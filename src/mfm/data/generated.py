@@ -12,12 +12,12 @@ from mfm.numerics.draws import Stream, uniforms
 
 CLASSES = ("checks", "discs", "rings", "stripes")
 _SIZE = 40
-_PER_CLASS = {"train": 32, "val": 12}
+PER_CLASS = {"train": 32, "val": 12}
 
 
 def export(folder: Path) -> None:
     """Write 4 classes of 40x40 RGB PNGs: 32 for training and 12 for validation each."""
-    for split_number, (split, count) in enumerate(_PER_CLASS.items()):
+    for split_number, (split, count) in enumerate(PER_CLASS.items()):
         for label, name in enumerate(CLASSES):
             draws = uniforms(
                 seed=split_number,

@@ -20,7 +20,8 @@ import pyarrow.parquet as pq
 from mfm.data import fashion_mnist, generated, manifest, torchvision_export
 from mfm.data.scan import UNLABELLED
 from mfm.data.settings import Dataset
-from mfm.data.sources import OWNER, TORCHVISION, check_owner, check_source, source_of
+from mfm.data.sources import OWNER, check_owner, check_source, source_of
+from mfm.data.torchvision_names import TORCHVISION
 from mfm.errors import UserError
 from mfm.files import records
 from mfm.files.atomic import write_text

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from mfm.settings.section import Name, Range, Section
+from mfm.settings.section import Name, Range, Section, Text
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -39,18 +39,19 @@ class Dataset(Section):
     name: Name = Field(
         "fashion-mnist", description="Name of the dataset; its files go below data/<name>/."
     )
-    source: str = Field(
+    source: Text = Field(
         "fashion-mnist",
+        min_length=1,
         description="'fashion-mnist', 'generated' (tiny drawn images, for tests), "
         "'torchvision/<name>' for a classification dataset of torchvision (torchvision/CIFAR10), "
         "or the path of a folder that holds train/<class>/ and val/<class>/.",
     )
-    unlabelled: str | None = Field(
+    unlabelled: Text | None = Field(
         None,
         description="Folder of unlabelled images, at any depth, for pretrainings that need no "
         "labels; null: they use the training images, without their labels.",
     )
-    archives: str | None = Field(
+    archives: Text | None = Field(
         None,
         description="Where the dataset's files are, if you have them already: the four .gz files "
         "of fashion-mnist, or a root of torchvision's datasets.",

@@ -2,36 +2,39 @@
 
 from __future__ import annotations
 
-import ast
-import importlib.util
 from pathlib import Path
 
 from mfm.data.settings import Dataset
+from mfm.data.torchvision_names import TORCHVISION, check_name, names
 from mfm.errors import UserError
-from mfm.settings.messages import nearest
+from mfm.settings.messages import closest
 
 OWNER = "source.txt"  # in a dataset's folder: what it was made from
 BUILT_IN = ("fashion-mnist", "generated")
-TORCHVISION = "torchvision/"
 
 
-def check_source(dataset: Dataset) -> None:
+def check_source(dataset: Dataset, *, linked: bool = True) -> None:
     """Raise UserError where the source is neither built in nor a folder with train/ and val/.
 
-    Also where there is no folder of unlabelled images, and one is named.
+    Also where there is no folder of unlabelled images, or of archives, and one is named; and where
+    nothing is `linked` yet and nobody has the files.
     """
+    if dataset.archives is not None and not Path(dataset.archives).expanduser().is_dir():
+        raise UserError(f"dataset.archives: there is no folder '{dataset.archives}'")
     if dataset.unlabelled is not None and not Path(dataset.unlabelled).expanduser().is_dir():
         raise UserError(f"dataset.unlabelled: there is no folder '{dataset.unlabelled}'")
     if dataset.source in BUILT_IN:
         return
     if dataset.source.startswith(TORCHVISION):
-        _check_torchvision(dataset.source.removeprefix(TORCHVISION))
+        name = dataset.source.removeprefix(TORCHVISION)
+        check_name(name, found_elsewhere=linked or dataset.archives is not None)
         return
     root = Path(dataset.source).expanduser()
     if not root.is_dir():
         raise UserError(
             f"dataset.source: '{dataset.source}' is neither a built-in dataset "
             f"({', '.join(BUILT_IN)}, {TORCHVISION}<name>) nor an existing folder"
+            f"{_meant(dataset.source)}"
         )
     for split in ("train", "val"):
         if not (root / split).is_dir():
@@ -41,24 +44,16 @@ def check_source(dataset: Dataset) -> None:
             )
 
 
-def _check_torchvision(name: str) -> None:
-    """Raise UserError for a name that torchvision has no dataset of; without importing it."""
-    package = importlib.util.find_spec("torchvision")
-    assert package is not None
-    assert package.origin is not None
-    tree = ast.parse(
-        (Path(package.origin).parent / "datasets/__init__.py").read_text(encoding="utf-8")
-    )
-    names = [
-        alias.asname or alias.name
-        for node in tree.body
-        if isinstance(node, ast.ImportFrom)
-        for alias in node.names
-    ]
-    if name not in names:
-        raise UserError(
-            f"dataset.source: torchvision has no dataset '{name}'{nearest(name, names)}"
-        )
+def _meant(source: str) -> str:
+    """A hint at the built-in dataset that a name without its place stands for."""
+    known = [*BUILT_IN, *(f"{TORCHVISION}{name}" for name in names())]
+    by_name = {_letters(each.removeprefix(TORCHVISION)): each for each in reversed(known)}
+    meant = by_name.get(_letters(source)) or closest(source, known)
+    return f" (did you mean '{meant}'?)" if meant else ""
+
+
+def _letters(name: str) -> str:
+    return "".join(c for c in name.lower() if c.isalnum())
 
 
 def source_of(dataset: Dataset) -> str:

@@ -20,15 +20,10 @@ from typing import Any
 from PIL import Image
 
 from mfm.data import headers
-from mfm.data.sources import TORCHVISION
+from mfm.data.torchvision_names import SPLITS, TORCHVISION
 from mfm.errors import UserError, one_line
 from mfm.processes.pool import stream_in_processes
 
-# The names that torchvision's classes have for them, the first that a class knows is taken.
-_SPLITS = {
-    "train": ("train", "trainval", "train-standard"),
-    "val": ("val", "valid", "test"),
-}
 _PNG_MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")
 _FAILURES = (OSError, RuntimeError, ImportError, EOFError, tarfile.TarError, zipfile.BadZipFile)
 Sample = str | Image.Image
@@ -69,7 +64,7 @@ def _create(source: str, kind: type, split: str, root: Path) -> Any:
     if "train" in own or (passes_on and _inherits(kind, "train")):
         choices: list[dict[str, Any]] = [{"train": split == "train"}]
     elif "split" in own:
-        choices = [{"split": name} for name in _SPLITS[split]]
+        choices = [{"split": name} for name in SPLITS[split]]
     else:
         choices = []
     refusals = []
@@ -78,11 +73,14 @@ def _create(source: str, kind: type, split: str, root: Path) -> Any:
         try:
             return kind(**options, **choice)
         except (TypeError, ValueError) as error:
+            if isinstance(error, ValueError) and "for argument" not in str(error):
+                # It knows the split, and has other objections.
+                raise UserError(_unavailable(source, kind, {**options, **choice}, error)) from None
             refusals.append(one_line(error))
         except _FAILURES as error:
             raise UserError(_unavailable(source, kind, {**options, **choice}, error)) from None
     raise UserError(
-        f"dataset.source: {source} has no {' or '.join(_SPLITS[split])} split of its own"
+        f"dataset.source: {source} has no {' or '.join(SPLITS[split])} split of its own"
         f"{f' ({refusals[-1]})' if refusals else ''}; export it into train/<class>/ and "
         "val/<class>/ yourself"
     )

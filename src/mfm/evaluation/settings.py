@@ -18,8 +18,10 @@ class Classification(Section):
         description="Images that accuracies are measured on: 'val', or the training images that "
         "dataset.holdout_per_class sets aside.",
     )
-    resize: int = Field(32, ge=8, description="Short side in pixels, before the centre crop.")
-    crop: int = Field(32, ge=8, description="Side of the centre crop in pixels.")
+    resize: int = Field(
+        32, ge=8, le=4096, description="Short side in pixels, before the centre crop."
+    )
+    crop: int = Field(32, ge=8, le=4096, description="Side of the centre crop in pixels.")
     interpolation: Literal["bilinear", "bicubic"] = Field("bilinear", description="Resampling.")
     batch: int = Field(250, ge=1, description="Images at once; no influence on the metrics.")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(

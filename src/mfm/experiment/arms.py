@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from mfm.settings.section import Name, Section, Seeds
+from mfm.settings.section import Name, PlainPath, Section, Seeds
 
 CHOICES = (
     "give 'scratch', or exactly one of 'pretrain: NAME', 'weights: FILE', or 'as_long_as: ARM' "
@@ -26,7 +26,7 @@ class FromWeights(_Seeds):
     """An arm that starts from weights: give exactly one of `pretrain` and `weights`."""
 
     pretrain: Name | None = Field(None, description="Name of a pretraining of this workflow.")
-    weights: str | None = Field(
+    weights: PlainPath | None = Field(
         None,
         description="A torchvision weight name (ResNet50_Weights.IMAGENET1K_V1) or a local .pth or "
         ".safetensors file.",

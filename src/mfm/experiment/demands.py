@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+from functools import partial
+from math import ceil
 from typing import Any, Literal
 
 import numpy as np
 from pydantic import Field
 
+from mfm.data.counts import Enough
+from mfm.data.order import Plan
 from mfm.data.selection import share
-from mfm.errors import UserError
+from mfm.errors import UserError, all_of
 from mfm.experiment.jobs import split_of
 from mfm.experiment.resolve import used_pretrainings
 from mfm.experiment.settings import Experiment
 from mfm.experiment.variants import Runs
-from mfm.models.facts import check_size, facts_of
+from mfm.models.facts import check_size, facts_of, refusal
 from mfm.models.settings import Model
 from mfm.settings.section import Section, dumps
+from mfm.training.settings import Training
 
 # Side of the last feature map below which a pretraining that predicts images has learned little: a
 # ResNet-18 at 32 px, whose map is 1x1, predicted nothing from low frequencies after 60,000 images.
 FEW_POSITIONS = 4
+_USUAL = (32, 64, 96, 128, 160, 224, 256, 299, 384)
 
 
 class _Asked(Section):
@@ -40,6 +46,15 @@ class Demand(_Asked):
     images_per_class: int | None = Field(None, description="Labelled images per class; null: all.")
     fraction: float | None = Field(None, description="Share of each class's images; null: all.")
 
+    @property
+    def left(self) -> str:
+        """What leaves fewer images than the dataset has, for a message."""
+        if self.fraction is not None:
+            return f" with {self.key}.fraction {self.fraction:g}"
+        if self.images_per_class is not None:
+            return f" with {self.key}.images_per_class {self.images_per_class}"
+        return ""
+
 
 class Sizes(_Asked):
     """Sides in pixels of the images that a network sees."""
@@ -50,6 +65,10 @@ class Sizes(_Asked):
         description="For a pretraining that predicts whole images the key of their size, which the "
         "network's stride has to divide."
     )
+    alone: dict[str, str] = Field(
+        description="For a training whose processes hold a single image at once the key of its "
+        "size."
+    )
 
 
 class Demands(Section):
@@ -59,14 +78,19 @@ class Demands(Section):
     sizes: list[Sizes] = Field(description="One entry per network.")
 
 
-def demands_of(runs: Runs) -> Demands:
-    """What the trainings of an experiment and its variants ask."""
-    names = {
+def variant_names(runs: Runs) -> dict[str, str]:
+    """What a message calls the experiment of a folder; nothing for the experiment itself."""
+    return {
         each.folder: f"variants.{each.study}: {each.name}"
         for variants in runs.studies.values()
         for each in variants
         if not each.own
     } | {each.folder: f"tuning.grid: {each.name}" for each in runs.trials.values()}
+
+
+def demands_of(runs: Runs) -> Demands:
+    """What the trainings of an experiment and its variants ask."""
+    names = variant_names(runs)
     trainings: dict[str, Demand] = {}
     sizes: dict[str, Sizes] = {}
     for folder in runs.folders:
@@ -101,7 +125,7 @@ def _trainings(experiment: Experiment) -> list[Demand]:
 
 
 def _sizes(experiment: Experiment) -> Sizes:
-    sides, predicted = {}, {}
+    sides, predicted, alone = {}, {}, {}
     pretrainings = {
         f"pretrain.{name}": each for name, each in used_pretrainings(experiment).items()
     }
@@ -111,24 +135,68 @@ def _sizes(experiment: Experiment) -> Sizes:
         sides[set_by] = own or experiment.dataset.image_size
         if key in pretrainings and pretrainings[key].predicts_images:
             predicted[key] = set_by
+        if _held(training) == 1:
+            alone[key] = set_by
     sides["evaluate.crop"] = experiment.evaluate.crop
-    return Sizes(model=experiment.model, sides=sides, predicted=predicted)
+    return Sizes(model=experiment.model, sides=sides, predicted=predicted, alone=alone)
+
+
+def _held(training: Training) -> int:
+    """Images that a process holds at once."""
+    plan = Plan(
+        images=training.batch,
+        batch=training.batch,
+        micro_batch=training.micro_batch,
+        seed=0,
+        rank=0,
+        world=training.ranks,
+        pairs=False,  # a pair is more than one
+    )
+    return training.batch // training.ranks // plan.accumulation
+
+
+def enough(demands: Demands) -> Enough:
+    """How many images are to be counted before it is known that these demands are met."""
+    together, in_a_class = 1, 1
+    for each in demands.trainings:
+        together = max(together, each.batch)
+        in_a_class = max(in_a_class, each.images_per_class or 1)
+        if each.fraction is not None:
+            in_a_class = max(in_a_class, ceil(each.batch / each.fraction))
+    return Enough(together=together, in_a_class=in_a_class)
+
+
+def check_names(demands: Demands, splits: dict[str, Any], *, holdout: int) -> None:
+    """Check the counts of `mfm.data.counts`, which hold the holdout, as `check_counts` does."""
+    counts: dict[str, int] = splits["train"]["per_class"]
+    for name, count in counts.items():
+        if holdout and count <= holdout:
+            raise UserError(
+                f"dataset.holdout_per_class is {holdout}, but class {name} has {count} training "
+                "images and needs some to train on; lower it"
+            )
+    left = {name: count - holdout for name, count in counts.items()}
+    train = {"images": sum(left.values()), "per_class": left}
+    check_counts(demands, {"splits": {**splits, "train": train}})
 
 
 def check_counts(demands: Demands, summary: dict[str, Any]) -> None:
     """Check a dataset, described as `mfm.data.link.summary` does, for enough images.
 
-    Raises UserError, with the configuration's key, for more labelled images than a class has and
-    for a batch larger than the training images.
+    Raises UserError, with the configuration's keys, for more labelled images than a class has and
+    for batches larger than the training images.
     """
-    for demand in demands.trainings:
-        images = images_used(demand, summary["splits"][demand.split])
-        kind = "training" if demand.split == "train" else "unlabelled"
-        if demand.batch > images:
-            raise UserError(
-                f"{demand.key}.batch is {demand.batch}, but there are only {images} {kind} images; "
-                f"lower it{demand.source}"
-            )
+    all_of(partial(_check_demand, each, summary["splits"]) for each in demands.trainings)
+
+
+def _check_demand(demand: Demand, splits: dict[str, Any]) -> None:
+    images = images_used(demand, splits[demand.split])
+    kind = "training" if demand.split == "train" else "unlabelled"
+    if demand.batch > images:
+        raise UserError(
+            f"{demand.key}.batch is {demand.batch}, but there are only {images} {kind} images"
+            f"{demand.left}; lower it{demand.source}"
+        )
 
 
 def images_used(demand: Demand, split: dict[str, Any]) -> int:
@@ -177,6 +245,15 @@ def _check_network(sizes: Sizes) -> list[str]:
             f"{backbone} is made for one image size, by its position embedding or windows, but "
             f"{listed}; make them equal"
         )
+    for key, size in sizes.sides.items():
+        _check_taken(sizes.model, key, size)
+    for training, key in sizes.alone.items():
+        if refusal(sizes.model, size=sizes.sides[key], images=1) is not None:
+            raise UserError(
+                f"{training}.batch: each process holds a single image at once, on which "
+                f"{backbone}'s batch norm can't be trained at {sizes.sides[key]} px; raise "
+                f"{training}.batch (or micro_batch) to 2 a process or more"
+            )
     if sizes.predicted:
         step = facts_of(sizes.model).stride
         for training, key in sizes.predicted.items():
@@ -191,3 +268,13 @@ def _check_network(sizes: Sizes) -> list[str]:
                     f"{FEW_POSITIONS * step} or more"
                 )
     return remarks
+
+
+def _check_taken(model: Model, key: str, size: int) -> None:
+    why = refusal(model, size=size, images=2)
+    if why is None:
+        return
+    fit = (each for each in _USUAL if each > size and refusal(model, size=each, images=2) is None)
+    larger = next(fit, None)
+    advice = "choose another size or backbone" if larger is None else f"{larger} does"
+    raise UserError(f"{key} is {size}, which doesn't fit {model.backbone} ({why}); {advice}")

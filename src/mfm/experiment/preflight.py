@@ -3,19 +3,32 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
+from mfm.data.counts import count
 from mfm.data.settings import Dataset
 from mfm.data.sources import check_owner, check_source
-from mfm.errors import UserError
+from mfm.errors import UserError, all_of
 from mfm.evaluation.job import EvaluateJob
 from mfm.experiment.arms import FromWeights
-from mfm.experiment.demands import check_counts, check_sizes, demands_of
+from mfm.experiment.demands import (
+    check_counts,
+    check_names,
+    check_sizes,
+    demands_of,
+    enough,
+    variant_names,
+)
 from mfm.experiment.layout import Layout, dataset_folder
 from mfm.experiment.layout import runs as runs_below
 from mfm.experiment.resolve import dataset_job, pretrainings, used_pretrainings
+from mfm.experiment.results_folder import check_folder
 from mfm.experiment.settings import Experiment
 from mfm.experiment.variants import Runs
+from mfm.models.facts import check_weights
+from mfm.models.settings import Model
 from mfm.models.sources import source_of
 from mfm.settings.section import differing_keys, load_json
 
@@ -23,26 +36,24 @@ from mfm.settings.section import differing_keys, load_json
 def check(runs: Runs, *, links_again: bool = False) -> None:
     """Find what would stop a job later.
 
-    The demands on the numbers of images are checked here where the dataset is linked already and
-    will not be linked again; otherwise the job that links it checks them.
+    The job that links a dataset knows how many of its files are images, and checks the demands on
+    their numbers again.
 
     Raises UserError for a dataset or weights that don't exist, and for too few images.
     """
     experiment = runs.experiment
-    check_source(experiment.dataset)
-    folder = dataset_folder(experiment.dataset.name)
-    check_owner(experiment.dataset, folder)
-    if not links_again:
-        _check_linked(runs, folder)
-    _check_results(experiment)
-    for name, training in used_pretrainings(experiment).items():
-        if training.weights is not None:
-            _check_file(training.weights, f"pretrain.{name}.weights")
-    for name, arm in experiment.arms.items():
-        if isinstance(arm, FromWeights) and arm.weights is not None:
-            file = source_of(arm.weights).file(arm.weights)
-            if file is not None:
-                _check_file(file, f"arms.{name}.weights")
+    dataset, folder = experiment.dataset, dataset_folder(experiment.dataset.name)
+    all_of(
+        [
+            lambda: check_folder(experiment.results, dataset),
+            lambda: check_source(dataset, linked=folder.exists()),
+            lambda: check_owner(dataset, folder),
+            lambda: _check_counts(runs, folder, links_again=links_again),
+            lambda: _check_results(experiment),
+            lambda: _check_tasks(runs),
+            lambda: _check_weights(experiment),
+        ]
+    )
 
 
 def remarks(runs: Runs) -> list[str]:
@@ -63,7 +74,28 @@ def remarks(runs: Runs) -> list[str]:
     ]
     if not all(Path(training.weights).exists() for training in trainings):
         found += check_sizes(demands_of(runs))
+        all_of(_weight_checks(runs))
     return found
+
+
+def _weight_checks(runs: Runs) -> Iterator[Callable[[], None]]:
+    """A check for all initial weights of the experiment and its variants, by network and size."""
+    for folder in runs.folders:
+        experiment = runs.at(folder)
+        sizes = {
+            f"pretrain.{name}.weights": each.crop.size
+            for name, each in used_pretrainings(experiment).items()
+        }
+        for key, weights in _named_weights(experiment).items():
+            size = sizes.get(key, experiment.finetune.crop.size) or experiment.dataset.image_size
+            yield partial(_check_loads, key, weights, experiment.model, size)
+
+
+def _check_loads(key: str, weights: str, model: Model, size: int) -> None:
+    try:
+        check_weights(weights, model, size=size)
+    except UserError as error:
+        raise UserError(f"{key}: {error}") from None
 
 
 def _unused_seeds(experiment: Experiment) -> list[str]:
@@ -94,23 +126,59 @@ def _linked_otherwise(experiment: Experiment) -> list[str]:
     ]
 
 
-def _check_file(weights: str, key: str) -> None:
-    path = Path(weights).expanduser()
-    if not path.is_file():
-        raise UserError(f"{key}: there is no file {path}")
+def _named_weights(experiment: Experiment) -> dict[str, str]:
+    """Initial weights that are not a pretraining's, by their keys."""
+    named = {
+        f"pretrain.{name}.weights": training.weights
+        for name, training in used_pretrainings(experiment).items()
+    } | {
+        f"arms.{name}.weights": arm.weights
+        for name, arm in experiment.arms.items()
+        if isinstance(arm, FromWeights)
+    }
+    return {key: weights for key, weights in named.items() if weights is not None}
 
 
-def _check_linked(runs: Runs, folder: Path) -> None:
-    files = [folder / name for name in ("config.json", "summary.json")]
-    if not all(file.exists() for file in files):
-        return
-    if load_json(Dataset, files[0]) == dataset_job(runs.experiment):
+def _check_weights(experiment: Experiment) -> None:
+    for key, weights in _named_weights(experiment).items():
         try:
-            check_counts(demands_of(runs), json.loads(files[1].read_text(encoding="utf-8")))
+            source_of(weights).check(weights)
+        except UserError as error:
+            raise UserError(f"{key}: {error}") from None
+
+
+def _check_counts(runs: Runs, folder: Path, *, links_again: bool) -> None:
+    """Check the numbers of images, as far as they are known.
+
+    Of a linked dataset they are; otherwise names tell how many there are at most.
+    """
+    demands, dataset = demands_of(runs), runs.experiment.dataset
+    files = [folder / name for name in ("config.json", "summary.json")]
+    linked = all(file.exists() for file in files)
+    if linked and not links_again and load_json(Dataset, files[0]) == dataset_job(runs.experiment):
+        try:
+            check_counts(demands, json.loads(files[1].read_text(encoding="utf-8")))
         except UserError as error:
             raise UserError(
                 f"{error} (if you have changed the images: snakemake --forcerun link_dataset)"
             ) from None
+        return
+    splits = count(dataset, enough(demands))
+    if splits is not None:
+        check_names(demands, splits, holdout=dataset.holdout_per_class)
+
+
+def _check_tasks(runs: Runs) -> None:
+    """Refuse image sizes that a pretraining's task has nothing to do with."""
+    names = variant_names(runs)
+    for folder in runs.folders:
+        experiment = runs.at(folder)
+        for name, training in used_pretrainings(experiment).items():
+            try:
+                training.check_size(training.crop.size or experiment.dataset.image_size)
+            except UserError as error:
+                source = f" (with {names[folder]})" if folder in names else ""
+                raise UserError(f"pretrain.{name}.{error}{source}") from None
 
 
 def _check_results(experiment: Experiment) -> None:

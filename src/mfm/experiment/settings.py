@@ -15,6 +15,7 @@ from mfm.evaluation import Evaluation
 from mfm.evaluation.frozen.settings import FLOORS, Frozen
 from mfm.experiment.arms import Arm, FromWeights, LongerScratch
 from mfm.experiment.question import Question
+from mfm.experiment.results_folder import Results
 from mfm.experiment.tuning import TRIALS, TUNED, Tuning
 from mfm.models.settings import Model
 from mfm.objectives import Pretraining
@@ -52,9 +53,8 @@ class Study(Section):
 class Experiment(Section):
     """A whole experiment: one dataset, any pretrainings, one finetuning recipe, any arms."""
 
-    results: str = Field(
+    results: Results = Field(
         "results",
-        min_length=1,
         description="Folder of everything this experiment writes. Another experiment, another "
         "folder: then no switch of configuration overwrites a finished run.",
     )

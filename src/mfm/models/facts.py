@@ -5,15 +5,19 @@ Building a network takes seconds, most of them torch's import, and each start of
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
-from mfm.errors import UserError
+from mfm.errors import UserError, one_line
 from mfm.files.atomic import write_text
 from mfm.models.settings import Model
+from mfm.models.sources import source_of, torchvision
 from mfm.settings.section import config_hash
 from mfm.version import code_version
 
@@ -28,25 +32,99 @@ class Facts:
 
 def facts_of(model: Model) -> Facts:
     """Raises UserError as `mfm.models.backbones.create_backbone` does."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "mfm/networks")
-    # Of this code and this timm alone.
-    file = cache / f"{config_hash(model)}-{code_version()}-{version('timm')}.json"
-    try:
-        return Facts(**json.loads(file.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
-        pass  # not known yet, or not readable
+    return Facts(**_remembered(f"{config_hash(model)}-facts", lambda: _facts(model)))
+
+
+def refusal(model: Model, *, size: int, images: int) -> str | None:
+    """Why the network can't train on so many images of that side at once; None where it can.
+
+    Raises UserError as `mfm.models.backbones.create_backbone` does.
+    """
+    name = f"{config_hash(model)}-{size}-{images}"
+    found = _remembered(name, lambda: _tried(model, size=size, images=images))
+    why: str | None = found["refusal"]
+    return why
+
+
+def _facts(model: Model) -> dict[str, Any]:
     from mfm.models.backbones import create_backbone, has_fixed_size, stride  # torch and timm
 
-    found = Facts(
-        stride=stride(create_backbone(model, classes=0)),
-        fixed_size=has_fixed_size(model.backbone),
+    return asdict(
+        Facts(
+            stride=stride(create_backbone(model, classes=0)),
+            fixed_size=has_fixed_size(model.backbone),
+        )
     )
+
+
+def _tried(model: Model, *, size: int, images: int) -> dict[str, Any]:
+    """What a step of shapes without numbers ends in, which takes no time at any size."""
+    import torch
+
+    from mfm.models.backbones import create_backbone
+
+    network = create_backbone(model, classes=2, image_size=size).to("meta").train()
+    try:
+        with torch.inference_mode():
+            network(torch.empty(images, 3, size, size, device="meta"))
+    except NotImplementedError:
+        return {"refusal": None}  # an operation that can't be tried
+    except Exception as error:  # a model raises whatever an image leads to
+        return {"refusal": one_line(error)[:200] or type(error).__name__}
+    return {"refusal": None}
+
+
+def _remembered(name: str, find: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """What was found before by this code and this timm, or is found now."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "mfm/networks")
+    file = cache / f"{name}-{code_version()}-{version('timm')}.json"
+    try:
+        known = json.loads(file.read_text(encoding="utf-8"))
+        if isinstance(known, dict):
+            return known
+    except (OSError, ValueError):
+        pass  # not known yet, or not readable
+    found = find()
     try:
         cache.mkdir(parents=True, exist_ok=True)
-        write_text(file, json.dumps(asdict(found)))
+        write_text(file, json.dumps(found))
     except OSError:
         pass  # no folder to remember it in: it is found again each time
     return found
+
+
+def check_weights(weights: str, model: Model, *, size: int) -> None:
+    """Raise UserError where initial weights are of another network, or hold no numbers.
+
+    A file is read, the first time; of a name that is to be fetched, what it says is compared.
+    """
+    file = source_of(weights).file(weights)
+    if file is None:
+        named = torchvision.backbone_of(weights)
+        if named is not None and named not in model.backbone:
+            raise UserError(
+                f"{weights} is of {named}, and model.backbone is {model.backbone}: give weights of "
+                "that, or change it"
+            )
+        return
+    status = os.stat(file)
+    known = f"{Path(file).resolve()} {status.st_size} {status.st_mtime_ns}"
+    name = f"{config_hash(model)}-{size}-{hashlib.sha256(known.encode()).hexdigest()[:16]}"
+    found = _remembered(name, lambda: _loaded(weights, model, size=size))
+    if found["refusal"] is not None:
+        raise UserError(found["refusal"])
+
+
+def _loaded(weights: str, model: Model, *, size: int) -> dict[str, Any]:
+    from mfm.models.backbones import create_backbone
+    from mfm.models.weights import load_backbone, read_weights
+
+    network = create_backbone(model, classes=2, image_size=size)
+    try:
+        load_backbone(network, read_weights(weights), source=weights)
+    except UserError as error:
+        return {"refusal": str(error)}
+    return {"refusal": None}
 
 
 def check_size(

@@ -116,6 +116,12 @@ def load_backbone(
             f"backbone tensors match ({why}); give the weights of this network, or change "
             "model.backbone, model.stem_stride or model.options"
         )
+    broken = [name for name, tensor in matched.items() if not _finite(tensor)]
+    if broken:
+        raise UserError(
+            f"weights {source} hold NaN or infinite numbers, in {len(broken)} of {len(matched)} "
+            f"tensors ({broken[0]} ...): the training that left them failed; give other weights"
+        )
     # Layers without parameters, as a ViT's norm is with mean pooling, own nothing.
     own = {name for name, module in model.named_children() if module.state_dict()}
     more = [
@@ -145,6 +151,10 @@ def load_backbone(
         new=tuple(name for name in model.state_dict() if name not in matched),
         unused=tuple(name for name in found if name not in matched),
     )
+
+
+def _finite(tensor: Tensor) -> bool:
+    return tensor.is_meta or bool(torch.isfinite(tensor).all())
 
 
 def plain_name(name: str) -> str:

@@ -14,7 +14,7 @@ from pydantic import Field, field_validator, model_validator
 from mfm.data.settings import IMAGENET_MEAN, IMAGENET_STD
 from mfm.models.settings import Model
 from mfm.models.sources import is_path
-from mfm.settings.section import Seeds, Triple
+from mfm.settings.section import PlainPath, Seeds, Triple
 from mfm.training.settings import Training
 
 if TYPE_CHECKING:  # settings are read without importing torch
@@ -37,7 +37,7 @@ class Pretext(Training):
         description="Seeds of weights, sample order and augmentation, a pretraining each: the "
         "finetuning of seed s starts from number s mod K of these K.",
     )
-    weights: str | None = Field(
+    weights: PlainPath | None = Field(
         None,
         description="A local .pth or .safetensors file of a backbone to go on from, with the "
         "task's own layers where the file has some that fit; null: new weights.",
@@ -65,6 +65,9 @@ class Pretext(Training):
     def load_head(self, task: Task, tensors: Mapping[str, Tensor]) -> bool:
         """Load what stands above the backbone in a file to go on from; whether it was there."""
         return False
+
+    def check_size(self, size: int) -> None:
+        """Raise UserError, with the task's own key, where images of `size` pixels don't fit it."""
 
     @property
     def pictured(self) -> int:

@@ -5,19 +5,55 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from types import NoneType
+from typing import Annotated, Any, Self, TypeVar, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from mfm.errors import UserError
-from mfm.settings.messages import explain
+from mfm.settings.messages import explain, shown_value
 
 
 def _safe_name(name: str) -> str:
     """Names become folder names, so they are kept to what no shell or file system minds."""
     if not name or name[0] in ".-" or not all(c.isalnum() or c in "._-" for c in name):
-        raise ValueError(f"name {name!r}: use letters, digits, '-', '_' and '.' only")
+        raise ValueError(
+            f"name {shown_value(name)}: use letters, digits, '-', '_' and '.' only, and begin with "
+            "none of '-' and '.'"
+        )
+    if len(name.encode()) > LONGEST_NAME:
+        raise ValueError(
+            f"name {shown_value(name)} has {len(name)} characters, too many for a file's name: use "
+            "fewer"
+        )
     return name
+
+
+def _printable(path: str) -> str:
+    if not path.isprintable():
+        raise ValueError(f"{shown_value(path)} has a character that can't be printed: leave it out")
+    try:
+        Path(path).expanduser()
+    except RuntimeError:
+        raise ValueError(f"{shown_value(path)}: there is no such home folder") from None
+    return path
+
+
+def _plain_path(path: str) -> str:
+    odd = sorted(set(path) & set('{}[]*?<>|"`\\$'))
+    if odd:
+        raise ValueError(
+            f"{shown_value(path)} has {' '.join(odd)}, which stands for something else in the "
+            "names of the workflow's files: use letters, digits, '-', '_', '.' and '/'"
+        )
+    return path
 
 
 def _different(seeds: list[int]) -> list[int]:
@@ -26,7 +62,12 @@ def _different(seeds: list[int]) -> list[int]:
     return seeds
 
 
+# A file system takes 255 bytes, and files are named after names: .NAME.parquet.tmp-12345.
+LONGEST_NAME = 200
 Name = Annotated[str, AfterValidator(_safe_name)]
+# Of a file or a folder that is only read; and of one that is named in the workflow's rules.
+Text = Annotated[str, AfterValidator(_printable)]
+PlainPath = Annotated[Text, AfterValidator(_plain_path)]
 SEEDS = 2**31  # torch's generators take 32 bits of a seed, and two stages need seeds of their own
 Seed = Annotated[int, Field(ge=0, lt=SEEDS)]
 Seeds = Annotated[list[Seed], Field(min_length=1), AfterValidator(_different)]
@@ -42,6 +83,28 @@ class Section(BaseModel):
     model_config = ConfigDict(
         extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _null(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        # `snakemake --config` gives null as a text.
+        fields = {
+            key: cls.model_fields.get(key) for key, given in values.items() if given == "null"
+        }
+        return values | {
+            key: None
+            for key, field in fields.items()
+            if field is not None and NoneType in get_args(field.annotation)
+        }
+
+    @model_validator(mode="after")
+    def _no_giants(self) -> Self:
+        for name, value in self:
+            if isinstance(value, int) and value >= SEEDS:
+                raise ValueError(f"{name} should be less than {SEEDS}, not {shown_value(value)}")
+        return self
 
 
 SectionT = TypeVar("SectionT", bound=Section)

@@ -23,14 +23,19 @@ def claims(weights: str) -> bool:
 
 def file(weights: str) -> str | None:
     """The path itself."""
-    return weights
+    return str(Path(weights).expanduser())
 
 
 def check(weights: str) -> None:
-    """Raise UserError where there is no such file."""
+    """Raise UserError where there is no such file, or none that holds weights."""
     path = Path(weights).expanduser()
+    if path.is_dir():
+        raise UserError(f"{path} is a folder: give the file in it")
     if not path.is_file():
-        raise UserError(f"weights: there is no file {path}")
+        raise UserError(f"there is no file {path}")
+    wrong = _other_content(path)
+    if wrong is not None:
+        raise UserError(f"{path} holds no weights: {wrong}")
 
 
 def read(weights: str) -> dict[str, Tensor]:
@@ -40,13 +45,35 @@ def read(weights: str) -> dict[str, Tensor]:
     from mfm.files.pickles import load_pickle
 
     path = Path(weights).expanduser()
+    check(weights)
     if path.suffix == ".safetensors":
         try:
             return safetensors.torch.load_file(path)
         except (OSError, safetensors.SafetensorError) as error:
-            raise UserError(f"weights {path} can't be read: {error}") from None
-    check(weights)
+            raise UserError(f"weights {path} can't be read: {error}; copy the file again") from None
     return unwrapped(load_pickle(path), path)
+
+
+def _other_content(path: Path) -> str | None:
+    """What a file holds that no weight file begins like; None where it may be one."""
+    try:
+        with open(path, "rb") as opened:
+            start = opened.read(512)
+    except OSError as error:
+        return f"it can't be read ({error.strerror})"
+    if not start:
+        return "it is empty; copy or download it again"
+    if start.startswith(b"version https://git-lfs"):
+        return "it stands for a file of Git LFS; fetch that with 'git lfs pull'"
+    if start.lstrip()[:9].lower().startswith((b"<!doctype", b"<html", b"<?xml")):
+        return "it is a web page; download the file itself"
+    if start.decode("utf-8", errors="replace").replace("\n", " ").replace("\t", " ").isprintable():
+        return "it is a text; give a file that torch.save or safetensors wrote"
+    if path.suffix == ".safetensors" and (start[:1] == b"\x80" or start[:2] == b"PK"):
+        return "torch.save wrote it, so its name has to end in .pth"
+    if path.suffix != ".safetensors" and start[8:9] == b"{":
+        return "it is in the format of safetensors, so its name has to end in .safetensors"
+    return None
 
 
 def unwrapped(content: object, path: Path) -> dict[str, Tensor]:
@@ -57,7 +84,10 @@ def unwrapped(content: object, path: Path) -> dict[str, Tensor]:
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
     if not isinstance(content, Mapping):
-        raise UserError(f"{path} holds a {type(content).__name__}, not a dict of tensors")
+        raise UserError(
+            f"{path} holds a {type(content).__name__}, not names and tensors: save the model's "
+            "state_dict()"
+        )
     return {str(key): value for key, value in content.items() if isinstance(value, Tensor)}
 
 

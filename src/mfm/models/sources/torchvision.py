@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mfm.errors import UserError
 from mfm.models.sources.file import unwrapped
+from mfm.settings.messages import closest
 
 if TYPE_CHECKING:  # settings are read without importing torch
     from torch import Tensor
     from torchvision.models import WeightsEnum
 
 PREFIX = "torchvision/"
+_CLASS = re.compile(r"^class (\w+_Weights)\(WeightsEnum\):\n((?:(?: .*)?\n)+)", re.M)
+_MEMBER = re.compile(r"^    (\w+) = ", re.M)
 
 
 def claims(weights: str) -> bool:
@@ -28,8 +32,18 @@ def file(weights: str) -> None:
 
 
 def check(weights: str) -> None:
-    """Raise UserError for a name that torchvision doesn't know."""
-    _enum(weights)
+    """Raise UserError for a name that torchvision doesn't know, without importing it."""
+    name = weights.removeprefix(PREFIX)
+    known = _names()
+    if name in known:
+        return
+    # 'resnet50' and 'ResNet50_Weights' mean its first weights.
+    first = {each.split("_Weights.")[0].lower(): each for each in reversed(known)}
+    meant = first.get(name.split(".")[0].removesuffix("_Weights").lower()) or closest(name, known)
+    raise UserError(
+        f"'{weights}' is neither a file nor a weight name of torchvision, such as "
+        f"ResNet50_Weights.IMAGENET1K_V1{f' (did you mean {meant!r}?)' if meant else ''}"
+    )
 
 
 def read(weights: str) -> dict[str, Tensor]:
@@ -63,17 +77,30 @@ def checksum(weights: str) -> str:
     return found
 
 
+def _names() -> list[str]:
+    """All names of weights of classifiers, as torchvision's files spell them."""
+    package = importlib.util.find_spec("torchvision")
+    assert package is not None
+    assert package.origin is not None
+    names: list[str] = []
+    for file in sorted((Path(package.origin).parent / "models").glob("*.py")):
+        text = file.read_text(encoding="utf-8")
+        for kind, members in _CLASS.findall(text):
+            names += [f"{kind}.{member}" for member in _MEMBER.findall(members)]
+    return names
+
+
+def backbone_of(weights: str) -> str | None:
+    """The backbone that a name is of, where timm has it under the same name: ResNets."""
+    kind = weights.removeprefix(PREFIX).split("_Weights.")[0].lower()
+    return kind if kind.startswith(("resnet", "resnext", "wide_resnet")) else None
+
+
 def _enum(weights: str) -> WeightsEnum:
     import torchvision
 
-    name = weights.removeprefix(PREFIX)
-    try:
-        known: WeightsEnum = torchvision.models.get_weight(name)
-    except (ValueError, AttributeError, KeyError):
-        raise UserError(
-            f"weights: '{weights}' is neither a file nor a torchvision weight name such as "
-            "ResNet50_Weights.IMAGENET1K_V1"
-        ) from None
+    check(weights)
+    known: WeightsEnum = torchvision.models.get_weight(weights.removeprefix(PREFIX))
     return known
 
 

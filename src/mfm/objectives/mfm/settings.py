@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
+from mfm.errors import UserError
 from mfm.models.settings import Model
 from mfm.objectives.pretext import Pretext
 from mfm.settings.section import Triple
@@ -104,6 +106,15 @@ class MfmPretraining(Pretext):
 
         assert isinstance(task.model, ReconstructionModel)
         return task.model.load_head(tensors, prefix="decoder.")
+
+    def check_size(self, size: int) -> None:
+        """The radius leaves frequencies outside."""
+        farthest = math.sqrt(2) * (size // 2)
+        if self.radius is not None and self.radius >= farthest:
+            raise UserError(
+                f"radius is {self.radius:g}, which covers every frequency of images of {size} px: "
+                f"give less than {farthest:.3g}; null is {default_radius(size):.3g}"
+            )
 
     @property
     def pictured(self) -> int:
