@@ -13,7 +13,7 @@ from mfm.experiment.question import Declaration, declare
 from mfm.experiment.settings import Experiment
 from mfm.experiment.variants import Runs
 from mfm.files import style
-from mfm.objectives.pictures import LIST, LOSSES
+from mfm.objectives.picture_files import LIST, LOSSES
 from mfm.reporting.figures.draw import draw_all
 from mfm.reporting.figures.variants import draw_study
 from mfm.reporting.finished import Finished

@@ -18,13 +18,11 @@ from mfm.experiment.jobs import PretrainJob
 from mfm.objectives.mfm.bands import completed
 from mfm.objectives.mfm.pictures import MfmPictures
 from mfm.objectives.mfm.task import MaskedFrequencyModeling
+from mfm.objectives.picture_files import LIST, LOSSES, read_captions
 from mfm.objectives.pictures import (
-    LIST,
-    LOSSES,
     SNAPSHOTS,
     Snapshots,
     load_snapshots,
-    read_captions,
 )
 from mfm.reporting.pictures import draw_pictures
 from mfm.settings.section import parse

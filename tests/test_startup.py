@@ -19,6 +19,7 @@ __all__ = ["dataset"]  # a fixture
 # The compiler, and what stands on it; tables and their statistics; figures; DALI.
 NOT_NEEDED = {"torch._dynamo", "torch._inductor", "torch.distributed.tensor", "timm.optim"}
 NOT_NEEDED |= {"pandas", "pyarrow.dataset", "scipy.stats", "sklearn", "matplotlib", "nvidia.dali"}
+NOT_NEEDED |= {"huggingface_hub"}
 # Runs a command as `mfm` does, and prints what it has imported.
 TOLD = """
 import json, sys

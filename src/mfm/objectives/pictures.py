@@ -7,7 +7,6 @@ list of what they show.
 
 from __future__ import annotations
 
-import json
 import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -29,8 +28,6 @@ if TYPE_CHECKING:  # a training keeps snapshots and draws nothing
     from matplotlib.figure import Figure
 
 SNAPSHOTS = "snapshots"  # folder of a run
-LIST = "pictures.json"
-LOSSES = "losses.csv"  # on the fixed images: epoch, and a column for each loss
 # Of the training's steps: a model learns most in its first percents.
 _SHARES = (0.0, 0.01, 0.03, 0.1, 0.3, 1.0)
 
@@ -118,7 +115,7 @@ def load_snapshots(run: Path) -> dict[float, Seen]:
 
 
 def losses(kept: Mapping[float, Seen]) -> list[dict[str, float]]:
-    """Rows of `LOSSES`."""
+    """Rows of the finished pictures' losses.csv."""
     return [
         {"epoch": epoch}
         | {
@@ -128,9 +125,3 @@ def losses(kept: Mapping[float, Seen]) -> list[dict[str, float]]:
         }
         for epoch, seen in kept.items()
     ]
-
-
-def read_captions(folder: Path) -> dict[str, str]:
-    """Captions of a folder of finished pictures, by the name of the figure."""
-    captions: dict[str, str] = json.loads((folder / LIST).read_text(encoding="utf-8"))
-    return captions

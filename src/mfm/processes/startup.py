@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import ModuleType
 
-_COMPILER = "torch._dynamo"
+_COMPILER, _HUB = "torch._dynamo", "huggingface_hub"
 
 
 @contextmanager
@@ -18,12 +18,15 @@ def importing() -> Iterator[None]:
     """Import modules faster, torch and what stands on it above all.
 
     They make millions of objects that all stay: Python's garbage collector would go through them
-    again and again meanwhile, and find nothing. And they leave torch's compiler out, which nothing
-    here uses and which takes a second: torchvision imports it to keep its own functions out of
-    compiled programs. Whoever needs it afterwards (DistributedDataParallel) imports it then.
+    again and again meanwhile, and find nothing. And they leave out what nothing here uses: torch's
+    compiler, which takes a second and which torchvision imports to keep its own functions out of
+    compiled programs, and timm's way to the Hugging Face hub. Whoever needs the compiler afterwards
+    (DistributedDataParallel) imports it then.
     """
     stand_ins = {} if _COMPILER in sys.modules else _without_compiler()
-    sys.modules.update(stand_ins)
+    if _HUB not in sys.modules:
+        stand_ins[_HUB] = None  # as if it weren't installed
+    sys.modules.update(stand_ins)  # type: ignore[arg-type]
     gc.disable()
     try:
         yield
@@ -34,7 +37,7 @@ def importing() -> Iterator[None]:
             del sys.modules[name]
 
 
-def _without_compiler() -> dict[str, ModuleType]:
+def _without_compiler() -> dict[str, ModuleType | None]:
     """Modules with what torchvision asks of the compiler while it is imported, and no more."""
     compiler, tools = ModuleType(_COMPILER), ModuleType(f"{_COMPILER}.utils")
     compiler.disable = lambda function, *_, **__: function  # type: ignore[attr-defined]

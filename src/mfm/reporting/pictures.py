@@ -11,7 +11,8 @@ from mfm.experiment.jobs import PretrainJob
 from mfm.files import style
 from mfm.files.atomic import write_text
 from mfm.files.pickles import load_pickle
-from mfm.objectives.pictures import LIST, LOSSES, fixed_images, load_snapshots, losses
+from mfm.objectives.picture_files import LIST, LOSSES
+from mfm.objectives.pictures import fixed_images, load_snapshots, losses
 
 
 def draw_pictures(job: PretrainJob, *, manifest_path: Path, checkpoint: Path, folder: Path) -> None:

@@ -11,7 +11,7 @@ from mfm.experiment import resolve
 from mfm.experiment.layout import FinetunedModel, Layout, dataset_folder, locate
 from mfm.experiment.settings import Experiment
 from mfm.files import style
-from mfm.objectives.pictures import LOSSES
+from mfm.objectives.picture_files import LOSSES
 from mfm.objectives.supervised import accuracy_curve
 from mfm.reporting.figures import FIGURES
 from mfm.reporting.figures.accuracy import draw_accuracy, draw_difference

@@ -16,7 +16,7 @@ from mfm.experiment.layout import Layout
 from mfm.experiment.resolve import pictured_pretrainings
 from mfm.experiment.settings import Experiment
 from mfm.experiment.variants import Runs
-from mfm.objectives.pictures import read_captions
+from mfm.objectives.picture_files import read_captions
 from mfm.reporting import (
     dataset_text,
     details,
