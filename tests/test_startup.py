@@ -49,7 +49,7 @@ def test_a_finetuning_and_its_evaluation_import_what_they_need(
     assert NOT_NEEDED & found == set()
     assert "scipy" not in found, "only mixing needs it"
     job = EvaluateJob(
-        dataset={"name": "tiny", "source": "generated", "image_size": 32},
+        dataset={"name": "tiny", "image_size": 32},
         model={"backbone": "resnet10t"},
         evaluation=Classification(resize=32, crop=32),
         mean=[0.5] * 3,

@@ -234,10 +234,10 @@ def digests(path: Path) -> dict[str, str]:
             rows = np.arange(start, start + len(batch))
             start += len(batch)
             for split in batch["split"].unique().to_pylist():
-                chosen = pc.equal(batch["split"], split)
-                part = batch.filter(chosen)
+                chosen = np.flatnonzero(_is(pa.chunked_array([batch["split"]]), split))
+                part = batch.take(_array(chosen))
                 mine = parts.setdefault(split, defaultdict(hashlib.sha256))
-                mine["row"].update(rows[chosen.to_numpy(zero_copy_only=False)].tobytes())
+                mine["row"].update(rows[chosen].tobytes())
                 for name in names:
                     for kind, data in enumerate(_plain(part[name])):
                         mine[f"{name} {kind}"].update(data)
