@@ -32,7 +32,7 @@ def replacing(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
         sync_folder(path.parent)
     except OSError as error:
-        if error.filename in (None, str(temporary)):
+        if error.filename is None or str(temporary) in (error.filename, error.filename2):
             error.filename = str(path)
         raise
     finally:

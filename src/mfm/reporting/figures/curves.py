@@ -71,7 +71,9 @@ def _losses(
         )
     if columns:
         axis.set_yscale("log")  # the losses are of different sizes
-        axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        low, high = axis.get_ylim()
+        few = high < 6 * low
+        axis.yaxis.set_major_locator(MaxNLocator(5) if few else LogLocator(subs=(1, 2, 5)))
         axis.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
         axis.yaxis.set_minor_locator(NullLocator())
     axis.set_xlim(left=-0.02 * runs[0]["epoch"].max())
