@@ -49,16 +49,20 @@ def write_photographs(folder: Path, count: int) -> list[Path]:
 
 
 def make_tree(root: Path, originals: list[Path], *, images: int, classes: int) -> None:
-    """root/{train,val}/<class>/<number>.JPEG, hard links to the originals in turn."""
+    """root/{train,val}/<class>/<number>.JPEG, hard links to the originals in turn.
+
+    The first one is for val alone, which would be refused if all of it were in train too.
+    """
     made = 0
     with tqdm(total=images + classes * _VAL_PER_CLASS, desc="link files", mininterval=5) as bar:
         for split, count in (("train", images), ("val", classes * _VAL_PER_CLASS)):
             for label, numbers in enumerate(np.array_split(np.arange(count), classes)):
                 folder = root / split / f"n{label:08d}"
                 folder.mkdir(parents=True)
+                linked = originals[1:] if split == "train" else originals[:2]
                 for number in numbers.tolist():
                     os.link(
-                        originals[made % len(originals)],
+                        linked[made % len(linked)],
                         folder / f"n{label:08d}_{number}.JPEG",
                     )
                     made += 1
@@ -109,7 +113,7 @@ def report(images: int, classes: int, distinct: int, below: Path | None) -> None
         root, folder = Path(name) / "images", Path(name) / "data"
         everything = images + classes * _VAL_PER_CLASS
         originals = write_photographs(
-            Path(name) / "originals", max(distinct, everything // _LINKS + 1)
+            Path(name) / "originals", max(distinct, everything // _LINKS + 2)
         )
         size = sum(path.stat().st_size for path in originals) / len(originals)
         make_tree(root, originals, images=images, classes=classes)
@@ -126,7 +130,7 @@ def report(images: int, classes: int, distinct: int, below: Path | None) -> None
         started = time.perf_counter()
         from mfm.data import manifest
 
-        digest = manifest.digest(folder / "manifest.parquet")
+        digest = manifest.digests(folder / "manifest.parquet")
         hashed = time.perf_counter()
         loaded = len(manifest.load(folder / "manifest.parquet", "train"))
         print(

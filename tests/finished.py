@@ -64,7 +64,8 @@ def finish(folder: Path) -> Experiment:
     summary = Path(dataset_folder("own"), "summary.json")
     summary.parent.mkdir(parents=True, exist_ok=True)
     splits = {"train": {"images": 60}, "val": {"images": 30}}
-    summary.write_text(json.dumps({"classes": CLASSES, "splits": splits}))
+    told = {"classes": CLASSES, "splits": splits, "overlap": {}, "left_out": {}}
+    summary.write_text(json.dumps(told))
     draw_all(ours, results, folder / "figures")
     Path(layout.file("dataset.json")).write_text(json.dumps(dataset_facts()))
     return ours
@@ -167,6 +168,8 @@ def planted(gains: dict, *, declared: dict | None = None, finished: int = 0, **m
         summary={
             "classes": list("abcdefghij"),
             "splits": {"train": {"images": 60000}, "pretrain": {"images": 9000}},
+            "overlap": {},
+            "left_out": {},
         },
         **facts,
     )

@@ -11,7 +11,7 @@ def photographs(root: Path) -> Path:
             folder = root / split / name
             folder.mkdir(parents=True)
             for number in range(count):
-                colour = (40 * number, 200 * label, 90)
+                colour = (40 * number, 200 * label, 90 if split == "train" else 95)
                 image = Image.new("RGB", (50 + number, 64), colour)
                 image.save(folder / f"{number}.jpg")
     return root

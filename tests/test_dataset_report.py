@@ -101,7 +101,7 @@ def test_identical_files_within_and_across(report):
 
 
 def test_files_that_are_left_out_or_misnamed(report):
-    assert report["left_out"]["kinds"] == {"not an image": 1, "zero bytes": 1}
+    assert report["left_out"]["kinds"] == {"zero bytes": 1, "other file": 1}
     paths = [row["path"] for row in report["left_out"]["listed"]]
     assert sorted(paths) == ["train/bee/empty.png", "train/bee/notes.txt"]
     assert report["misnamed"] == {"number": 1, "listed": ["train/bee/really_a_png.JPEG"]}
@@ -205,8 +205,8 @@ def test_the_text_names_what_to_look_at(report):
     ):
         assert part in look
     assert "train/bee/2.png = val/bee/leak.png" in text
-    assert "- train/bee/empty.png: zero bytes" in text
-    assert "- train/bee/notes.txt: not an image" in text
+    assert "- zero bytes: 1\n  - train/bee/empty.png\n" in text
+    assert "- other file: 1\n  - train/bee/notes.txt\n" in text
 
 
 def test_the_command_line_leaves_both_files(tmp_path, monkeypatch):

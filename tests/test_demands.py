@@ -185,11 +185,11 @@ def test_what_is_linked_is_checked_before_any_job(tmp_path, monkeypatch):
         ({"pretrain__sup__batch": 129}, "pretrain.sup.batch is 129, but there are only 128"),
         (
             {"dataset__holdout_per_class": 30},
-            "pretrain.mfm.batch is 64, but there are only 8 training images; lower it; pretrain.s",
+            "pretrain.mfm.batch is 64, but there are only 8 training images; lower it; (2) ",
         ),
         (
             {"dataset__holdout_per_class": 32},
-            "dataset.holdout_per_class is 32, but class checks has 32 training images",
+            "dataset.holdout_per_class is 32, which leaves some classes no training image ('c",
         ),
         ({"pretrain__mfm__radius": 23}, "pretrain.mfm.radius is 23, which covers every frequency"),
         (
@@ -204,7 +204,7 @@ def test_what_is_linked_is_checked_before_any_job(tmp_path, monkeypatch):
         ({"dataset__name": "x", "results": "data"}, "results: 'data': the linked datasets are"),
         (
             {"results": "src", "finetune__batch": 17},
-            "such as results/mine; finetune.batch is 17",  # all that is wrong at once
+            "such as results/mine; (2) finetune.batch is 17",  # all that is wrong at once
         ),
         (
             {"arms": {"scratch": "scratch", "w": {"weights": "resnet50"}}},

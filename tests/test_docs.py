@@ -1,6 +1,7 @@
 """The manual: its commands can be given, its examples run, its links lead somewhere."""
 
 import argparse
+import itertools
 import os
 import re
 import shlex
@@ -90,9 +91,12 @@ def checkout(tmp_path_factory):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("Makefile", "Snakefile", "config.yaml", "constraints.txt", "pyproject.toml"):
         shutil.copy(ROOT / name, folder)
-    for split in ("train", "val"):
-        for source in ("imagenet", "tiny-imagenet"):
-            (folder / source / split).mkdir(parents=True)
+    for split, label in itertools.product(("train", "val"), range(10)):
+        names = folder / "imagenet" / split / f"n{label}"
+        names.mkdir(parents=True)
+        for number in range(420):  # names are what a dry run looks at; batches are up to 4096
+            (names / f"{number}.JPEG").touch()
+    (folder / "tiny-imagenet").symlink_to("imagenet")
     for path in (folder / "configs").glob("*.yaml"):
         path.write_text(path.read_text().replace("/path/to/imagenet", "imagenet"))
     mine = yaml.safe_load((ROOT / "configs/tiny.yaml").read_text()) | {"results": "results/mine"}

@@ -122,6 +122,11 @@ def test_a_line_begins_no_block(text):
     )
 
 
+def test_bold_text_and_headings_keep_what_stands_at_their_ends():
+    assert inline(("a ", Bold(" cat "), "b")) == "a  **cat** b"
+    assert to_markdown(Section("a #", [])) == "# a \\#\n"
+
+
 def test_code_of_a_cell_keeps_its_ticks_and_bars():
     assert inline(Code("a`b")) == "``a`b``"
     assert inline(Code("`a")) == "`` `a ``"

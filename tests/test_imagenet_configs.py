@@ -814,12 +814,12 @@ OWN = {
 
 @pytest.fixture
 def checkpoint(tmp_path, monkeypatch):
-    """What train_finetune.py saves, of ten classes, beside a small tree like ImageNet's."""
+    """What train_finetune.py saves, of five classes, beside a small tree like ImageNet's."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("mfm.commands.evaluate.begin", lambda: None)
     for variable in ("RANK", "WORLD_SIZE"):
         monkeypatch.delenv(variable, raising=False)
-    write_tree(tmp_path / "tiny-imagenet", train=1)
+    write_tree(tmp_path / "tiny-imagenet")
     (tmp_path / "own.yaml").write_text(yaml.safe_dump(OWN))
     torch.manual_seed(0)
     model = torchvision.models.resnet50(num_classes=len(WNIDS)).eval()

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.processes
 
 
 def test_resnet50_runs_by_upstreams_recipe(tmp_path):
-    write_tree(tmp_path / "tiny-imagenet", train=1)
+    write_tree(tmp_path / "tiny-imagenet")
     # What torchvision's download is, for want of a network: its names and shapes.
     torch.save(torchvision.models.resnet50(weights=None).state_dict(), tmp_path / "stand-in.pth")
     command = [str(Path(sys.executable).parent / "snakemake"), "--cores", "all"]
@@ -36,7 +36,7 @@ def test_resnet50_runs_by_upstreams_recipe(tmp_path):
     results = tmp_path / "results/imagenet-tiny"
     rows = pd.read_csv(results / "results.csv")
     assert list(rows["arm"]) == ["scratch", "supervised", "mfm"]
-    assert set(rows["images"]) == {len(WNIDS)}
+    assert set(rows["images"]) == {2 * len(WNIDS)}
     [asked] = pd.read_csv(results / "question.csv").to_dict("records")
     assert (asked["arm"], asked["baseline"], asked["finished"]) == ("mfm", "scratch", 0)
     log = (results / "logs/pretrain/mfm/seed0.log").read_text()
@@ -50,10 +50,10 @@ def test_resnet50_runs_by_upstreams_recipe(tmp_path):
     assert checksum in finetuned
     table = (results / "table.md").read_text()
     [line] = re.findall(r"^- 'supervised' starts from .*$", table, re.M)
-    # It has 1000 classes, and the images have 10.
+    # It has 1000 classes, and the images have 5.
     assert checksum in line
     assert "though the configuration asks to keep it" in line
     saved = read_metadata(results / "finetune/mfm/seed0/model.safetensors")
     assert saved["peak_learning_rate"] == "2.34375e-05"
     weights = read_weights(str(results / "finetune/mfm/seed0/model.safetensors"))
-    torchvision.models.resnet50(num_classes=10).load_state_dict(weights, strict=True)
+    torchvision.models.resnet50(num_classes=5).load_state_dict(weights, strict=True)

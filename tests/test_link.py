@@ -1,6 +1,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 
@@ -9,12 +10,16 @@ import pytest
 from PIL import Image
 
 from mfm.__main__ import main
-from mfm.data import generated, link, manifest
+from mfm.data import generated, headers, link, manifest
+from mfm.data.decoding import decode
 from mfm.data.settings import Dataset
 from mfm.errors import UserError
-from mfm.settings.section import dumps
+from mfm.experiment import preflight
+from mfm.experiment.settings import Experiment
+from mfm.experiment.variants import Runs
+from mfm.settings.section import dumps, parse
 
-CLASSES = {"train": {"cat": 3, "dog": 2}, "val": {"cat": 1, "dog": 1}}
+CLASSES = {"train": {"cat": 3, "dog": 2}, "val": {"cat": 2, "dog": 2}}
 
 
 def draw_image(path, *, size=(12, 10), seed=0):
@@ -24,11 +29,12 @@ def draw_image(path, *, size=(12, 10), seed=0):
 
 
 def make_folder(root, splits=CLASSES, *, suffix=".png"):
+    seed = 0
     for split, classes in splits.items():
         for name, count in classes.items():
             (root / split / name).mkdir(parents=True)
             for number in range(count):
-                draw_image(root / split / name / f"{number}{suffix}", seed=number)
+                draw_image(root / split / name / f"{number}{suffix}", seed=(seed := seed + 1))
     return root
 
 
@@ -73,7 +79,7 @@ def test_folders_are_linked_and_described(root, folder):
         assert (folder / split).is_symlink()
         assert (folder / split).resolve() == root / split
     assert len(manifest.load(folder / "manifest.parquet", "train")) == 5
-    assert len(manifest.load(folder / "manifest.parquet", "val")) == 2
+    assert len(manifest.load(folder / "manifest.parquet", "val")) == 4
 
 
 def test_a_relative_source_is_linked_from_anywhere(root, folder, monkeypatch):
@@ -181,18 +187,19 @@ def test_images_without_class_folders_are_told(tmp_path, folder):
 @pytest.mark.parametrize(("here", "there"), [("train", "val"), ("val", "train")])
 def test_a_class_of_one_split_alone_is_named(root, folder, here, there):
     draw_image(root / here / "bird" / "0.png")
-    message = complaint(root, folder)
-    assert re.search(rf"{here} has class bird that {there} lacks", message)
+    assert f"need the same class folders: only {here} has 'bird'" in complaint(root, folder)
 
 
 @pytest.mark.parametrize("split", ["train", "val"])
-@pytest.mark.parametrize("other_file", [None, "notes.txt", ".hidden.png"])
+@pytest.mark.parametrize("other_file", [None, "notes.txt", ".hidden.png", "Thumbs.db"])
 def test_an_empty_class_is_named(root, folder, split, other_file):
     for path in (root / split / "dog").iterdir():
         path.unlink()
     if other_file:
         draw_image(root / split / "dog" / "image.png")
         (root / split / "dog" / "image.png").rename(root / split / "dog" / other_file)
+    if other_file == "notes.txt":
+        (root / split / "dog" / other_file).write_text("no image")
     message = complaint(root, folder)
     assert f"{split}/dog" in message
     assert "no images" in message
@@ -279,12 +286,12 @@ def test_the_summary_counts(root, folder):
     assert found["name"] == "own"
     assert found["source"] == str(root)
     assert found["classes"] == ["cat", "dog"]
-    assert found["images"] == 8
+    assert found["images"] == 10
     assert found["splits"].keys() == {"train", "val"}
     train, val = found["splits"]["train"], found["splits"]["val"]
     assert train["images"] == 6
     assert train["per_class"] == {"cat": 4, "dog": 2}
-    assert val["per_class"] == {"cat": 1, "dog": 1}
+    assert val["per_class"] == {"cat": 2, "dog": 2}
     assert train["width"] == {"min": 12, "median": 12, "max": 100}
     assert val["height"] == {"min": 10, "median": 10, "max": 10}
     for split, part in found["splits"].items():
@@ -297,7 +304,7 @@ def test_the_summary_counts_the_holdout(root, folder):
     splits = json.loads((folder / "summary.json").read_text())["splits"]
     assert splits["holdout"]["per_class"] == {"cat": 1, "dog": 1}
     assert splits["train"]["per_class"] == {"cat": 2, "dog": 1}
-    assert splits["val"]["images"] == 2
+    assert splits["val"]["images"] == 4
 
 
 def test_the_generated_dataset_is_exported_once(folder):
@@ -368,7 +375,7 @@ def test_the_command_line_links(root, folder, tmp_path, monkeypatch):
     arguments = ["--config", write_config(tmp_path / "c.json", root), "--folder", str(folder)]
     monkeypatch.setattr(sys, "argv", ["mfm", "link", *arguments])
     main()
-    assert len(manifest.load(folder / "manifest.parquet", "val")) == 2
+    assert len(manifest.load(folder / "manifest.parquet", "val")) == 4
 
 
 def test_the_command_line_ends_on_a_user_error_with_one_line(root, folder, tmp_path):
@@ -415,6 +422,7 @@ def unlabelled(tmp_path):
         path = tmp_path / "pool" / name
         draw_image(path.with_suffix(".png"), seed=100 + number)
         path.with_suffix(".png").rename(path)
+    path.write_text("no image")
     return tmp_path / "pool"
 
 
@@ -431,7 +439,7 @@ def test_unlabelled_images_are_linked_at_any_depth(root, folder, unlabelled):
     ]
     assert found.labels.tolist() == [-1, -1, -1]
     assert found.classes == ("cat", "dog")
-    assert found.rows.tolist() == [7, 8, 9]
+    assert found.rows.tolist() == [9, 10, 11]
     after = manifest.load(folder / "manifest.parquet", "val")
     assert after.paths.equals(before.paths)
     assert after.rows.tolist() == before.rows.tolist()
@@ -454,7 +462,7 @@ def test_a_missing_or_empty_folder_of_unlabelled_images_is_told(root, folder, tm
     with pytest.raises(UserError, match=r"dataset\.unlabelled: there is no folder '/nowhere'"):
         link.link(dataset(root, unlabelled="/nowhere"), folder)
     (tmp_path / "none").mkdir()
-    with pytest.raises(UserError, match="pretrain has no images"):
+    with pytest.raises(UserError, match="none has no images at any depth"):
         link.link(dataset(root, unlabelled=str(tmp_path / "none")), folder)
 
 
@@ -463,3 +471,141 @@ def test_a_real_folder_in_the_way_of_the_unlabelled_link_stays(root, folder, unl
     with pytest.raises(UserError, match=re.escape(str(folder / "pretrain"))):
         link.link(dataset(root, unlabelled=str(unlabelled)), folder)
     assert (folder / "pretrain/mine.png").is_file()
+
+
+def test_all_that_is_wrong_is_told_at_once(root, folder, monkeypatch):
+    """Names, numbers and headers in one line, before a file is hashed."""
+    draw_image(root / "train/bird/0.png")
+    draw_image(root / "val/cat /0.png", seed=9)
+    draw_image(root / "val/cat /1.png", seed=10)
+    (root / "val/dog/bad.jpg").write_bytes(b"")
+    (root / "train/empty").mkdir()
+    (root / "val/empty").mkdir()
+    (root / "val/lost").symlink_to("gone")
+    (root / "train/cat/up").symlink_to(root / "train")
+    draw_image(root / "train/cat/new.png")
+    os.rename(root / "train/cat/new.png", os.fsencode(root / "train/cat") + b"/caf\xe9.png")
+
+    def refuse(*_):
+        raise AssertionError("hashed")
+
+    monkeypatch.setattr(headers.hashlib, "file_digest", refuse)
+    asked = dataset(root, holdout_per_class=2)
+    with pytest.raises(UserError) as caught:
+        link.link(asked, folder)
+    message = str(caught.value)
+    for part in (
+        "7 things are to be mended: (1) ",
+        f"{root}/val/lost is a link to gone, which isn't there",
+        f"{root}/train and {root}/val need the same class folders: only train has 'bird', "
+        "only val has 'cat '",
+        f"{root}/train/cat/up/cat lies in itself by a link",
+        f"{root}/train/cat/caf\\xe9.png: the name is not UTF-8",
+        "dataset.holdout_per_class is 2, which leaves some classes no training image ('bird' has 1",
+        f"1 unreadable image: {root}/val/dog/bad.jpg (zero bytes)",
+        f"class folders {root}/train/empty, {root}/val/empty have no images",
+    ):
+        assert part in message
+    assert not (folder / "manifest.parquet").exists()
+    with pytest.raises(UserError) as foreseen:
+        link.foresee(asked, demands=lambda counts: [])
+    parts = message.replace(f" (all of them: {folder}/left_out.csv)", "")
+    assert str(foreseen.value) == parts
+
+
+def test_classes_that_look_alike_are_told_apart(root, folder):
+    draw_image(root / "train/caf\u00e9/0.png")
+    draw_image(root / "val/cafe\u0301/0.png", seed=50)
+    assert "only train has 'caf\\xe9', only val has 'cafe\\u0301'" in complaint(root, folder)
+
+
+def rename_val(root):
+    os.rename(root / "val", root / "val-before")
+
+
+def link_val_to_train(root):
+    rename_val(root)
+    (root / "val").symlink_to("train")
+
+
+def copy_train_to_val(root):
+    rename_val(root)
+    shutil.copytree(root / "train", root / "val")
+
+
+def link_classes_of_val(root):
+    rename_val(root)
+    (root / "val").mkdir()
+    for name in ("cat", "dog"):
+        (root / "val" / name).symlink_to(root / "train" / name)
+
+
+def leave_one_class(root):
+    for split in ("train", "val"):
+        shutil.rmtree(root / split / "dog")
+
+
+def leave_one_image(root, split):
+    for name in ("cat", "dog"):
+        for path in sorted((root / split / name).iterdir())[1:]:
+            path.unlink()
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (link_val_to_train, "/val is the same folder as "),
+        (copy_train_to_val, "all 5 images of val are also in train, byte for byte"),
+        (link_classes_of_val, "all 5 images of val are also in train, byte for byte"),
+        (leave_one_class, "there is a single class, 'cat', so every answer is right"),
+        (lambda root: leave_one_image(root, "train"), "train has one image of each class"),
+        (
+            lambda root: leave_one_image(root, "val"),
+            "val has 2 images of 2 classes, each of which",
+        ),
+    ],
+)
+def test_what_can_mean_nothing_is_refused(root, folder, change, told):
+    change(root)
+    assert told in complaint(root, folder)
+    assert not (folder / "manifest.parquet").exists()
+
+
+def test_images_of_val_that_are_trained_on_are_noted(root, folder):
+    shutil.copy(root / "train/cat/0.png", root / "val/dog/same.png")
+    notes = link.link(dataset(root, holdout_per_class=1), folder)
+    assert notes in (
+        ["1 of the 5 images of val is also in train, byte for byte."],
+        ["1 of the 5 images of val is also in holdout, byte for byte."],
+    )
+    overlap = json.loads((folder / "summary.json").read_text())["overlap"]
+    assert overlap["val in train"] + overlap["val in holdout"] == 1
+
+
+@pytest.mark.parametrize("gone", ["file", "class", "root"])
+def test_an_image_that_is_gone_is_named_with_what_links_again(root, folder, gone):
+    link.link(dataset(root), folder)
+    images = manifest.load(folder / "manifest.parquet", "train")
+    if gone == "file":
+        (root / "train/cat/0.png").unlink()
+    else:
+        shutil.rmtree(root / "train/cat" if gone == "class" else root)
+    with pytest.raises(UserError) as caught:
+        decode(images, 0)
+    assert re.search(r"train/cat/0\.png is gone since .*--forcerun link_dataset", str(caught.value))
+
+
+def test_a_folder_that_was_never_linked_is_looked_at_before_any_job(root, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    values = {
+        "dataset": {"name": "own", "source": str(root), "image_size": 32},
+        "model": {"backbone": "test_resnet", "options": {}},
+        "arms": {"scratch": "scratch"},
+        "finetune": {"batch": 6, "images_per_class": 3},
+    }
+    runs = Runs(parse(Experiment, values, where="test"))
+    with pytest.raises(UserError, match=r"finetune\.images_per_class is 3, but class dog has 2"):
+        preflight.check(runs)
+    draw_image(root / "train/dog/2.png", seed=70)
+    preflight.check(runs)
+    assert not (tmp_path / "data").exists()

@@ -238,6 +238,28 @@ def test_looks_are_counted(looks, said):
     assert ("been evaluated on these" in text) == bool(said)
 
 
+def test_what_the_images_spoil_stands_beside_the_verdict():
+    found = planted(TWO)
+    facts = {
+        "splits": found.summary["splits"] | {"val": {"images": 10000}},
+        "overlap": {"val in train": 12, "val in pretrain": 0, "holdout in train": 3},
+        "left_out": {
+            "system file": {"number": 40, "examples": []},
+            "other file": {"number": 2, "examples": []},
+            "truncated": {"number": 1, "examples": []},
+        },
+    }
+    said = to_markdown(table.document(replace(found, summary=found.summary | facts)))
+    before_the_rows = said.split("\n| ")[0]
+    assert "**12 of the 10,000 images of val are also in train, byte for byte.**" in before_the_rows
+    assert "3 files were left out of the dataset (other file 2, truncated 1): `data/" in said
+    assert "holdout" not in before_the_rows
+    old = {key: each for key, each in found.summary.items() if key not in ("overlap", "left_out")}
+    said = to_markdown(table.document(replace(found, summary=old)))
+    assert "linked by an earlier version" in said
+    assert "left out" not in to_markdown(table.document(found)).split("\n| ")[0]
+
+
 def test_too_few_for_a_clear_verdict_is_said():
     assert "3 seeds are too few for a clear verdict" in render(**CASES["three seeds"])
     assert "4 pretrainings are too few for a clear verdict" in render(TWO, pretrainings=4)

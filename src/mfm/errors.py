@@ -10,7 +10,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NoReturn
@@ -18,6 +18,18 @@ from typing import NoReturn
 
 class UserError(Exception):
     """Bad input. The message is one line that says what is wrong and what to change."""
+
+    faults: tuple[str, ...] = ()  # each of several, where there are more than one
+
+
+def several(faults: Sequence[str]) -> UserError:
+    """One error that tells of several, numbered."""
+    if len(faults) == 1:
+        return UserError(faults[0])
+    listed = "; ".join(f"({number}) {fault}" for number, fault in enumerate(faults, 1))
+    error = UserError(f"{len(faults)} things are to be mended: {listed}")
+    error.faults = tuple(faults)
+    return error
 
 
 USER_ERROR_EXIT = 2
@@ -113,9 +125,9 @@ def all_of(checks: Iterable[Callable[[], object]]) -> None:
         try:
             check()
         except UserError as error:
-            said[str(error)] = None
+            said |= dict.fromkeys(error.faults or [str(error)])
     if said:
-        raise UserError("; ".join(said))
+        raise several(list(said))
 
 
 def exits_on_user_error(main: Callable[..., None]) -> Callable[..., None]:

@@ -40,7 +40,9 @@ checkpoint link_dataset:
     shell:
         "python -m mfm link --config {input.config:q} --config-sha256 {params.sha256} "
         "--folder {params.folder:q} "
-        "--demands {params.demands:q} > {log:q} 2>&1"
+        "--demands {params.demands:q} > {log:q} 2>&1 && "
+        # What was left out, and what is in train and val both: to be seen before the training.
+        "(grep '^mfm: note:' {log:q} >&2 || true)"
 
 
 rule dataset_report_config:

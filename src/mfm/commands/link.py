@@ -10,12 +10,14 @@ images.SPLIT.json of each split, which tells the jobs that read it whether its i
 from __future__ import annotations
 
 import json
+import sys
+from functools import partial
 from pathlib import Path
 
 from mfm.commands.arguments import add_config, check_config, create_parser
 from mfm.data.link import link
 from mfm.data.settings import Dataset
-from mfm.experiment.demands import Demands, check_counts
+from mfm.experiment.demands import Demands, count_faults
 from mfm.settings.section import load_json, parse
 
 
@@ -26,12 +28,12 @@ def main(words: list[str]) -> None:
     parser.add_argument("--folder", type=Path, required=True, help="data/NAME")
     parser.add_argument("--demands", help="JSON of what an experiment asks of the dataset")
     options = parser.parse_args(words)
-    demands = None
+    demands = Demands(trainings=[], sizes=[])
     if options.demands is not None:
         demands = parse(Demands, json.loads(options.demands), where="--demands")
     check_config(options)
-    link(load_json(Dataset, options.config), options.folder)
-    if demands is not None:
-        check_counts(
-            demands, json.loads((options.folder / "summary.json").read_text(encoding="utf-8"))
-        )
+    notes = link(
+        load_json(Dataset, options.config), options.folder, demands=partial(count_faults, demands)
+    )
+    for note in notes:
+        print(f"mfm: note: {note}", file=sys.stderr, flush=True)

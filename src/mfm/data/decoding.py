@@ -7,8 +7,10 @@ import os
 
 from PIL import Image
 
+from mfm.data.formats import BROKEN, open_image
 from mfm.data.manifest import Images
 from mfm.errors import UserError
+from mfm.files.lines import shown
 
 _KEPT_PIXELS = 128 * 128
 _KEPT_BYTES = 64 * 2**20
@@ -27,13 +29,21 @@ def read(images: Images, position: int) -> bytes:
     try:
         with open(path, "rb", buffering=0) as file:
             return file.read()
+    except FileNotFoundError:
+        raise UserError(
+            f"image {shown(path)} is gone since the dataset was linked; put it back, or link the "
+            "images that are there: --forcerun link_dataset"
+        ) from None
     except OSError as error:
-        raise unreadable(path, error) from None
+        raise unreadable(path, error.strerror) from None
 
 
 def unreadable(path: str, error: object) -> UserError:
     """What to say of a file that is no image."""
-    return UserError(f"unreadable image {path}: {error}; repair or remove it")
+    return UserError(
+        f"unreadable image {shown(path)}: {error}; repair it, or remove it and link the others: "
+        "--forcerun link_dataset"
+    )
 
 
 def check_size(images: Images, position: int, found: tuple[int, int]) -> None:
@@ -41,8 +51,8 @@ def check_size(images: Images, position: int, found: tuple[int, int]) -> None:
     size = int(images.widths[position]), int(images.heights[position])
     if found != size:
         raise UserError(
-            f"{name(images, position)} was {size[0]}x{size[1]} pixels when the dataset was linked "
-            f"and is {found[0]}x{found[1]} now; run with --forcerun link_dataset"
+            f"{shown(name(images, position))} was {size[0]}x{size[1]} pixels when the dataset was "
+            f"linked and is {found[0]}x{found[1]} now; run with --forcerun link_dataset"
         )
 
 
@@ -60,13 +70,13 @@ def decode_bytes(images: Images, position: int, content: bytes) -> Image.Image:
     What is done to each channel alone can be done before grey becomes RGB, at a third of the cost.
     """
     try:
-        with Image.open(io.BytesIO(content)) as image:
+        with open_image(io.BytesIO(content)) as image:
             check_size(images, position, image.size)
             if image.mode != "L":
                 return image.convert("RGB")
             image.load()
             return image
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except (*BROKEN, ImportError) as error:
         raise unreadable(name(images, position), error) from None
 
 

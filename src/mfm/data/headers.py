@@ -1,18 +1,33 @@
-"""Facts that are read of each image file when a dataset is linked: header, hash of its content."""
+"""Facts that are read of each file when a dataset is linked: header, then hash of its content."""
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
+import re
 import stat
 import warnings
 from functools import partial
-from typing import BinaryIO, NamedTuple
+from io import BufferedReader
+from typing import NamedTuple
 
 from PIL import Image, UnidentifiedImageError
 
-# torchvision's ImageFolder accepts these; Pillow reads all of them.
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
+from mfm.data.formats import (
+    BROKEN,
+    DRAWINGS,
+    NO_PIXELS,
+    RAW,
+    UNMARKED,
+    format_of,
+    is_named_as_image,
+    open_image,
+)
+from mfm.errors import one_line
+from mfm.files.lines import shown
+
+OTHER, LOOSE = "other file", "loose image"
 _ENDINGS = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
 _BLAKE = partial(hashlib.blake2b, digest_size=8)
 
@@ -29,57 +44,147 @@ class Facts(NamedTuple):
     mtime_ns: int
 
 
-class Unreadable(NamedTuple):
-    """One file that Pillow can't read."""
+class Unread(NamedTuple):
+    """One file that is left out."""
 
-    kind: str  # 'zero bytes', 'truncated', 'not an image' or 'unreadable'
+    kind: str  # OTHER, LOOSE or one of a bad image: 'zero bytes', 'truncated', 'unreadable', ...
     reason: str
 
+    @property
+    def is_bad(self) -> bool:
+        """Whether it is, or is named as, an image, and can't be used as one."""
+        return self.kind not in (OTHER, LOOSE)
 
-Known = tuple[int, int]  # bytes and mtime_ns when the file was read last
+
+class Job(NamedTuple):
+    """One file to read."""
+
+    path: str
+    known: tuple[int, int] | None = None  # bytes and mtime_ns when it was read last
+    is_loose: bool = False  # outside of the class folders: whether it is an image is all we ask
+    is_whole: bool = True  # otherwise no hash, and pixels only where a file's end is missing
 
 
-def read(job: tuple[str, Known | None]) -> Facts | Unreadable | None:
-    """Read one file, given its path; None where its size and time are those of the last reading."""
-    path, known = job
+def read(job: Job) -> Facts | Unread | None:
+    """Read one file; None where its size and time are those of the last reading.
+
+    Its header comes first: what isn't an image is neither hashed nor decoded.
+    """
+    path = job.path
     try:
         status = os.stat(path)
-        if known == (status.st_size, status.st_mtime_ns):
+        if job.known == (status.st_size, status.st_mtime_ns):
             return None
         if not stat.S_ISREG(status.st_mode):
-            return Unreadable("not an image", "not a file")
+            return _named(path, "not a file", "not a file")
         if status.st_size == 0:
-            return Unreadable("zero bytes", "zero bytes")
+            return _named(path, "zero bytes", "zero bytes")
         with open(path, "rb") as file, warnings.catch_warnings():
             # Large images are welcome up to the size at which Pillow raises an error.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            digest = hashlib.file_digest(file, _BLAKE).digest()
+            return _read_open(file, job, status)
+    except OSError as error:
+        return _no_access(path, error)
+
+
+def _read_open(file: BufferedReader, job: Job, status: os.stat_result) -> Facts | Unread:
+    path = job.path
+    try:
+        image = open_image(file)
+    except UnidentifiedImageError:
+        return _named(path, "not an image", "no image that Pillow knows, or cut off early")
+    except ImportError as error:
+        return Unread("needs a library", str(error))
+    except Image.DecompressionBombError as error:
+        return _too_large(error)
+    except BROKEN as error:
+        return _named(path, *_undecodable(path, error))
+    with image:
+        refused = _refused(path, image.format)
+        if refused is not None:
+            return refused
+        if job.is_loose:
+            return Unread(LOOSE, "outside of the class folders")
+        position, digest = file.tell(), b""
+        if job.is_whole:
             file.seek(0)
-            with Image.open(file) as image:
-                if not _ends_well(file, image.format):
-                    image.load()  # decides: raises where pixels are missing
-                return Facts(
-                    image.width,
-                    image.height,
-                    status.st_size,
-                    image.mode,
-                    image.format or "",
-                    int.from_bytes(digest, "little"),
-                    status.st_mtime_ns,
-                )
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        reason = f"{type(error).__name__}: {error}".replace(path, "the file")
-        if isinstance(error, UnidentifiedImageError):
-            return Unreadable("not an image", "not an image that Pillow knows")
-        return Unreadable("truncated" if "truncated" in reason else "unreadable", reason)
+            digest = hashlib.file_digest(file, _BLAKE).digest()
+        if not _ends_well(file, image.format) and (job.is_whole or image.format in _ENDINGS):
+            file.seek(position)
+            broken = _decode(path, image)
+            if broken is not None:
+                return broken
+        return Facts(
+            image.width,
+            image.height,
+            status.st_size,
+            image.mode,
+            image.format or "",
+            int.from_bytes(digest, "little"),
+            status.st_mtime_ns,
+        )
 
 
-def _ends_well(file: BinaryIO, image_format: str | None) -> bool:
+def _decode(path: str, image: Image.Image) -> Unread | None:
+    """What is wrong with the pixels, of which some may be missing."""
+    size = image.size
+    try:
+        image.load()
+    except Image.DecompressionBombError as error:
+        return _too_large(error)
+    except BROKEN as error:
+        if image.format in UNMARKED and format_of(path) != image.format:
+            return Unread(OTHER, "not an image that Pillow knows")
+        return Unread(*_undecodable(path, error))
+    if image.size != size:
+        told, found = (f"{width}x{height}" for width, height in (size, image.size))
+        return Unread("unreadable", f"its header says {told} pixels, and there are {found}")
+    return None
+
+
+def _refused(path: str, image_format: str | None) -> Unread | None:
+    """What Pillow knows and gives no pixels of, or not those that were meant."""
+    if image_format in NO_PIXELS:
+        return Unread(OTHER, f"{image_format}, which Pillow doesn't decode")
+    if image_format in DRAWINGS:
+        return Unread("unreadable", f"{image_format}, a drawing without pixels: convert it")
+    if path.lower().endswith(RAW):
+        return Unread("unreadable", "a camera's raw file, of which Pillow sees a preview at most")
+    return None
+
+
+def _named(path: str, kind: str, reason: str) -> Unread:
+    """A file that is no image: bad where its name is that of one."""
+    return Unread(kind if is_named_as_image(path) else OTHER, reason)
+
+
+def _too_large(error: Image.DecompressionBombError) -> Unread:
+    numbers = [int(number) for number in re.findall(r"\d+", str(error))]
+    if len(numbers) != 2:
+        return Unread("too large", one_line(error))
+    there, limit = (f"{number / 1e6:,.1f}" for number in numbers)
+    return Unread(
+        "too large", f"{there} megapixels, and Pillow's limit is {limit}: make it smaller or cut it"
+    )
+
+
+def _undecodable(path: str, error: BaseException) -> tuple[str, str]:
+    reason = f"{type(error).__name__}: {one_line(error)}".replace(path, "the file")
+    return "truncated" if "truncated" in reason.lower() else "unreadable", reason
+
+
+def _no_access(path: str, error: OSError) -> Unread:
+    """A file of which not even the first byte can be read."""
+    if error.errno in (errno.ENOENT, errno.ELOOP) and os.path.islink(path):
+        target = shown(os.readlink(path))
+        why = "which leads back to itself" if error.errno == errno.ELOOP else "which isn't there"
+        return Unread("dangling link", f"a link to {target}, {why}")
+    return Unread("unreadable", error.strerror or one_line(error))
+
+
+def _ends_well(file: BufferedReader, image_format: str | None) -> bool:
     """Whether the file ends as its format ends: a cheap sign that it isn't truncated."""
     if image_format not in _ENDINGS:
         return False
-    position = file.tell()
     file.seek(-8, os.SEEK_END)
-    ending = file.read()
-    file.seek(position)
-    return ending.endswith(_ENDINGS[image_format])
+    return file.read().endswith(_ENDINGS[image_format])

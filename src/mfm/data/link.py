@@ -11,27 +11,41 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from mfm.data import fashion_mnist, generated, manifest, torchvision_export
-from mfm.data.scan import UNLABELLED
+from mfm.data import (
+    fashion_mnist,
+    generated,
+    left_out,
+    manifest,
+    meaning,
+    torchvision_export,
+)
+from mfm.data.scan import Check
 from mfm.data.settings import Dataset
-from mfm.data.sources import OWNER, check_owner, check_source, source_of
+from mfm.data.sources import OWNER, check_owner, check_source, is_folder, source_of
 from mfm.data.torchvision_names import TORCHVISION
+from mfm.data.tree import UNLABELLED
 from mfm.errors import UserError
 from mfm.files import records
 from mfm.files.atomic import write_text
 
+Summary = dict[str, Any]  # plain JSON values
 
-def link(dataset: Dataset, folder: Path) -> None:
-    """Make folder/train and folder/val, a manifest and a summary.
+
+def link(dataset: Dataset, folder: Path, *, demands: Check = lambda counts: []) -> list[str]:
+    """Make folder/train and folder/val, a manifest and a summary; what to know of them, in lines.
 
     A built-in dataset is exported once. A folder that holds another dataset is refused, and one
-    that this did not make is never removed.
+    that this did not make is never removed. `demands` finds what an experiment asks in vain of the
+    number of images of each class by split.
+
+    Raises UserError with all that is wrong.
     """
     check_source(dataset)
     folder.mkdir(parents=True, exist_ok=True)
@@ -71,22 +85,66 @@ def link(dataset: Dataset, folder: Path) -> None:
         splits=splits,
         holdout_per_class=dataset.holdout_per_class,
         on_bad_image=dataset.on_bad_image,
+        check=lambda counts: [*meaning.faults(counts), *demands(counts)],
+        check_rows=meaning.check_val,
     )
     print(
-        f"{found.read:,} images read, {found.unchanged:,} unchanged since the last time, "
-        f"{found.bad} unreadable",
+        f"{found.read:,} files read, {found.unchanged:,} images unchanged since the last time",
         flush=True,
     )
-    described = summary(dataset, folder / manifest.NAME)
+    described = summary(dataset, folder / manifest.NAME) | {"left_out": found.left_out.summary()}
     write_text(folder / "summary.json", json.dumps(described, indent=2) + "\n")
     left = [folder / manifest.NAME, folder / "summary.json", *folder.glob("images.*.json")]
     records.write(read=[], left=left)
     write_text(folder / OWNER, source_of(dataset) + "\n")
+    return _notes(described, folder)
 
 
-def summary(dataset: Dataset, manifest_path: Path) -> dict[str, object]:
-    """Counts per split and class, sizes in pixels and bytes."""
-    table = pq.read_table(manifest_path, columns=["split", "class", "width", "height", "bytes"])
+def foresee(dataset: Dataset, *, demands: Check) -> None:
+    """Raise UserError for what `link` would find wrong by names and numbers.
+
+    Nothing is known of what a dataset of torchvision will have.
+    """
+    known = {
+        "fashion-mnist": dict.fromkeys(fashion_mnist.CLASSES, fashion_mnist.TRAINING_IMAGES),
+        "generated": dict.fromkeys(generated.CLASSES, generated.PER_CLASS["train"]),
+    }
+    if dataset.source in known:
+        counts = {"train": known[dataset.source]}
+        manifest.check_counts(counts, holdout_per_class=dataset.holdout_per_class, check=demands)
+    if not is_folder(dataset):
+        return
+    root = Path(dataset.source).expanduser()
+    roots = {split: root / split for split in ("train", "val")}
+    if not all(each.is_dir() for each in roots.values()):
+        return  # which is told of the source
+    if dataset.unlabelled is not None:
+        roots[UNLABELLED] = Path(dataset.unlabelled).expanduser()
+    manifest.foresee(
+        roots,
+        holdout_per_class=dataset.holdout_per_class,
+        on_bad_image=dataset.on_bad_image,
+        check=lambda counts: [*meaning.faults(counts), *demands(counts)],
+    )
+
+
+def _notes(summary: Summary, folder: Path) -> list[str]:
+    """What was left out, and what is in two splits."""
+    left, lines = summary["left_out"], meaning.leaks(summary)
+    if left:
+        number = sum(each["number"] for each in left.values())
+        lines.insert(
+            0,
+            f"{number:,} file{'s' * (number > 1)} left out (all of them: "
+            f"{folder / left_out.NAME}): {left_out.told(left)}",
+        )
+    return lines
+
+
+def summary(dataset: Dataset, manifest_path: Path) -> Summary:
+    """Counts per split and class, sizes in pixels and bytes, images that are in two splits."""
+    columns = ["split", "class", "width", "height", "bytes", "content"]
+    table = pq.read_table(manifest_path, columns=columns)
     splits: dict[str, object] = {}
     for split in sorted(table["split"].unique().to_pylist()):
         part = table.filter(pc.equal(table["split"], split))
@@ -107,6 +165,7 @@ def summary(dataset: Dataset, manifest_path: Path) -> dict[str, object]:
         "classes": sorted(set(table["class"].unique().to_pylist()) - {""}),
         "images": table.num_rows,
         "splits": splits,
+        "overlap": meaning.overlap(table),
     }
 
 

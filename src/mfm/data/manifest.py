@@ -11,8 +11,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,15 +23,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from mfm.data.scan import LEFT_OUT, ROWS_AT_ONCE, SCAN, SCHEMA, UNLABELLED, Scan, scan
+from mfm.data import left_out
+from mfm.data.scan import ROWS_AT_ONCE, SCAN, SCHEMA, Check, Scan, look, scan
 from mfm.data.selection import per_class_positions
 from mfm.data.settings import MANIFEST, images_file
-from mfm.errors import UserError
+from mfm.data.tree import by_split, no_images, quoted
+from mfm.errors import UserError, several
 from mfm.files.atomic import replacing, write_text
+from mfm.files.lines import shown
 from mfm.numerics.draws import Ints, Stream
 
 NAME = MANIFEST
 _HOLDOUT_SEED = 0
+_SECONDS = 10.0  # for a look at names before any job
 
 
 @dataclass(frozen=True)
@@ -71,25 +76,28 @@ def write(
     splits: Sequence[str] = ("train", "val"),
     holdout_per_class: int = 0,
     on_bad_image: Literal["error", "skip"] = "error",
+    check: Check = lambda counts: [],
+    check_rows: Callable[[pa.Table], None] = lambda rows: None,
 ) -> Scan:
     """Read all images of a dataset's folder (see `mfm.data.scan`) and write its manifest.
 
     And beside it what says of each split which images it has (`mfm.data.settings.images_file`).
 
     Raises UserError as `scan` does, for unreadable images unless they're skipped (named, with their
-    number), for classes that have no others, and for a holdout that leaves a class nothing.
+    number), for classes that have no others, for a holdout that leaves a class nothing, for what
+    `check` finds in the number of images of each class by split, the holdout's among them, and as
+    `check_rows` does, which is given each image's split before the holdout, label and content.
     """
-    found = scan(folder, splits=splits)
-    if found.bad and on_bad_image == "error":
-        more = f" and {found.bad - len(found.examples)} more" * (found.bad > len(found.examples))
-        raise UserError(
-            f"{found.bad} unreadable image{'s' * (found.bad > 1)}: {', '.join(found.examples)}"
-            f"{more} (all of them: {folder / LEFT_OUT}); repair or remove them, or set "
-            "dataset.on_bad_image to 'skip'"
-        )
+
+    checks = partial(_counted, check=check, holdout_per_class=holdout_per_class)
+    found = scan(folder, splits=splits, check=checks)
+    faults = _faults(found, on_bad_image, listed=f" (all of them: {folder / left_out.NAME})")
+    faults = faults or checks(by_split(found.images))
+    if faults:
+        raise several(faults)
     scanned = folder / SCAN
-    few = pq.read_table(scanned, columns=["split", "label", "class"])
-    _check_classes(few)
+    few = pq.read_table(scanned, columns=["split", "label", "content"])
+    check_rows(few)
     held_out = _holdout(few, holdout_per_class)
     schema = SCHEMA.remove(SCHEMA.get_field_index("mtime_ns"))  # a touched file is the same image
     with (
@@ -107,17 +115,92 @@ def write(
     return found
 
 
-def _check_classes(table: pa.Table) -> None:
-    """Each class has images in train and val, also where some were skipped."""
-    splits, names = (set(table[column].unique().to_pylist()) for column in ("split", "class"))
-    pairs = table.group_by(["split", "class"]).aggregate([])
-    there = set(zip(pairs["split"].to_pylist(), pairs["class"].to_pylist(), strict=True))
-    for split in sorted({"train", "val"} | splits):
-        for name in [""] if split == UNLABELLED else sorted(names - {""}):
-            if (split, name) not in there:
-                raise UserError(
-                    f"all images of {split}/{name} are unreadable; repair some or remove the folder"
-                )
+def foresee(
+    roots: Mapping[str, Path],
+    *,
+    holdout_per_class: int = 0,
+    on_bad_image: Literal["error", "skip"] = "error",
+    check: Check,
+) -> None:
+    """Raise UserError as `write` would, where the names of the splits' files show that it would.
+
+    Where there are too many of them to look at in a few seconds, nothing is said.
+    """
+    checks = partial(_counted, check=check, holdout_per_class=holdout_per_class)
+    found = look(roots, check=checks, seconds=_SECONDS)
+    if found is not None and not found.is_sound:
+        raise several(_faults(found, on_bad_image))
+
+
+def check_counts(
+    counts: dict[str, dict[str, int]], *, holdout_per_class: int, check: Check
+) -> None:
+    """Raise UserError for what `check` finds in such numbers, or for too few to hold some out."""
+    faults = _counted(counts, check=check, holdout_per_class=holdout_per_class)
+    if faults:
+        raise several(faults)
+
+
+def _counted(
+    counts: dict[str, dict[str, int]], *, check: Check, holdout_per_class: int
+) -> list[str]:
+    """What is wrong with the numbers of files or images, and of those of the holdout."""
+    short = _too_few_for_holdout(counts, holdout_per_class)
+    return short or check(_less_holdout(counts, holdout_per_class))
+
+
+def _faults(found: Scan, on_bad_image: Literal["error", "skip"], *, listed: str = "") -> list[str]:
+    """All that a scan found wrong, but the numbers of readable images."""
+    return [
+        *found.faults,
+        *_bad_images(found, on_bad_image, listed),
+        *no_images(found.tree, found.images + found.bad),
+    ]
+
+
+def _bad_images(found: Scan, on_bad_image: Literal["error", "skip"], listed: str) -> list[str]:
+    """Faults of images that can't be read: all of them, or those whose class has no others."""
+    if on_bad_image == "error":
+        number, examples = found.left_out.bad_images(found.tree.shown)
+        if not number:
+            return []
+        return [
+            f"{number} unreadable image{'s' * (number > 1)}: {examples}{listed}; repair or remove "
+            f"{'them' if number > 1 else 'it'}, or set dataset.on_bad_image to 'skip'"
+        ]
+    return [
+        f"all images of {shown(f'{split}/{name}')} are unreadable{listed}; repair some or remove "
+        "the folder"
+        for (split, name), number in sorted(found.bad.items())
+        if number and not found.images[split, name]
+    ]
+
+
+def _too_few_for_holdout(counts: Mapping[str, Mapping[str, int]], per_class: int) -> list[str]:
+    short = {
+        name: number
+        for name, number in sorted(counts.get("train", {}).items())
+        if number <= per_class
+    }
+    if not per_class or not short:
+        return []
+    shortest = sorted(short, key=lambda name: short[name])[:3]
+    listed = ", ".join(f"{quoted(name)} has {short[name]}" for name in shortest)
+    more = f" and {len(short) - 3} more" * (len(short) > 3)
+    return [
+        f"dataset.holdout_per_class is {per_class}, which leaves some classes no training image "
+        f"({listed}{more}); lower it"
+    ]
+
+
+def _less_holdout(
+    counts: Mapping[str, Mapping[str, int]], per_class: int
+) -> dict[str, dict[str, int]]:
+    found = {split: dict(names) for split, names in counts.items()}
+    if per_class:
+        found["holdout"] = dict.fromkeys(found["train"], per_class)
+        found["train"] = {name: number - per_class for name, number in found["train"].items()}
+    return found
 
 
 def _holdout(table: pa.Table, per_class: int) -> npt.NDArray[np.bool_]:
@@ -127,13 +210,6 @@ def _holdout(table: pa.Table, per_class: int) -> npt.NDArray[np.bool_]:
         return held
     labels = table["label"].to_numpy()
     train = np.flatnonzero(pc.equal(table["split"], "train").to_numpy())
-    for label, count in zip(*np.unique(labels[train], return_counts=True), strict=True):
-        if count <= per_class:
-            name = table["class"][int(train[labels[train] == label][0])].as_py()
-            raise UserError(
-                f"dataset.holdout_per_class is {per_class}, but class {name} has {count} training "
-                "images and needs some to train on; lower it"
-            )
     chosen = per_class_positions(
         labels[train], per_class, seed=_HOLDOUT_SEED, stream=Stream.HOLDOUT
     )

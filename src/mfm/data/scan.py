@@ -7,26 +7,24 @@ not read all the others again.
 
 from __future__ import annotations
 
-import csv
-import os
+import math
+import time
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mfm.data import headers
-from mfm.data.headers import Facts, Unreadable
-from mfm.errors import UserError
+from mfm.data import headers, left_out
+from mfm.data.headers import Facts, Job, Unread
+from mfm.data.left_out import LeftOut
+from mfm.data.tree import Counts, Found, Tree, by_split, no_images, survey
 from mfm.files.atomic import replacing
 from mfm.processes.pool import stream_in_processes
 
 SCAN = ".scan.parquet"
-LEFT_OUT = "left_out.csv"
-UNLABELLED = "pretrain"  # the split of images at any depth, without class folders
 SCHEMA = pa.schema(
     [
         ("split", pa.string()),
@@ -43,87 +41,101 @@ SCHEMA = pa.schema(
     ]
 )
 ROWS_AT_ONCE = 16_384
-_SHOWN = 5
-_OTHER = ("not an image", "ignored: its name is not that of an image")
+Check = Callable[[dict[str, dict[str, int]]], list[str]]
 
 
-class Found(NamedTuple):
-    """One file of the folder, before it is read."""
-
-    split: str
-    path: str  # below the dataset's folder, with '/'
-    label: int
-    name: str  # of the class
-
-    @property
-    def is_image(self) -> bool:
-        """Whether the file's name is that of an image."""
-        return self.path.lower().endswith(headers.EXTENSIONS)
-
-
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class Scan:
     """What a scan found."""
 
-    read: int  # files that had to be read
-    unchanged: int  # files taken over from the last scan
-    bad: int  # unreadable files with an image's extension
-    examples: tuple[str, ...]  # the first of them, with their reasons
+    tree: Tree
+    left_out: LeftOut
+    last: Path  # the rows of the last scan
+    is_sound: bool = True  # by the files' names alone
+    read: int = 0  # files that had to be read
+    unchanged: int = 0  # files taken over from the last scan
+    images: Counts = field(default_factory=Counter)  # readable ones, by split and class
+    bad: Counts = field(default_factory=Counter)  # the others
+    faults: list[str] = field(default_factory=list)  # by the files' names, empty classes besides
 
 
-def scan(folder: Path, *, splits: Sequence[str] = ("train", "val")) -> Scan:
-    """Read folder/<split>/<class>/ (at any depth; folder/pretrain/ without classes) and check it.
+def scan(
+    folder: Path, *, splits: Sequence[str] = ("train", "val"), check: Check = lambda counts: []
+) -> Scan:
+    """Read folder/<split>/<class>/ (at any depth; folder/pretrain/ without classes).
 
     Rows are in the order of `splits`, then of the path's parts, so a row number means the same on
-    every machine. Raises UserError for a missing folder, an empty class, classes that differ
-    between train and val, and names that aren't UTF-8.
+    every machine. Names come first: what is wrong with them, and what `check` finds in the number
+    of files of each class by split, are the result's faults. Where there are some, the files'
+    headers alone are looked at, so that bad images are told with them, and nothing is left.
+
+    Raises UserError where there are no folders of classes.
     """
-    classes = _classes(folder)
-    pending: deque[tuple[Found, Facts | None]] = deque()
-    number, unchanged, bad = 0, 0, 0
-    examples: list[str] = []
-
-    def jobs() -> Iterator[tuple[str, headers.Known | None]]:
-        before = _LastScan(folder / SCAN, splits)
-        for found in _files(folder, splits, classes):
-            if found.is_image:
-                facts = before.find(found.path)
-                pending.append((found, facts))
-                yield f"{folder}/{found.path}", facts and (facts.bytes, facts.mtime_ns)
-
-    with (
-        replacing(folder / LEFT_OUT) as left_out,
-        open(left_out, "w", encoding="utf-8", newline="") as text,
-    ):
-        lines = csv.writer(text)
-        lines.writerow(["path", "kind", "reason"])
-        counts: Counter[tuple[str, str]] = Counter()
-        for found in _files(folder, splits, classes):
-            if found.is_image:
-                counts[found.split, found.name] += 1
-            else:
-                lines.writerow([found.path, *_OTHER])
-        _check_counts(folder, splits, classes, counts)
+    with left_out.writing(folder) as left:
+        found = _look({split: folder / split for split in splits}, folder / SCAN, left, check)
+        if not found.is_sound:
+            return found
         with replacing(folder / SCAN) as temporary, _Writer(temporary, SCHEMA) as rows:
-            for result in stream_in_processes(
-                headers.read, jobs(), count=counts.total(), title="read images"
-            ):
-                found, facts = pending.popleft()
-                if isinstance(result, Unreadable):
-                    bad += 1
-                    lines.writerow([found.path, result.kind, result.reason])
-                    if len(examples) < _SHOWN:
-                        examples.append(f"{folder / found.path} ({result.reason})")
-                    continue
-                number += 1
-                if result is None:
-                    unchanged += 1
-                    assert facts is not None
-                    result = facts
-                rows.add((found.split, found.path, found.label, found.name, *result))
-    return Scan(
-        read=number - unchanged + bad, unchanged=unchanged, bad=bad, examples=tuple(examples)
-    )
+            for row in _read(found, is_whole=True):
+                rows.add(row)
+    return found
+
+
+def look(roots: Mapping[str, Path], *, check: Check, seconds: float) -> Scan | None:
+    """What a scan of the splits' folders would find wrong by names, before anything is linked.
+
+    None where the names alone take longer than that.
+    """
+    try:
+        return _look(roots, Path("-"), LeftOut(), check, until=time.monotonic() + seconds)
+    except TimeoutError:
+        return None
+
+
+def _look(
+    roots: Mapping[str, Path], last: Path, left: LeftOut, check: Check, *, until: float = math.inf
+) -> Scan:
+    tree = survey(roots, left.add, until=until)
+    found = Scan(tree=tree, left_out=left, last=last)
+    found.faults = [*tree.faults, *check(by_split(tree.counts))]
+    found.is_sound = not found.faults and not no_images(tree, tree.counts)
+    if not found.is_sound:
+        for _ in _read(found, is_whole=False):
+            pass
+    return found
+
+
+def _read(scan: Scan, *, is_whole: bool) -> Iterator[tuple[object, ...]]:
+    """Read every file that isn't as it was; the images' rows, in order."""
+    tree, pending = scan.tree, deque[tuple[Found, Facts | None]]()
+    roots = {split: str(root) for split, root in tree.roots.items()}
+
+    def jobs() -> Iterator[Job]:
+        before = _LastScan(scan.last, list(tree.roots))
+        for found in tree.files():
+            facts = None if found.is_loose else before.find(found.path)
+            pending.append((found, facts))
+            known = facts and (facts.bytes, facts.mtime_ns)
+            root = roots[found.split]
+            yield Job(f"{root}{found.path[len(found.split) :]}", known, found.is_loose, is_whole)
+
+    count = tree.counts.total() + len(tree.loose)
+    title = "read images" if is_whole else "look at headers"
+    for result in stream_in_processes(headers.read, jobs(), count=count, title=title):
+        found, facts = pending.popleft()
+        if result is None:
+            scan.unchanged += 1
+            assert facts is not None
+            result = facts
+        else:
+            scan.read += 1
+        if not isinstance(result, Unread):
+            scan.images[found.split, found.name] += 1
+            yield found.split, found.path, found.label, found.name, *result
+            continue
+        scan.left_out.add(found.path, result)
+        if result.is_bad:
+            scan.bad[found.split, found.name] += 1
 
 
 class _Writer:
@@ -193,85 +205,3 @@ class _LastScan:
                         yield self._key(row[0]), Facts(*row[1:])
         except (OSError, pa.ArrowException):
             return  # damaged: everything is read anew
-
-
-def _classes(folder: Path) -> list[str]:
-    names: dict[str, list[str]] = {}
-    for split in ("train", "val"):
-        if not (folder / split).is_dir():
-            raise UserError(f"{folder / split} is missing: the dataset needs train/ and val/")
-        names[split] = sorted(
-            entry.name
-            for entry in os.scandir(folder / split)
-            if entry.is_dir() and not entry.name.startswith(".")
-        )
-        if not names[split]:
-            raise UserError(
-                f"{folder / split} has no class folders; put its images in {split}/<class>/<image>"
-            )
-    for here, there in (("val", "train"), ("train", "val")):
-        extra = sorted(set(names[here]) - set(names[there]))
-        if extra:
-            raise UserError(
-                f"{here} has class{'es' * (len(extra) > 1)} {', '.join(extra[:_SHOWN])}"
-                f"{' ...' * (len(extra) > _SHOWN)} that {there} lacks ({folder / there}); "
-                "both need the same class folders"
-            )
-    return names["train"]
-
-
-def _check_counts(
-    folder: Path, splits: Sequence[str], classes: list[str], counts: Counter[tuple[str, str]]
-) -> None:
-    suffixes = ", ".join(headers.EXTENSIONS)
-    for split, _, name, start in _starts(splits, classes):
-        if not counts[split, name] and split == UNLABELLED:
-            raise UserError(f"{folder / start} has no images ({suffixes}) at any depth")
-        if not counts[split, name]:
-            raise UserError(
-                f"class folder {folder / start} has no images ({suffixes}); add some or remove it "
-                "from train and val"
-            )
-
-
-def _starts(splits: Sequence[str], classes: list[str]) -> Iterator[tuple[str, int, str, str]]:
-    """(split, label, class, folder) of all that there is to walk through, in order."""
-    for split in splits:
-        if split == UNLABELLED:
-            yield split, -1, "", split
-        else:
-            for label, name in enumerate(classes):
-                yield split, label, name, f"{split}/{name}"
-
-
-def _files(folder: Path, splits: Sequence[str], classes: list[str]) -> Iterator[Found]:
-    for split, label, name, start in _starts(splits, classes):
-        for path in _walk(folder, start, ()):
-            yield Found(split, path, label, name)
-
-
-def _walk(folder: Path, start: str, above: tuple[tuple[int, int], ...]) -> Iterator[str]:
-    """Files below folder/start that aren't hidden, in the order of their paths' parts.
-
-    Links are followed, as by torchvision's ImageFolder. One folder's names are in memory at once.
-    """
-    status = os.stat(folder / start)
-    here = (status.st_dev, status.st_ino)
-    if here in above:
-        raise UserError(f"{folder / start} lies in itself by a link; remove that link")
-    try:
-        with os.scandir(folder / start) as entries:
-            names = sorted((entry.name, entry.is_dir()) for entry in entries)
-    except OSError as error:
-        raise UserError(f"{folder / start} can't be read: {error.strerror}") from None
-    for name, is_folder in names:
-        path = f"{start}/{name}"
-        if is_folder:
-            yield from _walk(folder, path, (*above, here))
-        elif not name.startswith("."):
-            try:
-                path.encode()
-            except UnicodeEncodeError:
-                shown = os.fsencode(folder / path).decode(errors="backslashreplace")
-                raise UserError(f"{shown}: the file's name is not UTF-8; rename it") from None
-            yield path

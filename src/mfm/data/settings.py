@@ -67,8 +67,9 @@ class Dataset(Section):
     )
     on_bad_image: Literal["error", "skip"] = Field(
         "error",
-        description="What an unreadable image does: 'error' stops before any training, 'skip' "
-        "leaves it out. Both list it in data/<name>/left_out.csv.",
+        description="What a file does that is, or is named as, an image and can't be read: "
+        "'error' stops before any training, 'skip' leaves it out. Both list it in "
+        "data/<name>/left_out.csv.",
     )
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from mfm.data.settings import Dataset
@@ -37,11 +38,21 @@ def check_source(dataset: Dataset, *, linked: bool = True) -> None:
             f"{_meant(dataset.source)}"
         )
     for split in ("train", "val"):
+        if (root / split).is_symlink() and not (root / split).exists():
+            raise UserError(
+                f"dataset.source: {root / split} is a link to {os.readlink(root / split)}, which "
+                "isn't there; mend it"
+            )
         if not (root / split).is_dir():
             raise UserError(
                 f"dataset.source: {root} has no folder '{split}'; it needs train/<class>/ and "
                 "val/<class>/"
             )
+    if os.path.samefile(root / "train", root / "val"):
+        raise UserError(
+            f"dataset.source: {root}/val is the same folder as {root}/train: nothing can be said "
+            "of images that were not trained on; put other images into val"
+        )
 
 
 def _meant(source: str) -> str:
@@ -56,9 +67,14 @@ def _letters(name: str) -> str:
     return "".join(c for c in name.lower() if c.isalnum())
 
 
+def is_folder(dataset: Dataset) -> bool:
+    """Whether the images lie in a folder of the user's."""
+    return dataset.source not in BUILT_IN and not dataset.source.startswith(TORCHVISION)
+
+
 def source_of(dataset: Dataset) -> str:
     """The built-in dataset's name, or the folder's whole path."""
-    if dataset.source in BUILT_IN or dataset.source.startswith(TORCHVISION):
+    if not is_folder(dataset):
         return dataset.source
     return str(Path(dataset.source).expanduser().resolve())
 

@@ -19,11 +19,11 @@ from typing import Any
 
 from PIL import Image
 
-from mfm.data import headers
 from mfm.data.torchvision_names import SPLITS, TORCHVISION
 from mfm.errors import UserError, one_line
 from mfm.processes.pool import stream_in_processes
 
+_LINKED = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 _PNG_MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")
 _FAILURES = (OSError, RuntimeError, ImportError, EOFError, tarfile.TarError, zipfile.BadZipFile)
 Sample = str | Image.Image
@@ -145,7 +145,7 @@ def _write(job: tuple[Sample, Path]) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     if isinstance(sample, str):
         suffix = Path(sample).suffix.lower()
-        if suffix in headers.EXTENSIONS:
+        if suffix in _LINKED:
             _link(Path(sample), target.with_name(target.name + suffix))
             return
         with Image.open(sample) as image:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from functools import partial
-from math import ceil
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
 from pydantic import Field
 
-from mfm.data.counts import Enough
 from mfm.data.order import Plan
 from mfm.data.selection import share
-from mfm.errors import UserError, all_of
+from mfm.errors import UserError, several
 from mfm.experiment.jobs import split_of
 from mfm.experiment.resolve import used_pretrainings
 from mfm.experiment.settings import Experiment
@@ -155,58 +153,51 @@ def _held(training: Training) -> int:
     return training.batch // training.ranks // plan.accumulation
 
 
-def enough(demands: Demands) -> Enough:
-    """How many images are to be counted before it is known that these demands are met."""
-    together, in_a_class = 1, 1
-    for each in demands.trainings:
-        together = max(together, each.batch)
-        in_a_class = max(in_a_class, each.images_per_class or 1)
-        if each.fraction is not None:
-            in_a_class = max(in_a_class, ceil(each.batch / each.fraction))
-    return Enough(together=together, in_a_class=in_a_class)
-
-
-def check_names(demands: Demands, splits: dict[str, Any], *, holdout: int) -> None:
-    """Check the counts of `mfm.data.counts`, which hold the holdout, as `check_counts` does."""
-    counts: dict[str, int] = splits["train"]["per_class"]
-    for name, count in counts.items():
-        if holdout and count <= holdout:
-            raise UserError(
-                f"dataset.holdout_per_class is {holdout}, but class {name} has {count} training "
-                "images and needs some to train on; lower it"
-            )
-    left = {name: count - holdout for name, count in counts.items()}
-    train = {"images": sum(left.values()), "per_class": left}
-    check_counts(demands, {"splits": {**splits, "train": train}})
-
-
 def check_counts(demands: Demands, summary: dict[str, Any]) -> None:
     """Check a dataset, described as `mfm.data.link.summary` does, for enough images.
 
-    Raises UserError, with the configuration's keys, for more labelled images than a class has and
-    for batches larger than the training images.
+    Raises UserError with all that `count_faults` finds.
     """
-    all_of(partial(_check_demand, each, summary["splits"]) for each in demands.trainings)
+    splits = summary["splits"]
+    # Unlabelled images have no classes.
+    counts = {name: each.get("per_class", {"": each["images"]}) for name, each in splits.items()}
+    faults = count_faults(demands, counts)
+    if faults:
+        raise several(faults)
 
 
-def _check_demand(demand: Demand, splits: dict[str, Any]) -> None:
-    images = images_used(demand, splits[demand.split])
-    kind = "training" if demand.split == "train" else "unlabelled"
-    if demand.batch > images:
-        raise UserError(
-            f"{demand.key}.batch is {demand.batch}, but there are only {images} {kind} images"
-            f"{demand.left}; lower it{demand.source}"
-        )
+def count_faults(demands: Demands, counts: Mapping[str, Mapping[str, int]]) -> list[str]:
+    """What is asked in vain of so many images of each class by split, with the configuration's key.
+
+    More labelled images than a class has, and batches larger than the training images. Nothing is
+    said of a split whose numbers aren't known.
+    """
+    faults: dict[str, None] = {}
+    for demand in demands.trainings:
+        if demand.split not in counts:
+            continue
+        try:
+            images = images_used(demand, counts[demand.split])
+        except UserError as error:
+            faults[str(error)] = None
+            continue
+        kind = "training" if demand.split == "train" else "unlabelled"
+        if demand.batch > images:
+            told = (
+                f"{demand.key}.batch is {demand.batch}, but there are only {images} {kind} images"
+                f"{demand.left}; lower it{demand.source}"
+            )
+            faults[told] = None
+    return list(faults)
 
 
-def images_used(demand: Demand, split: dict[str, Any]) -> int:
-    """Images that a training uses, of its split in a dataset's summary.
+def images_used(demand: Demand, counts: Mapping[str, int]) -> int:
+    """Images that a training uses, of so many of each class.
 
     Raises UserError for more labelled images than a class has.
     """
     if demand.images_per_class is None and demand.fraction is None:
-        return int(split["images"])
-    counts: dict[str, int] = split["per_class"]
+        return sum(counts.values())
     if demand.fraction is not None:
         return int(share(np.array(list(counts.values())), demand.fraction).sum())
     assert demand.images_per_class is not None

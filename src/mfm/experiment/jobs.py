@@ -250,9 +250,9 @@ class FinetuneJob(TrainingJob):
 
     def leave(self, run: Path, *, images: Images, last_checkpoint: Path) -> list[Path]:
         """The labelled images that were used."""
-        from mfm.files.atomic import write_text
+        from mfm.files.lines import write_lines
 
-        write_text(run / "subset.txt", "".join(f"{path}\n" for path in images.paths))
+        write_lines(run / "subset.txt", images.paths.to_pylist())
         curve = [run / "accuracy.csv"] if self.training.curve_images else []
         return [run / "subset.txt", *curve]
 

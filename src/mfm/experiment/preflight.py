@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from mfm.data.counts import count
 from mfm.data.settings import Dataset
 from mfm.data.sources import check_owner, check_source
 from mfm.errors import UserError, all_of
@@ -15,10 +14,9 @@ from mfm.evaluation.job import EvaluateJob
 from mfm.experiment.arms import FromWeights
 from mfm.experiment.demands import (
     check_counts,
-    check_names,
     check_sizes,
+    count_faults,
     demands_of,
-    enough,
     variant_names,
 )
 from mfm.experiment.layout import Layout, dataset_folder
@@ -150,7 +148,8 @@ def _check_weights(experiment: Experiment) -> None:
 def _check_counts(runs: Runs, folder: Path, *, links_again: bool) -> None:
     """Check the numbers of images, as far as they are known.
 
-    Of a linked dataset they are; otherwise names tell how many there are at most.
+    Of a linked dataset they are; otherwise names tell how many there are at most, and what else is
+    wrong with them.
     """
     demands, dataset = demands_of(runs), runs.experiment.dataset
     files = [folder / name for name in ("config.json", "summary.json")]
@@ -163,9 +162,9 @@ def _check_counts(runs: Runs, folder: Path, *, links_again: bool) -> None:
                 f"{error} (if you have changed the images: snakemake --forcerun link_dataset)"
             ) from None
         return
-    splits = count(dataset, enough(demands))
-    if splits is not None:
-        check_names(demands, splits, holdout=dataset.holdout_per_class)
+    from mfm.data.link import foresee  # takes half a second, and is seldom needed
+
+    foresee(dataset, demands=partial(count_faults, demands))
 
 
 def _check_tasks(runs: Runs) -> None:

@@ -5,7 +5,7 @@ Counts are of all images; what needs pixels is measured on a sample, drawn once 
 
 from __future__ import annotations
 
-import csv
+import io
 from collections import Counter
 from functools import partial
 from pathlib import Path
@@ -17,12 +17,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
-from PIL import ExifTags, Image
+from PIL import ExifTags
 
-from mfm.data import manifest
+from mfm.data import left_out, manifest, meaning
 from mfm.data.batches import EvalBatches, to_float
+from mfm.data.decoding import read
+from mfm.data.formats import format_of, open_image
 from mfm.data.manifest import Images
-from mfm.data.scan import LEFT_OUT
 from mfm.experiment.jobs import DatasetReportJob
 from mfm.numerics.draws import Ints, Stream, permutation
 from mfm.objectives import Pretraining
@@ -32,15 +33,6 @@ SAMPLE = 512  # images
 _AT_ONCE = 16
 _LISTED = 10_000  # entries of a list in the JSON; its length is always told
 _GROUPS, _IN_A_GROUP = 1000, 20
-_SPLITS = ("train", "holdout", "val", "pretrain")
-_ACROSS = (
-    ("val", "train"),
-    ("val", "holdout"),
-    ("val", "pretrain"),
-    ("holdout", "train"),
-    ("holdout", "pretrain"),
-    ("train", "pretrain"),
-)
 Report = dict[str, Any]
 Values = npt.NDArray[np.float64]
 
@@ -56,16 +48,16 @@ def describe(run: DatasetReportJob, manifest_path: Path) -> Report:
     Raises UserError for a sampled image that can't be read any more.
     """
     table = pq.read_table(manifest_path)
-    splits = [name for name in _SPLITS if name in table["split"].unique().to_pylist()]
+    splits = [name for name in meaning.SPLITS if name in table["split"].unique().to_pylist()]
     return {
         "name": run.dataset.name,
         "source": run.dataset.source,
         "image_size": run.dataset.image_size,
         "on_bad_image": run.dataset.on_bad_image,
         "splits": {name: _split(table, name, run.dataset.image_size) for name in splits},
-        "misnamed": _misnamed(table),
+        **_names(table),
         "identical": _identical(table),
-        "left_out": _left_out(manifest_path.parent / LEFT_OUT),
+        "left_out": _left_out(manifest_path.parent),
         "normalisations": _normalisations(run),
         "sample": {
             name: _sample(run, manifest.load(manifest_path, name))
@@ -118,22 +110,24 @@ def _counts(column: pa.ChunkedArray) -> dict[str, int]:
     return dict(sorted(pairs, key=lambda pair: (-pair[1], pair[0])))
 
 
-def _misnamed(table: pa.Table) -> Report:
-    """Files whose content is of another format than their name says."""
-    Image.init()
-    suffixes = pc.utf8_lower(
-        pc.struct_field(pc.extract_regex(table["path"], r"(?P<suffix>\.[^./]+)$"), "suffix")
-    )
+def _names(table: pa.Table) -> Report:
+    """Files whose names promise another format than their content is of, or none."""
+    found = pc.extract_regex(table["path"], r"(?P<suffix>\.[^./]+)$")
+    suffixes = pc.fill_null(pc.utf8_lower(pc.struct_field(found, "suffix")), "")
     pairs = pa.table({"suffix": suffixes, "format": table["format"]}).group_by(["suffix", "format"])
-    wrong = np.zeros(table.num_rows, bool)
+    wrong, unsaid = np.zeros(table.num_rows, bool), np.zeros(table.num_rows, bool)
     for pair in pairs.aggregate([]).to_pylist():
-        expected = Image.registered_extensions().get(pair["suffix"])
+        expected = format_of(f"x{pair['suffix']}")
         if pair["format"] not in (expected, "MPO"):  # MPO: a JPEG with more pictures in it
             here = pc.and_(
                 pc.equal(suffixes, pair["suffix"]), pc.equal(table["format"], pair["format"])
             )
-            wrong |= here.to_numpy()
-    return _list(table.filter(pa.array(wrong))["path"].to_pylist())
+            of = wrong if expected else unsaid
+            of |= here.to_numpy()
+    return {
+        name: _list(table.filter(pa.array(rows))["path"].to_pylist())
+        for name, rows in (("misnamed", wrong), ("without_ending", unsaid))
+    }
 
 
 def _list(values: list[Any]) -> Report:
@@ -147,9 +141,9 @@ def _identical(table: pa.Table) -> Report:
     )
     splits = table["split"].to_numpy(zero_copy_only=False)
     labels = table["label"].to_numpy()
-    where = {name: np.flatnonzero(splits == name) for name in _SPLITS}
-    train = group[where["train"]]
-    pairs = np.unique(np.stack([train, labels[where["train"]]]), axis=1)
+    here = np.flatnonzero(splits == "train")
+    train = group[here]
+    pairs = np.unique(np.stack([train, labels[here]]), axis=1)
     several_classes = np.bincount(pairs[0], minlength=len(contents)) > 1
     order, ends = np.argsort(group, kind="stable"), np.cumsum(sizes)
     groups = []
@@ -161,17 +155,13 @@ def _identical(table: pa.Table) -> Report:
         # Images less different images: what could be removed.
         "copies_in_train": len(train) - len(np.unique(train)),
         "contradicting_in_train": int(several_classes[train].sum()),
-        "across": {
-            f"{there} in {here}": int(np.isin(group[where[there]], group[where[here]]).sum())
-            for there, here in _ACROSS
-            if len(where[there]) and len(where[here])
-        },
+        "across": meaning.overlap(table),
     }
 
 
-def _left_out(path: Path) -> Report:
-    with open(path, encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
+def _left_out(folder: Path) -> Report:
+    """Every file that is left out; bad images first, which are few."""
+    rows = sorted(left_out.read(folder), key=lambda row: not left_out.is_bad(row["kind"]))
     return {"kinds": dict(Counter(row["kind"] for row in rows)), **_list(rows)}
 
 
@@ -197,6 +187,7 @@ def _sample(run: DatasetReportJob, images: Images) -> Report:
     return {
         "images": len(chosen),
         "rotated_by_exif": sum(part["rotated"] for part in measured),
+        "of_several_pictures": sum(part["several"] for part in measured),
         "mean": mean.tolist(),
         "std": np.sqrt(np.maximum(squares - mean**2, 0)).tolist(),
         "pretrainings": {
@@ -240,15 +231,18 @@ def _measure(run: DatasetReportJob, images: Images, positions: Ints) -> dict[str
     }
     pixels = by_size[run.dataset.image_size]
     rotated = 0
-    for position in positions:
-        with Image.open(images.path(int(position))) as image:
+    several = 0
+    for position in positions.tolist():
+        with open_image(io.BytesIO(read(images, position))) as image:
             rotated += image.getexif().get(ExifTags.Base.Orientation, 1) != 1
+            several += getattr(image, "n_frames", 1) > 1
     return {
         "pixels": pixels[:, 0].numel(),
         "sum": pixels.sum(dim=(0, 2, 3)).numpy(),
         "squares": pixels.square().sum(dim=(0, 2, 3)).numpy(),
         "shares": shares,
         "rotated": rotated,
+        "several": several,
     }
 
 

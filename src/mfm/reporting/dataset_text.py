@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from mfm.data.headers import LOOSE
+from mfm.data.left_out import is_bad
+from mfm.files.lines import shown
 from mfm.reporting.document import (
     Block,
     Bold,
@@ -100,23 +103,32 @@ def _warnings(report: Report) -> list[Text]:
                 f"{sample['rotated_by_exif']} of {sample['images']}; they are not, as in "
                 "torchvision."
             )
-    if number := report["misnamed"]["number"]:
-        shown = ", ".join(report["misnamed"]["listed"][:3])
-        lines.append(
-            f"Files of another format than their name says: {number:,} ({shown}"
-            f"{', ...' * (number > 3)}); they are read by their content."
-        )
-    unreadable = sum(
-        number for kind, number in _left_out_kinds(report).items() if kind != "not an image"
-    )
+        if several := sample.get("of_several_pictures"):  # facts of an earlier version lack it
+            lines.append(
+                f"Sampled images of {name} that are animated, or hold several pictures: "
+                f"{several} of {sample['images']}; only the first one is "
+                "used."
+            )
+    for key, what in (
+        ("misnamed", "of another format than their name says"),
+        ("without_ending", "whose name doesn't say that they are images"),
+    ):
+        if number := report.get(key, {"number": 0})["number"]:
+            few = ", ".join(shown(path) for path in report[key]["listed"][:3])
+            lines.append(
+                f"Files {what}: {number:,} ({few}{', ...' * (number > 3)}); they are read by "
+                "their content."
+            )
+    kinds: dict[str, int] = report["left_out"]["kinds"]
+    unreadable = sum(number for kind, number in kinds.items() if is_bad(kind))
     if unreadable:
         lines.append(f"Unreadable images, left out (see below): {unreadable:,}.")
+    if kinds.get(LOOSE):
+        lines.append(
+            f"Images beside the class folders, left out (see below): {kinds[LOOSE]:,}; each "
+            "belongs into its class's folder."
+        )
     return lines
-
-
-def _left_out_kinds(report: Report) -> dict[str, int]:
-    kinds: dict[str, int] = report["left_out"]["kinds"]
-    return kinds
 
 
 Split = tuple[str, Report]  # its name and its facts
@@ -240,24 +252,29 @@ def _left_out(report: Report) -> Section:
     left_out, title = report["left_out"], "Files left out"
     if not left_out["number"]:
         return Section(title, [Paragraph("None: every file in the class folders is an image.")])
-    listed = [
-        f"{row['path']}: {row['kind']}" + f" ({row['reason']})" * (row["reason"] != row["kind"])
-        for row in left_out["listed"][:_SHOWN]
-    ]
-    if left_out["number"] > len(listed):
-        listed.append(f"and {left_out['number'] - len(listed):,} more, in dataset.json")
-    return Section(title, [Paragraph(f"{_named_counts(left_out['kinds'])}."), Bullets(listed)])
+    listed: list[Text | Bullets] = []
+    for kind, number in left_out["kinds"].items():
+        rows = [row for row in left_out["listed"] if row["kind"] == kind][:_SHOWN]
+        few: list[Text] = [
+            f"{shown(row['path'])}"
+            + f" ({row['reason']})" * (is_bad(kind) and row["reason"] != kind)
+            for row in rows
+        ]
+        if number > len(rows):
+            few.append(f"and {number - len(rows):,} more, in left_out.csv")
+        listed += [f"{kind}: {number:,}", Bullets(few)]
+    return Section(title, [Bullets(listed)])
 
 
 def _identical(report: Report) -> Section:
     found = report["identical"]
     groups = found["groups"]
-    shown = [
-        f"{' = '.join(paths[:4])}{' = ...' * (len(paths) > 4)}"
+    listed = [
+        f"{' = '.join(shown(path) for path in paths[:4])}{' = ...' * (len(paths) > 4)}"
         for paths in groups["listed"][:_SHOWN]
     ]
     if groups["number"] > _SHOWN:
-        shown.append(f"and {groups['number'] - _SHOWN:,} more groups; see dataset.json")
+        listed.append(f"and {groups['number'] - _SHOWN:,} more groups; see dataset.json")
     counts: list[Text | Bullets] = [
         f"copies within train, beside the first of each: {found['copies_in_train']:,}"
     ]
@@ -269,7 +286,7 @@ def _identical(report: Report) -> Section:
         "Files that are identical",
         [
             Paragraph("Byte for byte, by a hash of their content."),
-            Bullets([*counts, Bullets(shown)]),
+            Bullets([*counts, Bullets(listed)]),
         ],
     )
 

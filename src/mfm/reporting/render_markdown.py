@@ -48,7 +48,8 @@ def _blocks(block: Block, *, level: int) -> list[str]:
     match block:
         case Section():
             inside = [text for each in block.blocks for text in _blocks(each, level=level + 1)]
-            return [f"{'#' * min(6, level)} {inline(block.title)}", *inside]
+            title = re.sub(r"#+$", r"\\\g<0>", inline(block.title).strip())  # that would end it
+            return [f"{'#' * min(6, level)} {title}", *inside]
         case Paragraph():
             return [_not_a_list(inline(block.text))]
         case Bullets():
@@ -87,7 +88,9 @@ def _inline(part: Inline, *, in_table: bool) -> str:
         case str():
             return _escaped(part)
         case Bold():
-            return f"**{inline(part.text, in_table=in_table)}**"
+            text = inline(part.text, in_table=in_table)
+            inside = text.strip()  # stars beside a space are no markup
+            return text.replace(inside, f"**{inside}**") if inside else text
         case Code():
             return _code(part.text, in_table=in_table)
         case Link():

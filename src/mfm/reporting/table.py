@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from mfm.experiment.resolve import longer_arms
 from mfm.experiment.settings import Experiment
-from mfm.reporting import answer, comparability, details, floors, published, verdict
+from mfm.reporting import answer, comparability, details, floors, images, published, verdict
 from mfm.reporting.columns import MeasuredArm, columns
 from mfm.reporting.document import (
     Block,
@@ -56,7 +56,7 @@ def opening(found: Finished, compared: Sequence[Comparison]) -> Text:
 
 def arms(found: Finished, compared: Sequence[Comparison]) -> list[Block]:
     """The rows, with what is to be known before they are believed."""
-    remarks = answer.remarks(found, compared)
+    remarks = [*answer.remarks(found, compared), *images.notes(found)]
     alarms: list[Text] = [
         *floors.warning(found),
         *floors.lost(found),

@@ -1,0 +1,277 @@
+"""Tree of a dataset's folder: its classes and files by their names, before any is opened."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from mfm.data.headers import Unread
+from mfm.data.left_out import SYSTEM
+from mfm.errors import UserError
+from mfm.files.lines import shown
+
+UNLABELLED = "pretrain"  # the split of images at any depth, without class folders
+_SYSTEMS = frozenset(
+    (
+        *("__macosx", "icon\r", "thumbs.db", "ehthumbs.db", "desktop.ini", "$recycle.bin"),
+        *("system volume information", "@eadir", "lost+found"),
+    )
+)
+_SHOWN = 5
+Counts = Counter[tuple[str, str]]  # of files or images, by split and class ('' where unlabelled)
+
+
+class Found(NamedTuple):
+    """One file of the folder, before it is read."""
+
+    split: str
+    path: str  # below the dataset's folder, with '/'
+    label: int
+    name: str  # of the class
+    is_loose: bool = False  # beside the class folders
+
+
+@dataclass
+class Tree:
+    """The folder's classes, how many files each has, and what is wrong already."""
+
+    roots: Mapping[str, Path]  # of each split
+    classes: list[str]
+    loose: list[tuple[str, str]]  # split and path of each file beside the class folders
+    counts: Counts = field(default_factory=Counter)
+    faults: list[str] = field(default_factory=list)
+    closed: set[str] = field(default_factory=set)  # folders that can't be read
+
+    def at(self, path: str) -> Path:
+        """Where a path, which begins with its split, lies."""
+        split, _, rest = path.partition("/")
+        return self.roots[split] / rest
+
+    def shown(self, path: str) -> str:
+        """Where it lies, for people: in their folder, and not in the one that links to it."""
+        split, _, rest = path.partition("/")
+        return shown(Path(os.path.realpath(self.roots[split]), rest))
+
+    def files(self) -> Iterator[Found]:
+        """Every file that is to be read, in the order of the splits, then of the path's parts.
+
+        Those beside the class folders come first.
+        """
+        for split, path in self.loose:
+            yield Found(split, path, -1, "", is_loose=True)
+        for found, is_systems in self.walk(self._raise):
+            if not is_systems:
+                yield found
+
+    def _raise(self, start: str, fault: str) -> None:
+        if start not in self.closed:  # and told of already
+            raise UserError(f"{self.shown(start)} {fault}")
+
+    def walk(self, tell: Callable[[str, str], None]) -> Iterator[tuple[Found, bool]]:
+        """Every file or folder, and whether it is one that an operating system left.
+
+        `tell` is called with a folder that can't be walked through, and why.
+        """
+        for split, label, name, start in self.starts():
+            for path, is_systems in _walk(self, start, (), tell):
+                yield Found(split, path, label, name), is_systems
+
+    def starts(self) -> Iterator[tuple[str, int, str, str]]:
+        """(split, label, class, folder) of all that there is to walk through, in order."""
+        for split in self.roots:
+            if split == UNLABELLED:
+                yield split, -1, "", split
+            else:
+                for label, name in enumerate(self.classes):
+                    if (self.roots[split] / name).is_dir():
+                        yield split, label, name, f"{split}/{name}"
+
+
+def by_split(counts: Counts) -> dict[str, dict[str, int]]:
+    """Numbers by split, then by class."""
+    found: dict[str, dict[str, int]] = {}
+    for (split, name), number in counts.items():
+        found.setdefault(split, {})[name] = number
+    return found
+
+
+def survey(
+    roots: Mapping[str, Path], leave_out: Callable[[str, Unread], None], *, until: float = math.inf
+) -> Tree:
+    """Look at the names below each split's root: <class>/ at any depth, and 'pretrain' without.
+
+    Tells `leave_out` of what an operating system left there. Raises UserError for a missing folder,
+    and TimeoutError where it takes longer than `until` (`time.monotonic`).
+    """
+    tree = Tree(roots, classes=[], loose=[])
+    names = {}
+    for split in ("train", "val"):
+        names[split], beside, systems = _top(tree, split)
+        tree.loose += ((split, path) for path in beside)
+        for path in systems:
+            leave_out(path, _SYSTEM_FILE)
+    tree.classes = sorted({*names["train"], *names["val"]})
+    tree.faults += _differing(tree, names)
+    strange = [path for _, path in tree.loose if not _is_utf8(path)]
+
+    def note(start: str, fault: str) -> None:
+        tree.closed.add(start)
+        tree.faults.append(f"{tree.shown(start)} {fault}")
+
+    for found, is_systems in tree.walk(note):
+        if time.monotonic() > until:
+            raise TimeoutError
+        if is_systems:
+            leave_out(found.path, _SYSTEM_FILE)
+            continue
+        tree.counts[found.split, found.name] += 1
+        if not _is_utf8(found.path):
+            strange.append(found.path)
+    if strange:
+        one = len(strange) == 1
+        tree.faults.append(
+            f"{_few([tree.shown(path) for path in strange])}: the "
+            f"{'name is' if one else 'names are'} not UTF-8; rename {'it' if one else 'them'}"
+        )
+    return tree
+
+
+_SYSTEM_FILE = Unread(SYSTEM, "hidden, or left there by an operating system")
+
+
+def no_images(tree: Tree, counts: Counts) -> list[str]:
+    """A fault that names every class without any; the numbers may be of files or of images."""
+    starts = [
+        (split, start)
+        for split, _, name, start in tree.starts()
+        if not counts[split, name] and start not in tree.closed
+    ]
+    if (UNLABELLED, UNLABELLED) in starts:
+        return [f"{tree.shown(UNLABELLED)} has no images at any depth"]
+    empty = [tree.shown(start) for _, start in starts]
+    if not empty:
+        return []
+    one = len(empty) == 1
+    return [
+        f"class folder{'s' * (not one)} {_few(empty)} {'has' if one else 'have'} no images; add "
+        f"some or remove {'it' if one else 'them'} from train and val"
+    ]
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _few(texts: Sequence[str]) -> str:
+    more = f" and {len(texts) - _SHOWN} more" * (len(texts) > _SHOWN)
+    return f"{', '.join(texts[:_SHOWN])}{more}"
+
+
+def _top(tree: Tree, split: str) -> tuple[list[str], list[str], list[str]]:
+    """Names of a split's classes; paths of loose files, and of what an operating system left."""
+    if not tree.at(split).is_dir():
+        raise UserError(f"{tree.shown(split)} is missing: the dataset needs train/ and val/")
+    classes, loose, systems = [], [], []
+    try:
+        with os.scandir(tree.at(split)) as entries:
+            found = sorted((entry.name, _is_folder(entry)) for entry in entries)
+    except OSError as error:
+        raise UserError(f"{tree.shown(split)} can't be read: {error.strerror}") from None
+    for name, is_folder in found:
+        path = f"{split}/{name}"
+        if _is_systems(name):
+            systems.append(f"{path}/" if is_folder else path)
+        elif is_folder:
+            classes.append(name)
+        elif tree.at(path).is_symlink() and not os.path.exists(tree.at(path)):
+            target = shown(os.readlink(tree.at(path)))
+            tree.faults.append(
+                f"{tree.shown(path)} is a link to {target}, which isn't there; mend or remove it"
+            )
+        else:
+            loose.append(path)
+    if not classes and not tree.faults:
+        raise UserError(
+            f"{tree.shown(split)} has no class folders; put its images in {split}/<class>/<image>"
+        )
+    return classes, loose, systems
+
+
+def _differing(tree: Tree, names: Mapping[str, list[str]]) -> list[str]:
+    """A fault that names the classes that one split lacks, both sides of it."""
+    train, val = (set(each) for each in names.values())
+    if train == val:
+        return []
+    only = {"train": sorted(train - val), "val": sorted(val - train)}
+    both = only["train"] + only["val"]
+    # Names that look alike are told apart by their escapes.
+    alike = len({unicodedata.normalize("NFC", name) for name in both}) < len(both)
+    parts = [
+        f"only {split} has {_few([ascii(name) if alike else quoted(name) for name in each])}"
+        for split, each in only.items()
+        if each
+    ]
+    hint = " (the same letters in two Unicode forms, NFC and NFD)" if alike else ""
+    return [
+        f"{tree.shown('train')} and {tree.shown('val')} need the same class folders: "
+        f"{', '.join(parts)}{hint}"
+    ]
+
+
+def quoted(name: str) -> str:
+    """A class's name in quotation marks, so that a space at its end is seen."""
+    return f"'{shown(name)}'"
+
+
+def _is_systems(name: str) -> bool:
+    """Whether a name is that of something that an operating system leaves, or hidden."""
+    return name.startswith(".") or name.lower() in _SYSTEMS
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads back to itself
+        return False
+
+
+def _walk(
+    tree: Tree,
+    start: str,
+    above: tuple[tuple[int, int], ...],
+    tell: Callable[[str, str], None],
+) -> Iterator[tuple[str, bool]]:
+    """Paths below `start` in the order of their parts, and whether a system left them there.
+
+    Links are followed, as by torchvision's ImageFolder. One folder's names are in memory at once.
+    """
+    try:
+        status = os.stat(tree.at(start))
+        here = (status.st_dev, status.st_ino)
+        if here in above:
+            tell(start, "lies in itself by a link; remove that link")
+            return
+        with os.scandir(tree.at(start)) as entries:
+            names = sorted((entry.name, _is_folder(entry)) for entry in entries)
+    except OSError as error:
+        tell(start, f"can't be read: {error.strerror}")
+        return
+    for name, is_folder in names:
+        path = f"{start}/{name}"
+        if _is_systems(name):
+            yield f"{path}/" if is_folder else path, True
+        elif is_folder:
+            yield from _walk(tree, path, (*above, here), tell)
+        else:
+            yield path, False
