@@ -9,7 +9,9 @@ import sys
 import numpy as np
 import pytest
 
+from mfm.data import decoding, headers
 from mfm.data.batches import ByRequest
+from mfm.data.manifest import Images
 from mfm.errors import UserError, exits_on_user_error, explain, job_log
 from mfm.files import atomic
 
@@ -121,3 +123,26 @@ def test_an_encoding_that_is_not_utf_8_is_refused():
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
     assert "PYTHONUTF8=1" in line
+
+
+def test_an_image_is_not_called_bad_for_want_of_file_handles(tmp_path, monkeypatch):
+    path = tmp_path / "1.png"
+    path.write_bytes(b"some")
+
+    def refuse(*arguments, **options):
+        raise refused(errno.EMFILE, str(path))
+
+    monkeypatch.setattr("builtins.open", refuse)
+    with pytest.raises(OSError, match="Too many open files"):
+        headers.read(headers.Job(str(path)))
+    images = Images(
+        root=tmp_path,
+        paths=["1.png"],
+        labels=np.zeros(1, np.int64),
+        classes=["a"],
+        rows=np.zeros(1, np.int64),
+        widths=np.ones(1, np.int64),
+        heights=np.ones(1, np.int64),
+    )
+    with pytest.raises(OSError, match="Too many open files"):
+        decoding.read(images, 0)

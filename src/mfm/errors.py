@@ -68,6 +68,11 @@ _REMEDIES = {
 }
 
 
+def no_fault_of_the_file(error: OSError) -> bool:
+    """Whether an error of opening a file says something of this process alone."""
+    return error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+
+
 def explain(error: BaseException) -> str | None:
     """What a user can do about an error, in one line; None for one that is this program's own."""
     if isinstance(error, UserError):

@@ -9,7 +9,7 @@ from PIL import Image
 
 from mfm.data.formats import BROKEN, open_image
 from mfm.data.manifest import Images
-from mfm.errors import UserError
+from mfm.errors import UserError, no_fault_of_the_file
 from mfm.files.lines import shown
 
 _KEPT_PIXELS = 128 * 128
@@ -35,6 +35,8 @@ def read(images: Images, position: int) -> bytes:
             "images that are there: --forcerun link_dataset"
         ) from None
     except OSError as error:
+        if no_fault_of_the_file(error):
+            raise
         raise unreadable(path, error.strerror) from None
 
 

@@ -24,7 +24,7 @@ from mfm.data.formats import (
     is_named_as_image,
     open_image,
 )
-from mfm.errors import one_line
+from mfm.errors import no_fault_of_the_file, one_line
 from mfm.files.lines import shown
 
 OTHER, LOOSE = "other file", "loose image"
@@ -179,6 +179,8 @@ def _no_access(path: str, error: OSError) -> Unread:
         target = shown(os.readlink(path))
         why = "which leads back to itself" if error.errno == errno.ELOOP else "which isn't there"
         return Unread("dangling link", f"a link to {target}, {why}")
+    if no_fault_of_the_file(error):  # it would be left out, or refused, for nothing
+        raise error
     return Unread("unreadable", error.strerror or one_line(error))
 
 
