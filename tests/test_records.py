@@ -217,3 +217,30 @@ def test_a_record_says_the_same_each_time(experiment):
     summarise()
     assert record.read_bytes() == before
     assert b"2026" not in before
+
+
+def test_what_was_changed_is_told_before_a_workflow_removes_what_depends_on_it(experiment):
+    model = Path(f"{FINETUNING.format(0)}/model.safetensors")
+    record, config = records.record_of(model), Path(f"{FINETUNING.format(0)}/config.json")
+    asked = config.read_text()
+    records.check_unchanged(record, config=asked)
+    os.utime(model)
+    records.check_unchanged(record, config=asked)  # touched: the same
+    flip(model)
+    with pytest.raises(UserError, match=r"model\.safetensors is not what its stage left"):
+        records.check_unchanged(record, config=asked)
+
+
+def test_an_edited_settings_file_is_told_and_a_changed_configuration_is_none(experiment):
+    record = records.record_of(Path(f"{FINETUNING.format(0)}/model.safetensors"))
+    config = Path(f"{FINETUNING.format(0)}/config.json")
+    asked = config.read_text()
+    config.write_text('{"lr": 1}')  # the workflow's, of another configuration: that runs it again
+    records.check_unchanged(record, config='{"lr": 1}')
+    records.check_unchanged(record, config='{"lr": 2}')
+    with pytest.raises(UserError, match=r"config\.json is not what the workflow wrote"):
+        records.check_unchanged(record, config=asked)
+    config.unlink()
+    records.check_unchanged(record, config=asked)
+    record.unlink()
+    records.check_unchanged(record, config=asked)

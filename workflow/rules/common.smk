@@ -16,6 +16,7 @@ from mfm.experiment.layout import Layout, dataset_folder, locate
 from mfm.experiment.settings import Experiment
 from mfm.experiment.tuning import Choice
 from mfm.experiment.variants import Runs
+from mfm.files.records import record_of
 from mfm.files.atomic import check_writable, write_text
 from mfm.settings.section import dumps, dumps_ordered, load_json
 from mfm.settings.section import parse as parse_settings
@@ -38,7 +39,7 @@ def get_runs(values):
     with one_line():
         runs = Runs(parse_settings(Experiment, values, where="configuration"))
         if workflow.is_main_process:  # and not again in those of jobs
-            preflight.check(runs, links_again=get_links_again())
+            preflight.check(runs, links_again=get_links_again(), forces=get_forces())
             check_writable(Path(".snakemake/log"))
             if get_writes():
                 check_writable(dataset_folder(runs.experiment.dataset.name))
@@ -80,12 +81,17 @@ def begin():
         write_text(Path(LAYOUT.asked), "".join(f"{folder}\n" for folder in RUNS.trainings))
 
 
+def get_forces():
+    """Whether this call forces jobs: files that were changed are made again then."""
+    options = {"-f", "--force", "-F", "--forceall", "-R", "--forcerun"}
+    return any(word.split("=")[0] in options for word in sys.argv)
+
+
 def get_links_again():
     """Whether this call forces the dataset to be linked: what is known of it may be old then."""
     words = {word.split("=")[-1] for word in sys.argv}
-    forced = words & {"-f", "--force", "-R"} or any("--forcerun" in word for word in sys.argv)
-    linking = {"link_dataset", "dataset_config"} & words or any("manifest.p" in w for w in words)
-    return bool({"-F", "--forceall"} & words or (forced and linking))
+    linking = {"link_dataset", "dataset_config", "-F", "--forceall"} & words
+    return get_forces() and bool(linking or any(word.startswith("data/") for word in words))
 
 
 def get_experiment(others=False):

@@ -26,6 +26,8 @@ checkpoint link_dataset:
         manifest=update(f"{DATA}/manifest.parquet"),
         summary=update(f"{DATA}/summary.json"),
         images=update(get_linked_images()),
+        # The last one: Snakemake touches all when the job is done, and what is newer was changed.
+        record=update(str(record_of(DATA / MANIFEST))),
     log:
         LAYOUT.log("link_dataset"),
     benchmark:

@@ -24,6 +24,7 @@ rule evaluate:
     output:
         row=EVALUATION.row,
         predictions=EVALUATION.predictions,
+        record=EVALUATION.record,
     log:
         EVALUATION.log,
     benchmark:
@@ -58,6 +59,7 @@ if FURTHER:
             metrics=get_finetuned("metrics"),
         output:
             row=FURTHER_EVALUATION.row,
+            record=FURTHER_EVALUATION.record,
         log:
             FURTHER_EVALUATION.log,
         benchmark:

@@ -55,6 +55,7 @@ rule pretrain:
         weights=PRETRAINING.weights,
         metrics=PRETRAINING.metrics,
         checkpoint=PRETRAINING.checkpoint,
+        record=PRETRAINING.record,
     log:
         PRETRAINING.log,
     benchmark:
@@ -103,6 +104,7 @@ use rule pretrain as finetune with:
         weights=FINETUNING.weights,
         metrics=FINETUNING.metrics,
         subset=FINETUNING.subset,
+        record=FINETUNING.record,
     log:
         FINETUNING.log,
     benchmark:

@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from mfm.files.records import record_of
+
 DATA = "data"
 TRAINED = ("backbone.safetensors", "model.safetensors")  # weights that a training run leaves
 
@@ -27,6 +29,11 @@ class RunFiles:
     config_log: str
     benchmark: str
     weights: str
+
+    @property
+    def record(self) -> str:
+        """What it read and left, by SHA-256."""
+        return str(record_of(Path(self.weights)))
 
     @property
     def config(self) -> str:
@@ -67,6 +74,11 @@ class EvaluationFiles:
     predictions: str
     log: str
     benchmark: str
+
+    @property
+    def record(self) -> str:
+        """What it read and left, by SHA-256."""
+        return str(record_of(Path(self.row)))
 
 
 @dataclass(frozen=True)

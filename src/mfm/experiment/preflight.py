@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from mfm.data.settings import Dataset
+from mfm.data.settings import MANIFEST, Dataset
 from mfm.data.sources import check_owner, check_source
 from mfm.errors import UserError, all_of
 from mfm.evaluation.job import EvaluateJob
@@ -21,23 +21,34 @@ from mfm.experiment.demands import (
 )
 from mfm.experiment.layout import Layout, dataset_folder
 from mfm.experiment.layout import runs as runs_below
-from mfm.experiment.resolve import dataset_job, pretrainings, used_pretrainings
+from mfm.experiment.resolve import (
+    dataset_job,
+    finetune_job,
+    pretrain_job,
+    pretrainings,
+    used_pretrainings,
+)
 from mfm.experiment.results_folder import check_folder
 from mfm.experiment.settings import Experiment
 from mfm.experiment.variants import Runs
+from mfm.files import records
 from mfm.models.facts import check_weights
 from mfm.models.settings import Model
 from mfm.models.sources import source_of
-from mfm.settings.section import differing_keys, load_json
+from mfm.settings.section import differing_keys, dumps, load_json
+
+# Keys that the settings of a run had in versions before this one.
+_EARLIER = ("init", "on_bad_image")
 
 
-def check(runs: Runs, *, links_again: bool = False) -> None:
+def check(runs: Runs, *, links_again: bool = False, forces: bool = False) -> None:
     """Find what would stop a job later.
 
     The job that links a dataset knows how many of its files are images, and checks the demands on
     their numbers again.
 
-    Raises UserError for a dataset or weights that don't exist, and for too few images.
+    Raises UserError for a dataset or weights that don't exist, for too few images, and, unless
+    jobs are forced, for files of finished ones that were changed since.
     """
     experiment = runs.experiment
     dataset, folder = experiment.dataset, dataset_folder(experiment.dataset.name)
@@ -48,6 +59,7 @@ def check(runs: Runs, *, links_again: bool = False) -> None:
             lambda: check_owner(dataset, folder),
             lambda: _check_counts(runs, folder, links_again=links_again),
             lambda: _check_results(experiment),
+            *([] if forces else _check_finished(runs, folder)),
             lambda: _check_tasks(runs),
             lambda: _check_weights(experiment),
         ]
@@ -119,8 +131,9 @@ def _linked_otherwise(experiment: Experiment) -> list[str]:
     if not keys:
         return []
     return [
-        f"{folder} was linked with another dataset.{keys[0]}: it is linked again, and what was "
-        "trained on it is trained again; give this experiment a dataset.name of its own to keep it"
+        f"{folder} was linked with another dataset.{keys[0]}: it is linked again, and what read a "
+        "split whose images are others then is run again; give this experiment a dataset.name of "
+        "its own to keep it"
     ]
 
 
@@ -157,6 +170,10 @@ def _check_counts(runs: Runs, folder: Path, *, links_again: bool) -> None:
     if linked and not links_again and load_json(Dataset, files[0]) == dataset_job(runs.experiment):
         try:
             check_counts(demands, json.loads(files[1].read_text(encoding="utf-8")))
+        except ValueError:
+            raise UserError(
+                f"{files[1]} is damaged; snakemake --cores all --force {files[1]} makes it again"
+            ) from None
         except UserError as error:
             raise UserError(
                 f"{error} (if you have changed the images: snakemake --forcerun link_dataset)"
@@ -165,6 +182,23 @@ def _check_counts(runs: Runs, folder: Path, *, links_again: bool) -> None:
     from mfm.data.link import foresee  # takes half a second, and is seldom needed
 
     foresee(dataset, demands=partial(count_faults, demands))
+
+
+def _check_finished(runs: Runs, data: Path) -> Iterator[Callable[[], None]]:
+    """A check of each finished job whose files would be removed if it were run again."""
+    yield partial(records.check_unchanged, records.record_of(data / MANIFEST))
+    layout = runs.layout
+    for folder, name, seed in runs.pretrainings:
+        job = pretrain_job(runs.at(folder), name, seed)
+        record = layout.pretraining(name, seed, folder=folder).record
+        yield partial(records.check_unchanged, Path(record), config=f"{dumps(job)}\n")
+    for folder, arm, seed in runs.finetunings:
+        finetuning = finetune_job(runs.at(folder), arm, seed)
+        record = layout.finetuning(arm, seed, folder=folder).record
+        yield partial(records.check_unchanged, Path(record), config=f"{dumps(finetuning)}\n")
+    for folder, arm, seed in runs.evaluations():
+        record = layout.evaluation(arm, seed, folder=folder).record
+        yield partial(records.check_unchanged, Path(record))
 
 
 def _check_tasks(runs: Runs) -> None:
@@ -186,8 +220,8 @@ def _check_results(experiment: Experiment) -> None:
     The workflow would run everything there again, over results that may have cost weeks.
     """
     for run in runs_below(Path(experiment.results)):
-        # What an arm was called before this version: a key of a finetuning's settings.
-        if '"init":' in (run / "config.json").read_text(encoding="utf-8"):
+        text = (run / "config.json").read_text(encoding="utf-8")
+        if any(f'"{key}":' in text for key in _EARLIER):
             raise UserError(
                 f"results: '{experiment.results}' holds runs of an earlier version of this package "
                 f"({run}): set results to another folder"

@@ -70,6 +70,32 @@ def check(files: Iterable[str | Path], *, results: str | Path | None) -> int:
     return len(chain.sums)
 
 
+def check_unchanged(record: Path, *, config: str | None = None) -> None:
+    """Check that nobody has changed a finished stage's files since, at the cost of a look at each.
+
+    For the start of a workflow: one that finds a changed file runs what depends on it again, and
+    removes that first. `config` is what the stage's settings file says today. Where the stage has
+    read the same, another one on the disk is an edit of it.
+
+    Raises UserError for a file that is newer than the record, and not what it says.
+    """
+    sums = _load(record)
+    if sums is None:
+        return
+    written = record.stat().st_mtime_ns
+    for file, known in sums["left"].items():
+        if file.exists() and file.stat().st_mtime_ns > written and _sum(file) != known:
+            raise UserError(f"{file} is not what its stage left: {_again(file)}")
+    file = _tidy(record.parent / "config.json")
+    if config is not None and file.exists():
+        mine = hashlib.sha256(config.encode()).hexdigest()
+        if sums["read"].get(file) == mine != _sum(file):
+            raise UserError(
+                f"{file} is not what the workflow wrote: change the configuration instead, and "
+                f"{_again(file)}"
+            )
+
+
 def records_below(folder: Path) -> list[Path]:
     """All records in a folder, at any depth."""
     return sorted(folder.rglob(f"*{_ENDING}"))
