@@ -1,5 +1,6 @@
 """The workflow on folders of images: whole runs, killed ones, and datasets that are wrong."""
 
+import os
 import re
 import shutil
 import signal
@@ -84,10 +85,23 @@ def test_own_images_run_to_the_table(tmp_path):
 def test_killed_and_started_again_it_completes_without_repeating(tmp_path):
     root = photographs(tmp_path / "own")
     words = own_images(tmp_path, root, "results/own/table.md")
+    results = tmp_path / "results/own"
+    process = subprocess.Popen(
+        words, cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    while not (results / "pretrain/mfm/seed0/.lock").exists():
+        assert process.poll() is None
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGINT)
+    said = process.communicate()[1]
+    assert process.returncode == 1
+    assert "Traceback" not in said
+    last = said.splitlines()[-1]
+    assert last.startswith("mfm: error: pretrain pretraining=mfm seed=0: stopped by SIGINT ")
+
     process = subprocess.Popen(
         words, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
-    results = tmp_path / "results/own"
     while not (results / "pretrain/mfm/seed0/backbone.safetensors").exists():
         assert process.poll() is None
         time.sleep(0.02)

@@ -2,6 +2,9 @@
 
 import errno
 import logging
+import signal
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -18,6 +21,7 @@ COMMAND = "set -euo pipefail; python -m mfm train --config a/config.json >> {log
 def call(monkeypatch, tmp_path):
     """Starts a handler as Snakemake does; gives it, and `say` for records."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("snakemake_logger_plugin_mfm.tell_interrupts", lambda: None)
 
     def start(*words, quiet=(), dryrun=False):
         monkeypatch.setattr("sys.argv", ["snakemake", *words])
@@ -159,3 +163,32 @@ def test_a_disk_that_took_no_line_is_told_of(tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.TemporaryFile", full)
     told = why_failed(Job("finetune", (log,)), "exit status 2")
     assert told.startswith(f"{tmp_path}: No space left on device; free some space")
+
+
+CAUGHT = """
+import time
+from snakemake_logger_plugin_mfm.interrupts import tell_interrupts
+
+tell_interrupts()
+try:
+    print("ready", flush=True)
+    time.sleep(60)
+except KeyboardInterrupt:
+    print("ready", flush=True)
+    time.sleep(60)
+"""
+ESCAPED = CAUGHT.replace("except KeyboardInterrupt", "except ValueError")
+
+
+@pytest.mark.parametrize(
+    ("program", "times", "code"), [(CAUGHT, 2, 130), (ESCAPED, 1, -signal.SIGINT)]
+)
+def test_ctrl_c_is_no_traceback_and_a_second_ends_at_once(program, times, code):
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen([sys.executable, "-c", program], **pipes)
+    for _ in range(times):
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=20)
+    assert process.returncode == code
+    assert said == "mfm: error: stopped by Ctrl-C; start again to continue\n"

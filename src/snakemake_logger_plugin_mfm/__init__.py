@@ -26,6 +26,7 @@ from snakemake_interface_logger_plugins.common import LogEvent
 from mfm.errors import UserError, exits_on_user_error
 from mfm.files.atomic import check_writable
 from mfm.settings.files import check_settings
+from snakemake_logger_plugin_mfm.interrupts import tell_interrupts
 from snakemake_logger_plugin_mfm.jobs import Job, job_of, shorten, why_failed
 
 # What helps nobody who wants to know how their experiment goes.
@@ -88,6 +89,7 @@ class LogHandler(LogHandlerBase):
     def __post_init__(self) -> None:
         """Check, and end Snakemake in one line where a file is wrong."""
         exits_on_user_error(_check)()
+        tell_interrupts()
         self._jobs: dict[int, Job] = {}
         self._finished = ""  # the job that the next count of steps is about
         self._reports: list[str] = []  # Snakemake's own, of errors that no job has been found for
