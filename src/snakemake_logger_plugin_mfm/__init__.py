@@ -36,6 +36,7 @@ _LEFT_OUT = (
     "Cannot restore ",
     "Complete log",
     "Conda environments: ignored",
+    "DAG of jobs will be updated",
     "Elapsed time: ",
     "Exiting because a job execution failed",
     "Execute ",
@@ -46,6 +47,7 @@ _LEFT_OUT = (
     "If you prefer that only modification time",
     "If you are sure that a change for a certain output file",
     "Rules with provenance triggered jobs",
+    "Updating checkpoint dependencies",
     "Using shell: ",
 )
 _EVENTS_LEFT_OUT = (LogEvent.WORKFLOW_STARTED, LogEvent.RESOURCES_INFO, LogEvent.SHELLCMD)
