@@ -24,11 +24,12 @@ from mfm.experiment.settings import Experiment, load_yaml
 from mfm.models.backbones import create_backbone
 from mfm.models.weights import load_weights
 from mfm.processes.ranks import Process, begin, process_group
+from mfm.reporting.render_markdown import inline
 
 
 def describe(title: str, found: Drift, images: Images) -> str:
     """One row of the table."""
-    worst = images.path(found.worst)
+    worst = inline(str(images.path(found.worst)), in_table=True)
     return f"| {title} | {found.mean:.3f} | {found.largest} | {100 * found.share:.1f}% | {worst} |"
 
 
