@@ -8,6 +8,7 @@ import pytest
 from conftest import ROOT
 
 from mfm.__main__ import FOR_PEOPLE, FOR_THE_WORKFLOW, main
+from mfm.commands import loader_drift
 
 COMMANDS = [*FOR_PEOPLE, *FOR_THE_WORKFLOW]
 
@@ -65,3 +66,10 @@ def test_the_converter_keeps_its_old_name():
     ]
     assert [done.returncode for done in said] == [0, 0]
     assert said[0].stdout == said[1].stdout
+
+
+@pytest.mark.parametrize("seed", ["-1", str(2**64), "9" * 31, "x"])
+def test_a_seed_that_is_none_is_told_in_one_line(seed, capsys):
+    with pytest.raises(SystemExit):
+        loader_drift.main(["--weights", "w.safetensors", f"--seed={seed}"])
+    assert "argument --seed: " in capsys.readouterr().err.splitlines()[-1]

@@ -334,6 +334,10 @@ def test_runs_of_another_network_are_not_overwritten(tmp_path, monkeypatch):
     message = complaint(preflight.check, other)
     assert "and this is resnet18 (not the standard one: stem of stride 2" in message
     assert message.endswith("set results to another folder")
+    # A network that can't be made is told, and not that it is another one.
+    values = VALUES | {"model": RESNET18 | {"options": {"no_such_option": 1}}}
+    message = complaint(preflight.check, Runs(parse(Experiment, values, where="test")))
+    assert "got an unexpected keyword argument 'no_such_option'" in message
 
 
 @pytest.mark.parametrize(

@@ -423,3 +423,14 @@ def test_variants_have_one_dataset_and_one_results_folder(key, value):
     with pytest.raises(UserError, match=f"variants.v: {key} is the same in all variants"):
         variants_of(experiment(v=study(key, value)), "v")
     assert len(variants_of(experiment(v=study("dataset.image_size", 64)), "v")) == 2
+
+
+def test_a_value_too_long_for_a_folders_name_has_a_shorter_one():
+    keys = {"epochs": 1, "batch": 2, "micro_batch": 2, "clip": 1 / 7, "mixup": 1 / 9}
+    keys |= {"cutmix": 1 / 11, "smoothing": 1 / 3, "mean": [1 / 7] * 3, "std": [1 / 3] * 3}
+    keys |= {"optimizer": {"lr": 1 / 11, "weight_decay": 1 / 13, "betas": [1 / 17, 1 / 19]}}
+    values = [keys | {"schedule": {"warmup_start": 1 / 7, "end": 1 / k}} for k in (3, 9)]
+    found = Runs(experiment(long=study("finetune", *values))).studies["long"]
+    names = [each.name for each in found if not each.own]
+    assert len(set(names)) == 2
+    assert all(len(name) < 100 for name in names), names

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from mfm.errors import UserError
 from mfm.files import records
+from mfm.settings.section import SEEDS
 
 
 def create_parser(name: str, description: str | None) -> argparse.ArgumentParser:
@@ -41,3 +42,11 @@ def add_look(parser: argparse.ArgumentParser) -> None:
         metavar=("HASH", "RESULTS"),
         help="count this experiment, of that results folder, among those evaluated on the split",
     )
+
+
+def seed(text: str) -> int:
+    """The type of an option that is a seed, as the settings' are."""
+    number = int(text)
+    if not 0 <= number < SEEDS:
+        raise argparse.ArgumentTypeError(f"give a whole number from 0 to {SEEDS - 1}")
+    return number

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mfm.commands.arguments import create_parser
+from mfm.commands.arguments import create_parser, seed
 from mfm.data import manifest
 from mfm.data.batches import Batches, EvalBatches, TrainBatches
 from mfm.data.drift import LOADERS, Drift, drift, sample
@@ -103,7 +103,7 @@ def main(words: list[str]) -> None:
     parser.add_argument(
         "--images", type=int, default=1000, help="sample of each split; 0: all (default: 1000)"
     )
-    parser.add_argument("--seed", type=int, default=0, help="draws the sample and the crops")
+    parser.add_argument("--seed", type=seed, default=0, help="draws the sample and the crops")
     parser.add_argument("--workers", type=int, default=1, help="loader processes")
     options = parser.parse_args(words)
     if options.images < 0:

@@ -32,7 +32,7 @@ from mfm.experiment.results_folder import check_folder
 from mfm.experiment.settings import Experiment
 from mfm.experiment.variants import Runs
 from mfm.files import records
-from mfm.models.facts import check_weights
+from mfm.models.facts import check_weights, facts_of
 from mfm.models.settings import Model
 from mfm.models.sources import source_of
 from mfm.settings.section import differing_keys, dumps, load_json
@@ -233,6 +233,7 @@ def _check_results(experiment: Experiment) -> None:
     ours = (experiment.dataset.name, experiment.model.title)
     theirs = (there.dataset.name, there.model.title)
     if ours != theirs:
+        facts_of(experiment.model)  # a network that can't be made is told first
         raise UserError(
             f"results: '{experiment.results}' holds {theirs[1]} on {theirs[0]}, and this is "
             f"{ours[1]} on {ours[0]}: set results to another folder"

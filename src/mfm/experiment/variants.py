@@ -6,6 +6,7 @@ run whose settings and initial weights are those of another one is that one: it 
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -36,7 +37,7 @@ from mfm.experiment.settings import (
 )
 from mfm.experiment.tuning import TRIALS, TUNED
 from mfm.models.sources import source_of
-from mfm.settings.section import dumps
+from mfm.settings.section import LONGEST_NAME, dumps
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,6 +130,8 @@ def _variant(
     study: str, value: Any, *, own: bool, experiment: Experiment, name: str | None = None
 ) -> Variant:
     name = name or name_of(value)
+    if len(name.encode()) > LONGEST_NAME:  # of many keys: they can't all be in a folder's name
+        name = f"{name[: LONGEST_NAME // 4]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
     folder = "" if own else variant_folder(study, name)
     return Variant(
         study=study, value=value, name=name, own=own, folder=folder, experiment=experiment
