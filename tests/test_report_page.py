@@ -22,7 +22,7 @@ CHROMIUM = os.environ.get("MFM_CHROMIUM") or shutil.which("chromium")
 @pytest.fixture(scope="module")
 def page(finished_results):
     path = finished_results / "report.html"
-    path.write_text(build(finished.experiment(finished_results)))
+    path.write_text(build(finished.experiment(finished_results), checked=99))
     return path
 
 
@@ -56,7 +56,14 @@ def test_the_page_has_everything(page):
     text = page.read_text()
     top1 = pd.read_csv(page.parent / "results.csv").groupby("arm")["top1"].mean()
     mean = f"<strong>{top1['mfm']:.2f}</strong>"
-    for part in (finished.HASH, "images_per_class:", "1 min 30 s", "73.9%", "Dataset own"):
+    for part in (
+        finished.HASH,
+        "images_per_class:",
+        "1 min 30 s",
+        "73.9%",
+        "Dataset own",
+        "99 files fitted",
+    ):
         assert part in text
     # The answer, the rows, a picture of them, and then what they rest on.
     assert (
@@ -109,7 +116,7 @@ def test_pages_of_studies_and_further_evaluations_are_taken_in(page, tmp_path):
     )
     finished.finish_others(ours)
     (folder / "variants/other.md").write_text("# Of another configuration\n")
-    text = build(ours)
+    text = build(ours, checked=99)
     titles = [title for level, title in headings(text) if level == "3"]
     for part in (
         "resnet18 on own: what does evaluate.resize change?",
@@ -122,7 +129,7 @@ def test_pages_of_studies_and_further_evaluations_are_taken_in(page, tmp_path):
     assert "Of another" not in text
     # A picture that has gone leaves its caption, and nothing to ask a disk for.
     (folder / "variants/size.svg").unlink()
-    assert "<p>[Top-1 of each arm over evaluate.resize" in build(ours)
+    assert "<p>[Top-1 of each arm over evaluate.resize" in build(ours, checked=99)
 
 
 def test_provenance_says_what_the_weights_say(tmp_path):

@@ -631,9 +631,12 @@ def test_rows_of_evaluations_are_collected_with_their_columns(tmp_path):
     _, rows = finished.plant(ALL, pretrainings=2)
     rows = rows.assign(top5=99.0, loss=0.5, config_hash=[f"{n:012d}" for n in range(len(rows))])
     rows = rows[list(COLUMNS)]
-    for number in range(len(rows)):
-        rows[number : number + 1].to_csv(tmp_path / f"{number}.csv", index=False)
-    collected = collect_rows([tmp_path / f"{number}.csv" for number in range(len(rows))])
+    paths = []
+    for number, row in enumerate(rows.to_dict("records")):
+        paths.append(tmp_path / f"{row['arm']}/seed{row['seed']}.csv")
+        paths[-1].parent.mkdir(exist_ok=True)
+        rows[number : number + 1].to_csv(paths[-1], index=False)
+    collected = collect_rows(paths)
     assert tuple(collected.columns) == COLUMNS
     # a hash of digits alone keeps its zeros
     assert collected.to_dict("records") == rows.to_dict("records")
