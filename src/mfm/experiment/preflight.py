@@ -55,9 +55,8 @@ def check(runs: Runs, *, links_again: bool = False, forces: bool = False) -> Non
     all_of(
         [
             lambda: check_folder(experiment.results, dataset),
-            lambda: check_source(dataset, linked=folder.exists()),
+            lambda: _check_dataset(runs, folder, links_again=links_again),
             lambda: check_owner(dataset, folder),
-            lambda: _check_counts(runs, folder, links_again=links_again),
             lambda: _check_results(experiment),
             *([] if forces else _check_finished(runs, folder)),
             lambda: _check_tasks(runs),
@@ -156,6 +155,12 @@ def _check_weights(experiment: Experiment) -> None:
             source_of(weights).check(weights)
         except UserError as error:
             raise UserError(f"{key}: {error}") from None
+
+
+def _check_dataset(runs: Runs, folder: Path, *, links_again: bool) -> None:
+    """Check where the images come from and, if there are some, their numbers."""
+    check_source(runs.experiment.dataset, linked=folder.exists())
+    _check_counts(runs, folder, links_again=links_again)
 
 
 def _check_counts(runs: Runs, folder: Path, *, links_again: bool) -> None:
