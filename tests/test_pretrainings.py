@@ -106,8 +106,10 @@ def begin(images, tmp_path, monkeypatch):
 
     def begin(job, weights="scratch"):
         operation = Operation(run=tmp_path, workers=0, checkpoint_epochs=1)
+        config = tmp_path / "config.json"
+        files = {"config": config, "weights": weights, "manifest_path": images}
         with pytest.raises(Begun) as begun:
-            run.run(job, weights=weights, manifest_path=images, operation=operation, process=ALONE)
+            run.run(job, operation=operation, process=ALONE, **files)
         return begun.value.args[0]
 
     return begin
