@@ -244,3 +244,12 @@ def test_an_edited_settings_file_is_told_and_a_changed_configuration_is_none(exp
     records.check_unchanged(record, config=asked)
     record.unlink()
     records.check_unchanged(record, config=asked)
+
+
+def test_files_of_a_folder_of_a_stage_have_its_record(experiment):
+    picture = leave("results/pictures/input.png", "a picture")
+    records.write(read=[], left=["results/pictures"])
+    records.check(["results/pictures"], results="results")
+    flip(Path(picture))
+    with pytest.raises(UserError, match=r"input\.png is not what its stage left"):
+        records.check([picture], results="results")

@@ -176,11 +176,11 @@ def _main(record: Path, sums: Mapping[str, Mapping[Path, str]]) -> Path:
 
 
 def _find_record(file: Path) -> Path | None:
-    """The record that says it left a file: in its folder, or beside that for a folder of files."""
+    """The record that says it left a file: in its folder, or in the one above."""
     if file.name.endswith(_ENDING):
         return None
-    candidates = [record_of(file), *sorted(file.parent.glob(f"*{_ENDING}")), record_of(file.parent)]
-    for record in dict.fromkeys(candidates):
+    others = [sorted(folder.glob(f"*{_ENDING}")) for folder in (file.parent, file.parent.parent)]
+    for record in dict.fromkeys([record_of(file), *others[0], *others[1]]):
         if record.is_file() and file in ((_load(record) or {}).get("left") or {}):
             return record
     return None
