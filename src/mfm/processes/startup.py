@@ -8,9 +8,12 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.metadata import version
 from types import ModuleType
 
 _COMPILER, _HUB = "torch._dynamo", "huggingface_hub"
+# Versions of torch whose compiler can be left out: what torchvision asks of it is known there.
+_KNOWN = ("2.14.",)
 
 
 @contextmanager
@@ -23,7 +26,8 @@ def importing() -> Iterator[None]:
     compiled programs, and timm's way to the Hugging Face hub. Whoever needs the compiler afterwards
     (DistributedDataParallel) imports it then.
     """
-    stand_ins = {} if _COMPILER in sys.modules else _without_compiler()
+    is_known = version("torch").startswith(_KNOWN) and _COMPILER not in sys.modules
+    stand_ins = _without_compiler() if is_known else {}
     if _HUB not in sys.modules:
         stand_ins[_HUB] = None  # as if it weren't installed
     sys.modules.update(stand_ins)  # type: ignore[arg-type]
