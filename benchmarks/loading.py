@@ -33,7 +33,7 @@ from mfm.data import manifest
 from mfm.data.batches import EvalBatches, TrainBatches, to_float
 from mfm.data.loading import create_loader
 from mfm.data.order import Plan
-from mfm.data.settings import IMAGENET_MEAN, IMAGENET_STD, Crop, Dataset, LoaderName
+from mfm.data.settings import IMAGENET_MEAN, IMAGENET_STD, Crop, LoaderName, Seen
 from mfm.experiment.jobs import PretrainJob
 from mfm.models.settings import Model
 from mfm.numerics import precision
@@ -211,7 +211,8 @@ def waiting(folder: Path) -> None:
     images = manifest.load(folder / "manifest.parquet", "train")
     run = PretrainJob(
         name="mfm",
-        dataset=Dataset(),
+        dataset=Seen(name="fashion-mnist", image_size=32),
+        split="train",
         model=Model(),
         training=MfmPretraining(task="mfm", recipe="paper", radius=3, batch=128, micro_batch=128),
     )

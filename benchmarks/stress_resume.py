@@ -62,7 +62,7 @@ class Tally:
 
 def write_config(case: Case, folder: Path) -> None:
     """A small run of some dozens of steps, with everything that could go wrong on a resume."""
-    dataset = {"name": "tiny", "source": "generated", "image_size": 32}
+    dataset = {"name": "tiny", "image_size": 32}
     training = {
         "epochs": 4,
         "batch": 8,
@@ -77,14 +77,15 @@ def write_config(case: Case, folder: Path) -> None:
     if case.stage == "pretrain":
         run = parse(
             PretrainJob,
-            {"name": "stress", "training": {"task": "mfm", **training}, **common},
+            {"name": "stress", "split": "train", "training": {"task": "mfm", **training}, **common},
             where="stress",
         )
     else:
         augmented = {"mixup": 0.2, "cutmix": 1.0, "randaugment": {}, "images_per_class": 24}
         run = parse(
             FinetuneJob,
-            {"arm": "a", "source": "scratch", "seed": 1, "training": training | augmented} | common,
+            {"arm": "a", "source": "scratch", "seed": 1, "curve": "val", **common}
+            | {"training": training | augmented},
             where="stress",
         )
     folder.mkdir(parents=True)

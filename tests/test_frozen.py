@@ -235,7 +235,7 @@ def test_bad_weights_are_told(images, files, tmp_path):
     model = create_backbone(Model(backbone="test_resnet"), classes=0)
     model.load_state_dict({n: t * float("nan") for n, t in model.state_dict().items()})
     save_weights(model, path, {})
-    with pytest.raises(UserError, match="features of given are not finite"):
+    with pytest.raises(UserError, match="hold NaN"):
         measure("given", images, [path], tmp_path)
     ours = experiment(model={"backbone": "resnet18"})
     with pytest.raises(UserError, match="of another model"):

@@ -129,7 +129,8 @@ def finish(run, images, **training):
         PretrainJob,
         {
             "name": "p",
-            "dataset": {"name": "own", "source": "generated", "image_size": SIZE},
+            "dataset": {"name": "own", "image_size": SIZE},
+            "split": "train",
             "model": {"backbone": "resnet18"},
             "training": values,
         },

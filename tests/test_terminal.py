@@ -185,7 +185,9 @@ ESCAPED = CAUGHT.replace("except KeyboardInterrupt", "except ValueError")
 )
 def test_ctrl_c_is_no_traceback_and_a_second_ends_at_once(program, times, code):
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    process = subprocess.Popen([sys.executable, "-c", program], **pipes)
+    # A shell's background jobs, such as this test may be in, ignore Ctrl-C.
+    heard = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
+    process = subprocess.Popen([sys.executable, "-c", program], **pipes, **heard)
     for _ in range(times):
         assert process.stdout.readline() == "ready\n"
         process.send_signal(signal.SIGINT)

@@ -13,6 +13,7 @@ from mfm.files.records import record_of
 
 DATA = "data"
 TRAINED = ("backbone.safetensors", "model.safetensors")  # weights that a training run leaves
+RECORDED = (*TRAINED, "results.csv", "table.md", "report.html")  # what has a record in any folder
 
 
 def dataset_folder(name: str) -> Path:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mfm.errors import UserError
 from mfm.evaluation.results import collect_rows
-from mfm.experiment.layout import TRAINED
+from mfm.experiment.layout import RECORDED
 from mfm.files import records
 
 
@@ -35,7 +35,7 @@ def verify(results: Path) -> Verified:
     chain = records.Chain(results)
     for record in found:
         chain.follow_record(record)
-    for name in (*TRAINED, "results.csv", "table.md", "report.html"):
+    for name in RECORDED:
         for file in sorted(results.rglob(name)):  # also one whose record was deleted
             chain.follow(file)
     problems = list(dict.fromkeys(chain.problems))
