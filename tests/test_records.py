@@ -12,11 +12,15 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from mfm.__main__ import main
 from mfm.errors import UserError
 from mfm.evaluation.results import collect_rows
+from mfm.experiment.places import check_place
 from mfm.files import records
+from mfm.models.metadata import to_header
 
 ROWS = [f"results/evaluate/mfm/seed{seed}.csv" for seed in (0, 1)]
 PRETRAINING, FINETUNING = "results/pretrain/mfm/seed0", "results/finetune/mfm/seed{}"
@@ -253,3 +257,41 @@ def test_files_of_a_folder_of_a_stage_have_its_record(experiment):
     flip(Path(picture))
     with pytest.raises(UserError, match=r"input\.png is not what its stage left"):
         records.check([picture], results="results")
+
+
+def test_a_small_file_is_compared_whatever_its_time(experiment):
+    row, record = Path(ROWS[0]), records.record_of(Path(ROWS[0]))
+    times = row.stat()
+    flip(row)
+    os.utime(row, ns=(times.st_atime_ns, times.st_mtime_ns - 10**9))
+    records.check_unchanged(record)
+    with pytest.raises(UserError, match=r"seed0\.csv is not what its stage left"):
+        records.check_unchanged(record, small=True)
+    row.unlink()  # which is made again
+    records.check_unchanged(record, small=True)
+
+
+def saved(path, **said):
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    save_file({"a": torch.zeros(1)}, path, metadata=to_header(said))
+    records.write(read=[], left=[path])
+    return Path(path)
+
+
+def test_a_folder_that_was_exchanged_whole_is_told(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    pretrained = {"pretraining": "mfm", "seed": "0"}
+    mine = saved(f"{PRETRAINING}/backbone.safetensors", **pretrained)
+    finetuned = {"arm": "mfm", "seed": "1", "pretraining": "mfm"}
+    check_place(saved(f"{FINETUNING.format(1)}/model.safetensors", **finetuned))
+    check_place(mine)
+    check_place(saved("elsewhere/backbone.safetensors", **pretrained))
+    for folder in ("results/pretrain/supervised/seed0", "results/pretrain/mfm/seed1"):
+        shutil.copytree(PRETRAINING, folder)
+        with pytest.raises(UserError, match=r"is of pretraining mfm, seed 0, and its folder is"):
+            check_place(Path(folder, mine.name))
+        with pytest.raises(SystemExit):
+            run_verify(monkeypatch)
+        assert f"{folder}/backbone.safetensors is of pretraining mfm" in capsys.readouterr().err
+        shutil.rmtree(folder)
+    run_verify(monkeypatch)

@@ -296,21 +296,26 @@ def get_launcher(wildcards, threads, resources):
 
 
 def get_rows(wildcards):
-    """Every evaluation's row, and a note of those that were deleted.
+    """Every evaluation's row, and a note of those that were deleted, or their predictions.
 
     Snakemake does not miss a deleted file while everything made from it is still there. The note is
-    an input that changes then: the row is evaluated again, and the table with it.
+    an input that changes then: the model is evaluated again, and the table made with it.
     """
     rows = get_compared("evaluation", "row")
     if callable(rows):
         rows = rows(wildcards)
+    gone = [
+        row
+        for row in rows
+        if not all(map(os.path.exists, [row, Path(row).with_suffix(".parquet")]))
+    ]
     note = Path(LAYOUT.file("evaluate/deleted.txt"))
-    if Path(LAYOUT.rows).exists() and not all(Path(row).exists() for row in rows):
+    if Path(LAYOUT.rows).exists() and gone:
         from mfm.evaluation.results import read_results  # pandas takes half a second
 
         known = read_results(LAYOUT.rows)
         known = {locate(checkpoint).evaluation.row for checkpoint in known["checkpoint"]}
-        deleted = [row for row in rows if row in known and not Path(row).exists()]
+        deleted = [row for row in gone if row in known]
         if deleted and os.access(note.parent, os.W_OK):
             write_text(note, "".join(f"{row}\n" for row in deleted))
     return rows + ([str(note)] if note.exists() else [])

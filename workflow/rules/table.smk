@@ -1,6 +1,7 @@
 rule results:
     input:
         rows=get_rows,
+        predictions=get_compared("evaluation", "predictions"),
     output:
         csv=LAYOUT.rows,
     log:

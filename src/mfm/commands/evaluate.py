@@ -28,6 +28,7 @@ from mfm.evaluation import looks
 from mfm.evaluation.job import EvaluateJob
 from mfm.evaluation.run import run
 from mfm.experiment.layout import results_of
+from mfm.experiment.places import check_place
 from mfm.files import records
 from mfm.models.weights import weights_checksum
 from mfm.processes.ranks import Process, barrier, begin, process_group
@@ -109,6 +110,7 @@ def _checked(weights: Path) -> list[Path]:
     metrics = weights.parent / "metrics.csv"
     files = [weights, *([metrics] if metrics.exists() else [])]
     records.check(files, results=results_of(weights.parent))
+    check_place(weights)
     return files
 
 

@@ -16,6 +16,7 @@ from mfm.evaluation import looks
 from mfm.evaluation.frozen.run import run
 from mfm.evaluation.frozen.settings import FrozenJob
 from mfm.experiment.layout import results_of
+from mfm.experiment.places import check_place
 from mfm.files import records
 from mfm.processes.ranks import begin, process_group
 from mfm.settings.section import load_json
@@ -44,6 +45,7 @@ def main(words: list[str]) -> None:
     files = [path for path in dict.fromkeys(weights) if Path(path).expanduser().is_file()]
     for path in files:
         records.check([path], results=results_of(Path(path).parent))
+        check_place(Path(path))
     images = [manifest.check_images(options.manifest, split) for split in job.splits]
     if options.look:
         experiment, results = options.look

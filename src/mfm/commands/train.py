@@ -20,6 +20,7 @@ from mfm.commands.arguments import add_config, check_config, create_parser
 from mfm.errors import UserError
 from mfm.experiment.jobs import load_training
 from mfm.experiment.layout import results_of
+from mfm.experiment.places import check_place
 from mfm.experiment.question import declare_now
 from mfm.files import records
 from mfm.processes.lifetime import StopRequest
@@ -53,6 +54,7 @@ def main(words: list[str]) -> None:
         raise UserError(f"{job.title} starts from a pretraining: give its weights with --weights")
     if Path(weights).expanduser().is_file():
         records.check([weights], results=results_of(Path(weights).parent))
+        check_place(Path(weights))
     stop = StopRequest()
     stop.catch_signals()
     begin()

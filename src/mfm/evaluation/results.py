@@ -9,6 +9,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from mfm.errors import UserError
+from mfm.files.records import again
 
 COLUMNS = (
     "arm",
@@ -52,15 +53,13 @@ def _read_row(path: Path) -> pd.DataFrame:
     rows = read_results(path)
     arm, seed = str(rows["arm"].iloc[0]), int(rows["seed"].iloc[0])
     if (path.parent.name, path.stem) != (arm, f"seed{seed}"):
-        raise UserError(f"{path} is the row of {arm}, seed {seed}: each has a place of its own")
+        raise UserError(f"{path} is the row of {arm}, seed {seed}: {again(path)}")
     predictions = path.with_suffix(".parquet")
     if predictions.exists():
         found = top1_of(predictions)
         if abs(found - float(rows["top1"].iloc[0])) > _ROUNDING:
-            raise UserError(
-                f"{path} says top-1 {rows['top1'].iloc[0]}, and {predictions} {found}: evaluate "
-                f"again with snakemake --cores all --force {path}"
-            )
+            said = f"{path} says top-1 {rows['top1'].iloc[0]}, and {predictions} {found}"
+            raise UserError(f"{said}: {again(path)}")
     return rows
 
 

@@ -113,8 +113,8 @@ class PretrainJob(TrainingJob):
         )
 
     def facts(self, images: Images, initial: Initial) -> dict[str, str]:
-        """Its seed."""
-        return {"seed": str(self.seed)}
+        """Its name and seed."""
+        return {"pretraining": self.name, "seed": str(self.seed)}
 
     def leave(self, run: Path, *, images: Images, last_checkpoint: Path) -> list[Path]:
         """The full state after the last epoch."""

@@ -21,6 +21,7 @@ from mfm.experiment.demands import (
 )
 from mfm.experiment.layout import Layout, dataset_folder
 from mfm.experiment.layout import runs as runs_below
+from mfm.experiment.places import check_place
 from mfm.experiment.resolve import (
     dataset_job,
     finetune_job,
@@ -114,7 +115,10 @@ def _unused_seeds(experiment: Experiment) -> list[str]:
     for name, training in used_pretrainings(experiment).items():
         unused = [seed for seed in training.seeds if (name, seed) not in used]
         if unused:
-            lines.append(f"pretrain.{name}.seeds: no finetuning starts from {unused}; add 'seeds'")
+            lines.append(
+                f"pretrain.{name}.seeds: no finetuning starts from {unused}, because 'seeds' lists "
+                "too few; list more there, or fewer here"
+            )
     return lines
 
 
@@ -197,13 +201,15 @@ def _check_finished(runs: Runs, data: Path) -> Iterator[Callable[[], None]]:
         job = pretrain_job(runs.at(folder), name, seed)
         record = layout.pretraining(name, seed, folder=folder).record
         yield partial(records.check_unchanged, Path(record), config=f"{dumps(job)}\n")
+        yield partial(check_place, Path(layout.pretraining(name, seed, folder=folder).weights))
     for folder, arm, seed in runs.finetunings:
         finetuning = finetune_job(runs.at(folder), arm, seed)
         record = layout.finetuning(arm, seed, folder=folder).record
         yield partial(records.check_unchanged, Path(record), config=f"{dumps(finetuning)}\n")
+        yield partial(check_place, Path(layout.finetuning(arm, seed, folder=folder).weights))
     for folder, arm, seed in runs.evaluations():
         record = layout.evaluation(arm, seed, folder=folder).record
-        yield partial(records.check_unchanged, Path(record))
+        yield partial(records.check_unchanged, Path(record), small=True)
 
 
 def _check_tasks(runs: Runs) -> None:

@@ -70,12 +70,13 @@ def check(files: Iterable[str | Path], *, results: str | Path | None) -> int:
     return len(chain.sums)
 
 
-def check_unchanged(record: Path, *, config: str | None = None) -> None:
+def check_unchanged(record: Path, *, config: str | None = None, small: bool = False) -> None:
     """Check that nobody has changed a finished stage's files since, at the cost of a look at each.
 
     For the start of a workflow: one that finds a changed file runs what depends on it again, and
-    removes that first. `config` is what the stage's settings file says today. Where the stage has
-    read the same, another one on the disk is an edit of it.
+    removes that first. `small` files are compared whatever their times are. `config` is what
+    the stage's settings file says today. Where the stage has read the same, another one on the disk
+    is an edit of it.
 
     Raises UserError for a file that is newer than the record, and not what it says.
     """
@@ -84,15 +85,17 @@ def check_unchanged(record: Path, *, config: str | None = None) -> None:
         return
     written = record.stat().st_mtime_ns
     for file, known in sums["left"].items():
-        if file.exists() and file.stat().st_mtime_ns > written and _sum(file) != known:
-            raise UserError(f"{file} is not what its stage left: {_again(file)}")
+        if not file.exists() or not (small or file.stat().st_mtime_ns > written):
+            continue
+        if _sum(file) != known:
+            raise UserError(f"{file} is not what its stage left: {again(file)}")
     file = _tidy(record.parent / "config.json")
     if config is not None and file.exists():
         mine = hashlib.sha256(config.encode()).hexdigest()
         if sums["read"].get(file) == mine != _sum(file):
             raise UserError(
                 f"{file} is not what the workflow wrote: change the configuration instead, and "
-                f"{_again(file)}"
+                f"{again(file)}"
             )
 
 
@@ -132,7 +135,7 @@ class Chain:
         self.sums[record] = _sum(record)
         sums = _load(record)
         if sums is None:
-            self.problems.append(f"{record} can't be read: {_again(record)}")
+            self.problems.append(f"{record} can't be read: {again(record)}")
             return
         for file, known in sums["read"].items():
             self.follow(file)
@@ -141,7 +144,7 @@ class Chain:
             if self._inside(file):
                 made = _main(record, sums)
                 why = f"{file} is not what was read when {made} was made"
-                self.problems.append(f"{why}: {_again(made)}")
+                self.problems.append(f"{why}: {again(made)}")
             else:
                 self.elsewhere.add(file)
         for file, known in sums["left"].items():
@@ -160,10 +163,11 @@ class Chain:
 
     def _refuse(self, file: Path, what: str) -> None:
         self.bad.add(file)
-        self.problems.append(f"{file} {what}: {_again(file)}")
+        self.problems.append(f"{file} {what}: {again(file)}")
 
 
-def _again(file: Path) -> str:
+def again(file: Path) -> str:
+    """What to do about a file that can't be trusted."""
     return (
         f"restore it, or make it again: snakemake --cores all --force {file} (with your "
         "--configfile, if any)"

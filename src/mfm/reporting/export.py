@@ -11,6 +11,7 @@ from mfm.errors import UserError
 from mfm.evaluation.results import read_results
 from mfm.experiment.jobs import FinetuneJob, PretrainJob, parse_training
 from mfm.experiment.layout import results_of, rows_of
+from mfm.experiment.places import check_place
 from mfm.files import records
 from mfm.files.atomic import write_text
 from mfm.models.interchange import describe_network, with_new_classifier, write_plain
@@ -59,6 +60,7 @@ def export(
     """
     run = read_run(weights)
     records.check([weights], results=results_of(weights.parent))
+    check_place(weights)
     metadata = read_metadata(weights)
     assert metadata is not None
     tensors = safetensors.torch.load_file(weights)

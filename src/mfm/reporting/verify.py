@@ -8,6 +8,7 @@ from pathlib import Path
 from mfm.errors import UserError
 from mfm.evaluation.results import collect_rows
 from mfm.experiment.layout import RECORDED
+from mfm.experiment.places import check_place
 from mfm.files import records
 
 
@@ -38,6 +39,7 @@ def verify(results: Path) -> Verified:
     for name in RECORDED:
         for file in sorted(results.rglob(name)):  # also one whose record was deleted
             chain.follow(file)
+            chain.problems += _misplaced(file)
     problems = list(dict.fromkeys(chain.problems))
     rows = [record for record in found if record.name.endswith(".csv.record.json")]
     for record in rows:
@@ -48,6 +50,14 @@ def verify(results: Path) -> Verified:
         problems=problems,
         elsewhere=sorted(chain.elsewhere),
     )
+
+
+def _misplaced(weights: Path) -> list[str]:
+    try:
+        check_place(weights)
+    except UserError as error:
+        return [str(error)]
+    return []
 
 
 def _contradicted(row: Path) -> list[str]:
