@@ -108,3 +108,13 @@ def test_names_of_other_networks_are_told_without_a_download(weights, backbone, 
         return
     message = refusal(check_weights, weights, model, size=32)
     assert f"and model.backbone is {backbone}: give weights of that, or change it" in message
+
+
+def test_a_header_of_any_length_is_no_other_format(tmp_path):
+    """A file of safetensors begins with that length, whose first byte may be a pickle's."""
+    path, starts = tmp_path / "x.safetensors", set()
+    for length in range(0, 2048, 8):
+        safetensors.torch.save_file({"a": torch.ones(1)}, path, metadata={"said": "x" * length})
+        starts.add(path.read_bytes()[:1])
+        source_of(str(path)).check(str(path))
+    assert b"\x80" in starts

@@ -303,8 +303,10 @@ def test_stages_can_be_asked_for_and_forced_by_name(finished):
 def test_a_deleted_evaluation_reruns_with_the_table_alone(finished):
     results = finished / "results/tiny"
     before = (results / "results.csv").read_text()
-    (results / "evaluate/mfm/seed1.csv").unlink()
+    (results / "evaluate/mfm/seed0.parquet").unlink()
     assert planned(finished, TABLE) == {"evaluate": 1, "results": 1, "plan": 1, "table": 1}
+    (results / "evaluate/mfm/seed1.csv").unlink()
+    assert planned(finished, TABLE) == {"evaluate": 2, "results": 1, "plan": 1, "table": 1}
     snakemake(finished, TABLE)
     assert (results / "results.csv").read_text() == before
     assert planned(finished, TABLE) == {}

@@ -69,7 +69,9 @@ def _other_content(path: Path) -> str | None:
         return "it is a web page; download the file itself"
     if start.decode("utf-8", errors="replace").replace("\n", " ").replace("\t", " ").isprintable():
         return "it is a text; give a file that torch.save or safetensors wrote"
-    if path.suffix == ".safetensors" and (start[:1] == b"\x80" or start[:2] == b"PK"):
+    # A file of safetensors begins with its header's length, which may look like another format's.
+    is_other = start[8:9] != b"{" and start.startswith((b"\x80", b"PK"))
+    if path.suffix == ".safetensors" and is_other:
         return "torch.save wrote it, so its name has to end in .pth"
     if path.suffix != ".safetensors" and start[8:9] == b"{":
         return "it is in the format of safetensors, so its name has to end in .safetensors"
