@@ -82,6 +82,8 @@ def test_pinned_streams():
         "REPORT": 9,
         "ERASE": 10,
         "ERASE_NOISE": 11,
+        "BLUR": 12,
+        "NOISE": 13,
     }
 
 

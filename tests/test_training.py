@@ -103,6 +103,26 @@ def test_ranks_and_accumulation_do_not_change_the_result(tmp_path, dataset, chil
         assert float(ours[1]) == pytest.approx(float(theirs[1]), rel=1e-5)
 
 
+def test_a_restoration_is_the_same_with_accumulation(tmp_path, dataset, child_environment):
+    settings = {
+        "task": "denoise",
+        "backbone": "convnext_atto",
+        "epochs": 1,
+        "reconstructions": 2,
+        "optimizer": {"name": "sgd", "lr": 0.05, "lr_batch": 32, "weight_decay": 0.0},
+    }
+    for name, micro_batch in {"one": 32, "four": 8}.items():
+        write_config(tmp_path / name, micro_batch=micro_batch, **settings)
+        printed = train(tmp_path / name, dataset, child_environment)
+        assert "denoising, sigma 75 of 255" in printed
+        assert list((tmp_path / name / "snapshots").iterdir())
+    one, four = final(tmp_path / "one"), final(tmp_path / "four")
+    for key in one:
+        torch.testing.assert_close(four[key], one[key], rtol=1e-3, atol=1e-5)
+    ours, theirs = losses(tmp_path / "four")[0], losses(tmp_path / "one")[0]
+    assert float(ours[1]) == pytest.approx(float(theirs[1]), rel=1e-5)
+
+
 def test_workers_end_with_their_launcher(tmp_path, dataset, child_environment):
     run = tmp_path / "run"
     write_config(run, epochs=500, ranks=2)

@@ -34,6 +34,8 @@ class Stream(IntEnum):
     REPORT = 9
     ERASE = 10
     ERASE_NOISE = 11
+    BLUR = 12
+    NOISE = 13
 
 
 def hashes(*, seed: int, epoch: int, stream: Stream, indices: Ints, n: int = 1) -> Uint64s:

@@ -11,9 +11,10 @@ from pydantic import Field
 
 from mfm.objectives.pretext import Pretext
 
-# One line a task: a module or package beside this one, whose class `Settings` it is.
+# One line a module or package beside this one: `Settings` is a task's class, or several's union.
 TASKS = (
     "mfm",
+    "restoration",
     "supervised",
 )
 

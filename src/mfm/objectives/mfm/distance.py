@@ -41,6 +41,12 @@ def removed_distance(
     return total
 
 
+def whole_distance(difference: Tensor, *, epsilon: float) -> Tensor:
+    """`removed_distance` where nothing was kept: the sum over all frequencies and channels, [N]."""
+    nothing = torch.ones(len(difference), dtype=torch.bool)  # inside a disc without a frequency
+    return removed_distance(difference, nothing, radius=0.0, epsilon=epsilon)
+
+
 class _RemovedDistance(torch.autograd.Function):
     @staticmethod
     def forward(
