@@ -53,7 +53,9 @@ HALVES = ((0.4,) * 3, (0.2,) * 3)
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 TORCHVISION = (3 / 4, 4 / 3)  # aspects of its random crops, and of timm's
 
-# What holds in both pretrainings of the official code.
+RIVALS = ("sr", "deblur", "denoise")  # of MFM in the paper's tables
+
+# What holds in both of the official code's tables.
 _OFFICIAL_PRETRAINING = [
     ("pretrain.mfm.recipe", "paper", "models/mfm.py"),
     ("pretrain.mfm.out channels", 3, "models/mfm.py: encoder_stride ** 2 * 3"),
@@ -85,6 +87,10 @@ _OFFICIAL_PRETRAINING = [
     ("pretrain.mfm.schedule.per", "step", "lr_scheduler.py: t_in_epochs=False"),
     ("pretrain.mfm.schedule.cosine_from", "start", "timm's CosineLRScheduler: no warmup_prefix"),
     ("pretrain.mfm.sync_batchnorm", False, "main_mfm.py: plain DistributedDataParallel"),
+    ("pretrain.sr.factor", 8, "sr's yaml: SR_FACTOR"),
+    ("pretrain.deblur.sigma", 5.0, "deblur's yaml: SIGMA_X [5, 5], KERNEL_LIST ['iso']"),
+    ("pretrain.deblur.kernels", [*range(7, 22, 2)], "config.py: BLUR.KERNEL_SIZE"),
+    ("pretrain.denoise.sigma", 75.0, "denoise's yaml: GAUSSIAN_SIGMA [75, 75], PROB [1.]"),
     ("evaluate.mean and std", IMAGENET, "data/data_finetune.py: IMAGENET_DEFAULT_MEAN, _STD; timm"),
 ]
 
@@ -305,6 +311,9 @@ def resolved(name):
             f"{prefix}.highest rate": optimizers.peak_rate(run),
             f"{prefix}.last rate": optimizers.peak_rate(run) * run.schedule.end,
         }
+    for rival, run in experiment(name).pretrain.items():
+        if rival != "mfm":
+            found |= flat(run, f"pretrain.{rival}")
     pretraining = training(name, "pretrain")
     task = MaskedFrequencyModeling(recipe=pretraining.recipe, radius=pretraining.radius)
     found["pretrain.mfm.out channels"] = task.out_channels
@@ -390,8 +399,34 @@ def test_the_files_are_whole_experiments():
         found = experiment(name)
         check_sizes(demands_of(Runs(found)))
         # As published: one pretraining; three finetunings instead of one.
-        assert [run.seeds for run in found.pretrain.values()] == [[0]]
+        assert {*found.pretrain} == {"mfm"} if name == UPSTREAM else {"mfm", *RIVALS}
+        assert all(run.seeds == [0] for run in found.pretrain.values())
         assert found.seeds == [0, 1, 2]
+
+
+@pytest.mark.parametrize("name", [PAPER, VIT])
+def test_the_papers_table_is_whole_and_differs_in_nothing_but_the_task(name):
+    """The official code's four yaml files of a network differ in DATA alone."""
+    found = experiment(name)
+    assert list(found.arms) == ["scratch", *RIVALS, "mfm"]
+    mfm = found.pretrain["mfm"]
+    shared = set.intersection(*({*type(run).model_fields} for run in found.pretrain.values()))
+    assert {"optimizer", "schedule", "crop", "epochs", "batch", "clip"} < shared
+    published = load_published()
+    published = published[published["backbone"] == found.model.backbone].set_index("row")["top1"]
+    for rival in RIVALS:
+        run = found.pretrain[rival]
+        assert run.normalisation() == mfm.normalisation()
+        for key in shared - {"task"}:
+            assert getattr(run, key) == getattr(mfm, key), key
+        # What stands in the file is what null would be: these are images of 224 px.
+        if rival == "deblur":
+            fields = {"sigma": None, "kernels": None}
+            assert run.model_copy(update=fields).sides(224) == run.sides(224)
+        spelled = {"sr": "SR"}.get(rival, rival)
+        assert f"{spelled} {published[rival]}" in heads()[name]
+    clamped = 2 * stats.norm.sf(0.5 / (found.pretrain["denoise"].sigma / 255))
+    assert f"{clamped:.0%} of a mid-grey image's values" in heads()[name]
 
 
 def test_headers_say_what_a_lab_has_to_know():
@@ -466,6 +501,11 @@ def test_the_times_are_those_of_the_throughput_that_is_named():
     six = "3, 4, 5]"
     assert f"{six}' {pretraining + 18 * finetuning:.0f} h" in head
     assert f"{six}}}}}' {6 * pretraining + 18 * finetuning:.0f} h" in head
+    whole = f"4 + 15 finetunings {4 * pretraining + 15 * finetuning:.0f} h"
+    slower = (4 * pretraining + 15 * finetuning) * 16_621 / 8_056
+    assert f"{whole} ({slower:.0f} h)" in heads()[PAPER]
+    of_vit = IMAGES / (8 * 391) / 3600
+    assert f"4 + 15 finetunings, {(4 * 300 + 15 * 100) * of_vit:.0f} h" in heads()[VIT]
 
 
 # Learning rates
