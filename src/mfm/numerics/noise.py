@@ -54,4 +54,5 @@ def _quantiles(device: torch.device) -> Tensor:
     with torch.inference_mode(False):
         middles = (torch.arange(2**_BITS, dtype=torch.float64) + 0.5) / 2**_BITS
         values = torch.special.ndtri(middles)
-        return (values / values.square().mean().sqrt()).float().to(device)
+        scaled: Tensor = (values / values.square().mean().sqrt()).float()
+        return scaled.to(device)
