@@ -425,8 +425,6 @@ def test_the_papers_table_is_whole_and_differs_in_nothing_but_the_task(name):
             assert run.model_copy(update=fields).sides(224) == run.sides(224)
         spelled = {"sr": "SR"}.get(rival, rival)
         assert f"{spelled} {published[rival]}" in heads()[name]
-    clamped = 2 * stats.norm.sf(0.5 / (found.pretrain["denoise"].sigma / 255))
-    assert f"{clamped:.0%} of a mid-grey image's values" in heads()[name]
 
 
 def test_headers_say_what_a_lab_has_to_know():

@@ -86,14 +86,14 @@ def _blurs(
 
 
 def add_noise(images: Tensor, keys: Keys, *, sigma: float) -> Tensor:
-    """Images plus Gaussian noise for each pixel and channel, sigma in the images' unit; clamped.
+    """Images plus Gaussian noise for each pixel and channel, sigma in the images' unit.
 
-    The official code adds the same and doesn't clamp (data/random_degradations.py:
-    _apply_gaussian_noise; configs/*/denoise_pretrain*.yaml: sigma 75 of 255, no grey noise).
+    Not clamped, as in the official code (data/random_degradations.py: _apply_gaussian_noise;
+    configs/*/denoise_pretrain*.yaml: sigma 75 of 255, no grey noise).
     """
     n, channels, height, width = images.shape
     words = hashes(seed=keys.seed, epoch=keys.epoch, stream=Stream.NOISE, indices=keys.rows)[:, 0]
     noise = normals(words, n=channels * height * width, device=images.device)
     # Laid out as images are: channels last.
     noise = noise.view(n, height, width, channels).permute(0, 3, 1, 2).to(images.dtype)
-    return noise.mul_(sigma).add_(images).clamp_(0, 1)
+    return noise.mul_(sigma).add_(images)

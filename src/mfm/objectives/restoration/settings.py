@@ -180,7 +180,7 @@ class Denoising(RestorationPretraining):
         return f"denoising, sigma {self.sigma:g} of 255"
 
     def degradation(self, size: int) -> Degradation:
-        """Noise, clamped."""
+        """Noise."""
         from mfm.objectives.restoration.degradations import add_noise
 
         return partial(add_noise, sigma=self.sigma / 255)
