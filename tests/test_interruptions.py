@@ -230,12 +230,6 @@ def test_a_changed_run_goes_on_where_that_is_wanted(tmp_path, dataset, child_env
     assert "config.training.radius" in refused.stderr
     assert refused.stderr.count("\n") == 1, refused.stderr
     told = {**child_environment, "MFM_RESUME_CHANGED": "1"}
-    epochs = int(next((run / "rolling").glob("epoch*.pt")).name[5:10])
-    if epochs:  # by how much the signal was late
-        write_config(run, **SETTINGS | {"epochs": epochs, "radius": 4.0})
-        fewer = subprocess.run(words, env=told, capture_output=True, text=True)
-        assert fewer.returncode == 2, fewer.stdout
-    write_config(run, **SETTINGS, radius=4.0)
     done = subprocess.run(words, env=told, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "continuing with another configuration: config.training.radius" in done.stdout
@@ -243,6 +237,28 @@ def test_a_changed_run_goes_on_where_that_is_wanted(tmp_path, dataset, child_env
         assert len(list(csv.DictReader(file))) == SETTINGS["epochs"]
     said = read_metadata(run / "backbone.safetensors")
     assert said["continued_changed"] == "config.training.radius"
+
+
+def test_a_run_is_not_continued_with_fewer_epochs_than_it_has_done(
+    tmp_path, dataset, child_environment
+):
+    """A checkpoint after epoch 2, which the state of an interrupted run is made to be."""
+    run, later = tmp_path / "run", tmp_path / "later"
+    write_config(run, **SETTINGS)
+    process = start(run, dataset, child_environment, ranks=1)
+    wait_for_checkpoint(run, process)
+    process.send_signal(signal.SIGTERM)
+    process.communicate()
+    state = checkpoint.load_rolling(run)
+    state["position"] |= {"epoch": 2, "step": 0}
+    path = checkpoint.save_rolling(state, later, epoch=2, step=0, keep=2)
+    write_config(later, **SETTINGS | {"epochs": 1})
+    told = {**child_environment, "MFM_RESUME_CHANGED": "1"}
+    done = subprocess.run(command(later, dataset), env=told, capture_output=True, text=True)
+    assert done.returncode == 2, done.stdout
+    assert "stands after epoch 2, and its configuration asks for 1 epochs" in done.stderr
+    assert path.exists()
+    assert not (later / "backbone.safetensors").exists()
 
 
 def test_the_number_of_processes_is_the_configured_one(tmp_path, dataset, child_environment):

@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 import torch
 from scipy import stats
+from test_training import dataset
 from torch import nn
 
-from mfm.data import generated, manifest
 from mfm.data.batches import Batch
 from mfm.data.order import Step
 from mfm.errors import UserError
@@ -25,6 +25,8 @@ from mfm.objectives.restoration.objective import Restoration
 from mfm.reporting.pictures import draw_pictures
 from mfm.settings.section import parse
 from mfm.training.task import Inputs
+
+__all__ = ["dataset"]  # a fixture
 
 TASKS = ("sr", "deblur", "denoise", "autoencode")
 MEAN, STD = (torch.tensor(v).view(3, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
@@ -251,14 +253,6 @@ def test_bad_settings_are_refused(task, settings, said):
 
 
 # Pictures
-
-
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("data")
-    generated.export(folder)
-    manifest.write(folder)
-    return folder / "manifest.parquet"
 
 
 @pytest.mark.parametrize("task", TASKS)

@@ -111,7 +111,7 @@ class LogHandler(LogHandlerBase):
                 text = self.format(record)
             if text:
                 self._print(text)
-        except Exception:
+        except Exception:  # as logging's own handlers: a line that fails ends no workflow
             self.handleError(record)
 
     def close(self) -> None:

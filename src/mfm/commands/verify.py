@@ -4,7 +4,7 @@
 
 By the SHA-256 sums in the records that every stage leaves beside its files, so also for a folder
 that was moved or sent. What was read from elsewhere, images and published weights, is checked where
-it is still there. Names every file that doesn't fit, and ends with status 1 where there is one.
+it is still there. Names every file that doesn't fit, and ends with status 2 where there is one.
 """
 
 from __future__ import annotations

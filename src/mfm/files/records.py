@@ -148,7 +148,8 @@ class Chain:
             else:
                 self.elsewhere.add(file)
         for file, known in sums["left"].items():
-            self.sums[file] = _sum(file)
+            if file not in self.sums:
+                self.sums[file] = _sum(file)
             if self.sums[file] != known:
                 what = "missing" if self.sums[file] is None else "not what its stage left"
                 self._refuse(file, f"is {what}")
