@@ -22,12 +22,10 @@ import numpy as np
 import torch
 from nvidia.dali import Pipeline, fn, types
 from nvidia.dali.plugin.pytorch import DALIGenericIterator, LastBatchPolicy
-from PIL import Image
-from sklearn.datasets import load_sample_images
+from photographs import link, write_photographs, write_small
 from torch.utils.data import DataLoader
 from torchvision import transforms
 from torchvision.datasets import ImageFolder
-from tqdm import tqdm
 
 from mfm.data import manifest
 from mfm.data.batches import EvalBatches, TrainBatches, to_float
@@ -45,49 +43,6 @@ CPU = torch.device("cpu")
 MEAN, STD = IMAGENET_MEAN, IMAGENET_STD
 _SKIPPED = 4
 CROP = Crop(area=(0.2, 1.0), aspect=(0.75, 4 / 3), interpolation="bilinear")
-
-
-def photographs() -> list[Image.Image]:
-    """scikit-learn's two sample photographs, 640x427."""
-    return [Image.fromarray(pixels) for pixels in load_sample_images().images]
-
-
-def write_photographs(folder: Path, count: int) -> None:
-    """Distinct crops of the photographs, 500 pixels long, as JPEGs of ImageNet's file size."""
-    draw = np.random.default_rng(0)
-    sources = photographs()
-    for i in tqdm(range(count), desc="write photographs", mininterval=5):
-        source = sources[i % len(sources)]
-        width = int(draw.integers(480, 601))
-        height = int(width * draw.uniform(0.65, 0.75))
-        left = int(draw.integers(0, source.width - width + 1))
-        top = int(draw.integers(0, max(source.height - height, 0) + 1))
-        image = source.crop((left, top, left + width, min(top + height, source.height)))
-        image = image.resize((500, round(500 * image.height / image.width)))
-        if i % 4 == 3:
-            image = image.transpose(Image.Transpose.ROTATE_90)
-        path = folder / "train" / f"class{i % 4}" / f"{i:05d}.jpg"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        image.save(path, quality=int(draw.integers(90, 97)))
-
-
-def write_small(folder: Path, count: int) -> None:
-    """Grey 28x28 cuts of the photographs, as the PNGs of the Fashion-MNIST export."""
-    draw = np.random.default_rng(0)
-    sources = [np.asarray(image.convert("L")) for image in photographs()]
-    for i in tqdm(range(count), desc="write 28x28 PNGs", mininterval=5):
-        source = sources[i % len(sources)]
-        top, left = (int(draw.integers(0, side - 28)) for side in source.shape)
-        path = folder / "train" / f"class{i % 10}" / f"{i:05d}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(source[top : top + 28, left : left + 28]).save(path, compress_level=1)
-
-
-def link(folder: Path) -> manifest.Images:
-    """The folder's images; validation is a link to training."""
-    (folder / "val").symlink_to("train")
-    manifest.write(folder)
-    return manifest.load(folder / "manifest.parquet", "train")
 
 
 def with_pil(folder: Path, *, batch: int, workers: int) -> Callable[[int], Iterator[torch.Tensor]]:

@@ -5,8 +5,7 @@
 
 The effective batch is the same: each of the two processes takes half of it. 'two, no exchange'
 trains two processes that never talk, which is what the exchange of gradients can be measured
-against. The step is the package's own (see train_step.py), with DistributedDataParallel set up as
-mfm.training.loop does.
+against. The step is the package's own, as in train_step.py.
 """
 
 from __future__ import annotations
@@ -17,31 +16,24 @@ import socket
 
 import torch
 import torch.distributed as dist
+from case import ALONE
 from sides import Answer, Side, machine, peak_mb, seconds, serve, table
-from train_step import Case, OurStep
+from train_step import our_case
 
 from mfm.processes import launch
-from mfm.processes.ranks import Process, data_parallel, process_group
+from mfm.processes.ranks import Process, process_group
 
 
 def side(settings: Answer) -> None:
     """One process of a side."""
     torch.set_num_threads(settings["threads"])
-    case = Case(**settings["case"])
     with process_group() as process:
-        step = OurStep(case, number_format=settings["precision"])
-        if settings["exchange"]:
-            step.parallel = data_parallel(step.model, process)
-        number = 0
-
-        def next_step() -> float:
-            nonlocal number
-            number = (number + 1) % len(case.steps)
-            return step(case.batches[number], case.steps[number])
+        trained = process if settings["exchange"] else ALONE
+        case = our_case(settings["case"], settings["precision"], trained)
 
         def measure() -> Answer:
             together(process)
-            took = seconds(lambda: [next_step() for _ in range(settings["steps"])], "wall")
+            took = seconds(lambda: [case.step() for _ in range(settings["steps"])], "wall")
             return {"seconds": took / settings["steps"], "peak": peak_mb()}
 
         serve({"warm up": measure, "measure": measure})
@@ -72,7 +64,7 @@ def main() -> None:
     parser.add_argument(
         "--case", default="resnet18:32:256", help="timm model:pixels:whole batch (%(default)s)"
     )
-    parser.add_argument("--task", default="pretrain", choices=["pretrain", "finetune"])
+    parser.add_argument("--task", default="mfm", choices=["mfm", "finetune"])
     parser.add_argument("--rounds", type=int, default=7, help="rounds (default: %(default)s)")
     parser.add_argument("--steps", type=int, default=4, help="steps a round (%(default)s)")
     parser.add_argument("--precision", default="auto", help="auto, bf16 or fp32")
@@ -85,12 +77,14 @@ def main() -> None:
     backbone, size, batch = options.case.split(":")
     common = {"steps": options.steps, "precision": options.precision}
     case = {"backbone": backbone, "size": int(size), "task": options.task}
-    one = {**common, "case": {**case, "batch": int(batch)}, "threads": 2, "exchange": False}
-    two = {**common, "case": {**case, "batch": int(batch) // 2}, "threads": 1, "exchange": True}
+    whole, half = ({**case, "batch": int(batch) // share} for share in (1, 2))
+    one = {**common, "case": whole, "threads": 2, "exchange": False}
+    two = {**common, "case": whole, "threads": 1, "exchange": True}
+    apart = {**common, "case": half, "threads": 1, "exchange": False}
     groups = [
         start("one, 2 threads", one, processes=1),
         start("two, 1 thread", two, processes=2),
-        start("two, no exchange", {**two, "exchange": False}, processes=2),
+        start("two, no exchange", apart, processes=2),
     ]
     for number in range(options.rounds + 1):
         for group in groups:

@@ -116,15 +116,23 @@ def add_clock(parser: argparse.ArgumentParser) -> None:
 
 
 def seconds(function: Callable[[], object], clock: str) -> float:
-    """Time of one call by one of CLOCKS."""
+    """Time of one call by one of CLOCKS, until a GPU is done with it."""
+    _wait()
     started = CLOCKS[clock]()
     function()
+    _wait()
     return CLOCKS[clock]() - started
 
 
-def matrix_rate(dtype: torch.dtype, clock: str, *, side: int = 2048, repeats: int = 3) -> float:
+def _wait() -> None:
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+
+
+def matrix_rate(dtype: torch.dtype, clock: str, *, device: torch.device, repeats: int = 3) -> float:
     """FLOP/s of the best of a few products of two square matrices."""
-    a, b = torch.randn(side, side).to(dtype), torch.randn(side, side).to(dtype)
+    side = 8192 if device.type == "cuda" else 2048
+    a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
     return 2 * side**3 / min(seconds(lambda: a @ b, clock) for _ in range(repeats + 1))
 
 
@@ -152,6 +160,8 @@ def machine(threads: int) -> str:
         if line.startswith("model name"):
             model = line.split(":", 1)[1].strip()
             break
+    if torch.cuda.is_available():
+        model = f"{torch.cuda.get_device_name()}, {model}"
     return (
         f"{model}, {os.cpu_count()} cores, {threads} threads used, torch {torch.__version__}, "
         f"load {os.getloadavg()[0]:.1f} before the start"

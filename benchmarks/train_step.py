@@ -1,17 +1,18 @@
-"""Images per second of a training step: this package against a plain reference step.
+"""Images per second of a training step: this package's own, against others, in one run.
 
     python benchmarks/train_step.py
-    python benchmarks/train_step.py --cases resnet50:224:16 --tasks pretrain --rounds 5
+    python benchmarks/train_step.py --cases resnet50:224:16 --tasks mfm --rounds 5
 
-'ours' runs the package's own model, objective, optimizer and number format in the order of
-mfm.training.loop, with the allocator settings of `mfm launch`; 'ours, plain allocator' without
-those; 'reference' is benchmarks/reference.py. All start from the same weights and see the same
-images. Loading images is not part of it.
+On a CPU 'reference' is benchmarks/reference.py, and 'plain allocator' leaves out the allocator
+settings of `mfm launch`. On a GPU 'published' is the training loop of a checkout of
+github.com/CoinCheung/MFM (--published FOLDER), which knows ResNet-50, and ours runs in each of
+--formats: 'bf16', 'bf16+deterministic', 'bf16+compiled' (by torch.compile). 'ours' is the step of
+mfm.training.loop.Trainer. All sides see random images; loading is not part of it.
 
 FLOP/s count the model's convolutions and products, forward and backward
-(torch.utils.flop_counter), and are given as a share of what a product of two 2048 x 2048 matrices
-reaches in the same process and the same rounds, in the format of the step. The share of masking
-and loss is measured by running them alone, forward and backward, in the same rounds.
+(torch.utils.flop_counter), and are given as a share of what a large product of two matrices reaches
+in the same process and the same rounds, in the format of the step. The share of masking and loss is
+measured by running them alone, forward and backward, in the same rounds.
 """
 
 from __future__ import annotations
@@ -20,12 +21,15 @@ import argparse
 import json
 import os
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
+from case import ALONE, DEVICE, Case, settings
 from reference import PlainStep
 from sides import (
     Answer,
+    Side,
     add_clock,
     against,
     machine,
@@ -34,98 +38,47 @@ from sides import (
     seconds,
     serve,
     table,
+    take_turns,
 )
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from mfm.data.batches import Batch, to_float
-from mfm.data.order import Plan, Step
-from mfm.errors import UserError
-from mfm.models.backbones import create_backbone
-from mfm.models.reconstruction import ReconstructionModel
+from mfm.data.batches import to_float
 from mfm.models.settings import Model
-from mfm.numerics import convolution, precision
-from mfm.objectives.mfm.objective import MfmObjective
-from mfm.objectives.mfm.settings import MfmPretraining, default_radius
-from mfm.objectives.mfm.task import MaskedFrequencyModeling
-from mfm.objectives.supervised.loss import SupervisedObjective
-from mfm.objectives.supervised.settings import Finetuning
-from mfm.training import optimizers
-from mfm.training.nonfinite import StepCheck
-from mfm.training.settings import Training
+from mfm.numerics import precision
+from mfm.processes.ranks import Process
 
-CPU = torch.device("cpu")
-CLASSES = 100
+CLASSES = {True: 1000, False: 100}  # on a GPU, and on a CPU
+GPU = DEVICE.type == "cuda"
+# What the published loops have: clipping of the pretraining; mixing, smoothing and the loss.
+RECIPES: dict[str, dict[str, Any]] = {
+    "mfm": {"clip": 3.0},
+    "finetune": {"loss": "bce", "smoothing": 0.1, "mixup": 0.1, "cutmix": 1.0},
+}
 
 
-class Case:
-    """A model, a task and its random batches; the same for every side."""
-
-    def __init__(self, *, backbone: str, size: int, batch: int, task: str) -> None:
-        torch.manual_seed(0)
-        self.size = size
-        self.pretrain = task == "pretrain"
-        model = create_backbone(Model(backbone=backbone), classes=0 if self.pretrain else CLASSES)
-        self.masking = MaskedFrequencyModeling(radius=default_radius(size))
-        self.model: nn.Module = model
-        if self.pretrain:
-            self.model = ReconstructionModel(model, out_channels=self.masking.out_channels)
-        count = 2 * batch
-        self.rows = np.arange(count)
-        plan = Plan(
-            images=count, batch=batch, micro_batch=batch, seed=0, rank=0, world=1, pairs=False
-        )
-        self.steps = list(plan.epoch(0))
-        pixels = torch.randint(0, 256, (batch, size, size, 3), dtype=torch.uint8)
-        self.batches = [
-            Batch(
-                pixels.permute(0, 3, 1, 2),  # as the loader gives them: channels last in memory
-                torch.from_numpy(step.positions % CLASSES),
-                torch.from_numpy(step.positions),
-            )
-            for step in self.steps
-        ]
-
-
-class OurStep:
-    """The step of mfm.training.loop.Trainer, on one process."""
-
-    def __init__(self, case: Case, *, number_format: str) -> None:
-        training: Training
-        if case.pretrain:
-            training = MfmPretraining(task="mfm", precision=number_format)
-            self.objective: MfmObjective | SupervisedObjective = MfmObjective(
-                case.masking, rows=case.rows, seed=0, size=case.size
-            )
-        else:
-            training = Finetuning(precision=number_format)
-            self.objective = SupervisedObjective(training, classes=CLASSES, seed=0)
-        self.number_format = precision.resolve(training.precision, CPU)
-        self.model = case.model.to(memory_format=torch.channels_last).train()
-        convolution.use_products(self.model)
-        self.parallel = self.model
-        self.optimizer = optimizers.create_optimizer(self.model, training.optimizer)
-        self.scaler = precision.grad_scaler(self.number_format, CPU)
-        self.clip = training.clip
-        self.check = StepCheck(
-            optimizer=self.optimizer,
-            scaler=self.scaler,
-            device=CPU,
-            skipped=0,
-            max_skipped=0,
-            refuse=lambda bad: UserError(bad.what),
-        )
-
-    def __call__(self, batch: Batch, step: Step) -> float:
-        with precision.autocast(self.number_format, CPU):
-            loss = self.objective(self.parallel, batch, step)
-        self.scaler.scale(loss).backward()
-        norm = self.check.gradient_norm(self.model, self.clip)
-        self.check.step(loss.detach(), norm, step, [batch])
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        self.optimizer.zero_grad(set_to_none=True)
-        return loss.item()
+def our_case(wanted: Answer, number_format: str, process: Process = ALONE) -> Case:
+    """The case of a request; ViTs pretrain by the recipe 'paper', as the paper's do."""
+    task, batch = wanted["task"], wanted["batch"]
+    recipe = RECIPES.get(task, {}) if GPU else {}
+    if task == "mfm" and "vit" in wanted["backbone"]:
+        recipe = {**recipe, "recipe": "paper"}
+    number_format, *more = number_format.split("+")
+    training = settings(
+        task,
+        batch=batch,
+        micro_batch=batch,
+        ranks=process.world,
+        precision=number_format,
+        deterministic="deterministic" in more,
+        **recipe,
+    )
+    classes = CLASSES[GPU] if task == "finetune" else 0
+    model = Model(backbone=wanted["backbone"])
+    case = Case(training, model, size=wanted["size"], classes=classes, process=process)
+    if "compiled" in more:
+        case.trainer.parallel = torch.compile(case.trainer.parallel)  # type: ignore[assignment]
+    return case
 
 
 def objective_seconds(
@@ -133,11 +86,13 @@ def objective_seconds(
     loss: Callable[[Tensor, Tensor, Tensor], Tensor],
     images: Tensor,
     keep_low: Tensor,
+    channels: int,
     dtype: torch.dtype,
     clock: str,
 ) -> float:
     """Masking, and loss with its gradient, without the model between them."""
-    prediction = torch.randn(len(images), 1, *images.shape[2:]).to(dtype).requires_grad_()
+    shape = (len(images), channels, *images.shape[2:])
+    prediction = torch.randn(shape, device=images.device).to(dtype).requires_grad_()
 
     def run() -> None:
         masking(images, keep_low)
@@ -147,104 +102,124 @@ def objective_seconds(
     return min(seconds(run, clock) for _ in range(3))
 
 
-def side(settings: Answer) -> None:
+def side(wanted: Answer) -> None:
     """A side's process: see the module's docstring."""
-    torch.set_num_threads(settings["threads"])
-    case = Case(**settings["case"])
-    batch_size, clock = settings["case"]["batch"], settings["clock"]
-    keep_low = [
-        MfmObjective(case.masking, rows=case.rows, seed=0, size=case.size).keep_low(
-            step.positions, epoch=0
-        )
-        for step in case.steps
-    ]
-    number = 0
-
-    def next_step() -> float:
-        nonlocal number
-        number = (number + 1) % len(case.steps)
-        batch = case.batches[number]
-        if reference is not None:
-            images = to_float(batch.images).contiguous()
-            return reference(images, batch.labels, keep_low[number])
-        return ours(batch, case.steps[number])
-
-    if settings["name"] == "reference":
-        reference = PlainStep(case.model, radius=case.masking.radius if case.pretrain else None)
+    torch.set_num_threads(wanted["threads"])
+    case = our_case(wanted["case"], wanted["precision"])
+    pretrain = wanted["case"]["task"] == "mfm"
+    masking: Any = case.task.objective._task if pretrain else None
+    keep_low = torch.arange(wanted["case"]["batch"]) % 2 == 0
+    first = case.batches[0][0]
+    images = to_float(first.images.to(DEVICE))
+    number_format = case.trainer.number_format
+    if wanted["name"] == "reference":
         number_format = "fp32"
-        pieces = reference.masking
+        reference = PlainStep(case.task.model, radius=masking.radius if pretrain else None)
+        masking = reference.masking
+        images = images.contiguous()
+
+        def step() -> object:
+            return reference(images, first.labels, keep_low)
     else:
-        reference = None
-        ours = OurStep(case, number_format=settings["precision"])
-        number_format, pieces = ours.number_format, case.masking
-    dtype = precision.DTYPES[number_format]
+        step = case.step
+    dtype, clock, count = precision.DTYPES[number_format], wanted["clock"], wanted["steps"]
 
     def warm_up() -> Answer:
-        losses = [next_step() for _ in case.steps]
-        return {"losses": losses}
+        for _ in range(8 if GPU else 2):
+            step()
+        return {}
 
     def measure() -> Answer:
-        took = min(seconds(next_step, clock) for _ in range(settings["steps"]))
+        # A GPU is given one step after the other, as in a run; a CPU's fastest counts.
+        repeats, block = (1, count) if GPU else (count, 1)
+        took = min(seconds(lambda: [step() for _ in range(block)], clock) for _ in range(repeats))
+        peak = torch.cuda.max_memory_allocated() / 1e6 if GPU else peak_mb()
         share = 0.0
-        if case.pretrain:
-            assert pieces is not None
-            images = to_float(case.batches[0].images)
-            if reference is not None:
-                images = images.contiguous()
+        if pretrain:
+            channels = getattr(masking, "out_channels", 1)
             share = objective_seconds(
-                pieces.corrupt, pieces.loss, images, keep_low[0], dtype, clock
+                masking.corrupt, masking.loss, images, keep_low, channels, dtype, clock
             )
+        rate = matrix_rate(dtype, clock, device=DEVICE)
+        if GPU:
+            torch.cuda.empty_cache()  # the others need the memory, too
         return {
-            "seconds": took,
+            "seconds": took / block,
             "objective": share,
-            "rate": matrix_rate(dtype, clock),
-            "peak": peak_mb(),
+            "rate": rate,
+            "peak": peak,
             "format": number_format,
-            "images/s": batch_size / took,
+            "images/s": wanted["case"]["batch"] * block / took,
         }
 
     def flops() -> Answer:
-        inputs = torch.randn(batch_size, 3, case.size, case.size)
+        inputs = images[:8]
         with FlopCounterMode(display=False) as counter:
-            case.model(inputs).sum().backward()
-        return {"flops": counter.get_total_flops()}
+            case.task.model(inputs).sum().backward()
+        case.task.model.zero_grad(set_to_none=True)
+        return {"flops": counter.get_total_flops() * len(images) / len(inputs)}
 
     serve({"warm up": warm_up, "measure": measure, "flops": flops})
 
 
-def compare(case: Answer, options: argparse.Namespace) -> list[list[str]]:
-    """Rows of the table: the sides of one case."""
-    settings = {
+def sides_of(case: Answer, options: argparse.Namespace) -> list[Side]:
+    """The sides of one case, measured."""
+    shared = {
         "case": case,
         "threads": options.threads,
         "steps": options.steps,
-        "precision": options.precision,
         "clock": options.clock,
     }
-    sides = against("reference", __file__, settings, rounds=options.rounds)
-    sides[0].ask("flops")  # of the plain model; ours leaves out what meets padding only
-    flops = sides[0].answer()["flops"]
+    if not GPU:
+        shared["precision"] = options.formats[0]
+        return against("reference", __file__, shared, rounds=options.rounds)
+    sides = [
+        Side(f"ours, {each}", __file__, {**shared, "precision": each}) for each in options.formats
+    ]
+    if options.published and case["backbone"] == "resnet50":
+        given = {**case, "steps": options.steps, "published": str(options.published.resolve())}
+        sides.insert(0, Side("published", str(Path(__file__).with_name("published.py")), given))
+    take_turns(sides, rounds=options.rounds)
+    return sides
+
+
+def compare(case: Answer, options: argparse.Namespace) -> list[Answer]:
+    """What was measured of each side of one case, a row of the table each."""
+    sides = sides_of(case, options)
+    ours = next(one for one in sides if one.name != "published")
+    ours.ask("flops")  # of the plain model; on a CPU, ours leaves out what meets padding only
+    flops = ours.answer()["flops"]
     rows = []
     for one in sides:
-        rate = flops / one.median("seconds")
-        rows.append(
-            [
-                f"{case['task']} {case['backbone']} {case['size']} px x {case['batch']}",
-                one.name,
-                one.answers[0]["format"],
-                f"{one.median('images/s'):.1f}",
-                f"{sides[0].median('seconds') / one.median('seconds'):.2f}",
-                f"{100 * one.median('objective') / one.median('seconds'):.1f}%"
-                if case["task"] == "pretrain"
-                else "",
-                f"{one.median('peak'):.0f}",
-                f"{rate / 1e9:.0f}",
-                f"{one.median('rate') / 1e9:.0f}",
-                f"{100 * rate / one.median('rate'):.0f}%",
-            ]
-        )
+        took = one.median("seconds")
+        row = {
+            "step": f"{case['task']} {case['backbone']} {case['size']} px x {case['batch']}",
+            "side": one.name,
+            "format": one.answers[0].get("format", "fp16"),
+            "images/s": one.median("images/s"),
+            "ratio": sides[0].median("seconds") / took,
+            "peak MB": one.median("peak"),
+            "TFLOP/s": flops / took / 1e12,
+        }
+        if "rate" in one.answers[0]:
+            row["matmul TFLOP/s"] = one.median("rate") / 1e12
+            row["share"] = flops / took / one.median("rate")
+        if case["task"] == "mfm" and "objective" in one.answers[0]:
+            row["mask+loss"] = one.median("objective") / took
+        rows.append(row)
         one.close()
     return rows
+
+
+FORMATS = {
+    "images/s": "{:.1f}",
+    "ratio": "{:.2f}",
+    "mask+loss": "{:.1%}",
+    "peak MB": "{:.0f}",
+    "TFLOP/s": "{:.4g}",
+    "matmul TFLOP/s": "{:.4g}",
+    "share": "{:.0%}",
+}
 
 
 def main() -> None:
@@ -254,16 +229,26 @@ def main() -> None:
     parser.add_argument(
         "--cases",
         nargs="+",
-        default=["resnet18:32:128", "resnet50:224:16"],
+        default=["resnet50:224:256"] if GPU else ["resnet18:32:128", "resnet50:224:16"],
         help="timm model:pixels:batch (default: %(default)s)",
     )
-    parser.add_argument("--tasks", nargs="+", default=["pretrain", "finetune"])
+    parser.add_argument("--tasks", nargs="+", default=["mfm", "finetune"])
     parser.add_argument("--rounds", type=int, default=3, help="rounds (default: %(default)s)")
     parser.add_argument(
-        "--steps", type=int, default=2, help="steps a round, the fastest counts (%(default)s)"
+        "--steps",
+        type=int,
+        default=20 if GPU else 2,
+        help="steps a round; on a CPU the fastest counts (%(default)s)",
     )
     parser.add_argument("--threads", type=int, default=os.cpu_count())
-    parser.add_argument("--precision", default="auto", help="ours: auto, bf16 or fp32")
+    parser.add_argument(
+        "--formats",
+        nargs="+",
+        default=["bf16", "bf16+deterministic", "fp16"] if GPU else ["auto"],
+        help="ours: auto, bf16, fp16 or fp32, each with '+...' (default: %(default)s)",
+    )
+    parser.add_argument("--published", type=Path, help="checkout of github.com/CoinCheung/MFM")
+    parser.add_argument("--json", type=Path, help="file for what was measured")
     add_clock(parser)
     parser.add_argument("--side", type=json.loads, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -271,15 +256,22 @@ def main() -> None:
         side(options.side)
         return
     print(machine(options.threads), flush=True)
-    rows = []
+    rows: list[Answer] = []
     for name in options.cases:
         backbone, size, batch = name.split(":")
         for task in options.tasks:
             case = {"backbone": backbone, "size": int(size), "batch": int(batch), "task": task}
             rows += compare(case, options)
+            if options.json:
+                told = {"machine": machine(options.threads), "rows": rows}
+                options.json.write_text(json.dumps(told, indent=1))
             print(f"  done: {task} {name}", flush=True)
-    header = ["step", "side", "format", "images/s", "ratio", "mask+loss", "peak MB"]
-    print(table([*header, "GFLOP/s", "matmul GFLOP/s", "share"], rows))
+    header = ["step", "side", "format", *FORMATS]
+    cells = [
+        [FORMATS.get(key, "{}").format(row[key]) if key in row else "" for key in header]
+        for row in rows
+    ]
+    print(table(header, cells))
 
 
 if __name__ == "__main__":

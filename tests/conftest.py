@@ -9,10 +9,15 @@ ROOT = Path(__file__).parent.parent
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "processes: starts training or workflow processes")
+    config.addinivalue_line("markers", "gpu: runs where torch sees a GPU, else it is skipped")
 
 
 def pytest_collection_modifyitems(items):
     """The long tests first: what is left for the last minute is small enough to be shared out."""
+    if not torch.cuda.is_available():
+        for item in items:
+            if item.get_closest_marker("gpu") is not None:
+                item.add_marker(pytest.mark.skip(reason="torch sees no GPU"))
     items.sort(key=lambda item: item.get_closest_marker("processes") is None)
 
 

@@ -33,6 +33,6 @@ def test_objective_is_that_of_the_plain_version():
 
 
 def test_training_step():
-    words = "--cases resnet10t:32:2 --tasks pretrain --rounds 1 --steps 1 --threads 1"
+    words = "--cases resnet10t:32:2 --tasks mfm --rounds 1 --steps 1 --threads 1"
     _, *found = rows("train_step.py", *words.split())
     assert [row[1] for row in found] == ["reference", "ours, plain allocator", "ours"]

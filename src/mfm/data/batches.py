@@ -66,6 +66,11 @@ class Batch:
             self.positions,
         )
 
+    def used_on(self, stream: torch.cuda.Stream) -> None:
+        """Keep the memory of images and labels until what is queued on another stream is done."""
+        self.images.record_stream(stream)
+        self.labels.record_stream(stream)
+
 
 def to_float(images: Tensor) -> Tensor:
     """uint8 [n, 3, H, W] to float32 in [0, 1], layout kept."""

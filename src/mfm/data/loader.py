@@ -32,6 +32,31 @@ def _begin_worker(number: int) -> None:
     leave_signals_to_parent()
 
 
+def on_device(
+    steps: Iterator[tuple[Step, list[Batch]]], device: torch.device
+) -> Iterator[tuple[Step, list[Batch]]]:
+    """The same steps with their batches on the device.
+
+    A GPU gets a step's images while it computes on those of the one before, by a stream of its own.
+    """
+    if device.type != "cuda":
+        yield from steps
+        return
+    copies = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+    ahead: tuple[Step, list[Batch]] | None = None
+    for step, batches in steps:
+        with torch.cuda.stream(copies):
+            copied = [batch.to(device) for batch in batches]
+        if ahead is not None:
+            yield ahead
+        torch.cuda.current_stream(device).wait_stream(copies)
+        for batch in copied:
+            batch.used_on(torch.cuda.current_stream(device))
+        ahead = step, copied
+    if ahead is not None:
+        yield ahead
+
+
 class Loader:
     """Batches in a given order. Workers live as long as the loader.
 

@@ -76,6 +76,7 @@ class Subject:
         mine = np.arange(process.rank, len(self.images), process.world)
         self.model.to(process.device).to(memory_format=torch.channels_last).eval()
         number_format = precision.resolve(settings.precision, process.device)
+        precision.settle(process.device, deterministic=True)
         parts: list[dict[str, np.ndarray]] = []
         with torch.inference_mode():
             for chunk, batch in evaluated_batches(

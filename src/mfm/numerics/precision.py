@@ -1,7 +1,8 @@
-"""Number format that a run computes in."""
+"""Number format that a run computes in, and how exactly it repeats."""
 
 from __future__ import annotations
 
+import os
 from contextlib import AbstractContextManager
 
 import torch
@@ -24,6 +25,25 @@ def resolve(precision: str, device: torch.device) -> str:
     if precision == "fp16" and device.type == "cpu":
         raise UserError("precision fp16 needs a GPU; use auto, bf16 or fp32 here")
     return precision
+
+
+def settle(device: torch.device, *, deterministic: bool) -> None:
+    """Choose a GPU's algorithms, before it computes anything; a CPU's need no choice.
+
+    fp32 is IEEE float32: TF32, which torch lets convolutions use, has 10 bits of a mantissa's 23.
+    `deterministic` gives the same bits twice. Otherwise cuDNN tries its algorithms on the first
+    batch and takes the fastest, which may be another one in the next run, and some sums are made in
+    the order in which their parts are ready.
+    """
+    if device.type != "cuda":
+        return
+    torch.backends.cuda.matmul.fp32_precision = "ieee"
+    torch.backends.cudnn.conv.fp32_precision = "ieee"  # type: ignore[attr-defined]
+    torch.backends.cudnn.benchmark = not deterministic
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS then repeats, too
+    torch.use_deterministic_algorithms(deterministic)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
 def autocast(precision: str, device: torch.device) -> AbstractContextManager[None]:

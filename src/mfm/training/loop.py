@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from mfm.data.batches import Batch
-from mfm.data.loader import Loader
+from mfm.data.loader import Loader, on_device
 from mfm.data.manifest import Images
 from mfm.data.order import Plan, Step
 from mfm.errors import StoppedError, UserError
@@ -98,6 +98,7 @@ class Trainer:
         self.plan, self.training = setup.plan, training
         self.observe = observe
         self.number_format = precision.resolve(training.precision, device)
+        precision.settle(device, deterministic=training.deterministic)
         model.to(device).to(memory_format=torch.channels_last)
         convolution.use_products(model)
         if training.sync_batchnorm and process.world > 1:
@@ -118,7 +119,7 @@ class Trainer:
         Raises UserError for a changed identity, damaged checkpoints, a full disk, numbers that are
         not finite; StoppedError, after a checkpoint, when it was asked to stop.
         """
-        self._begin()
+        self.begin()
         stop = None
         while self.here.epoch < self.training.epochs and stop is None:
             stop = self._epoch()
@@ -149,7 +150,8 @@ class Trainer:
             status=self.status,
         )
         due, stop, rate = False, None, 0.0
-        for step, batches in self.setup.loader.train(plan, here.epoch, here.step):
+        steps = self.setup.loader.train(plan, here.epoch, here.step)
+        for step, batches in on_device(steps, self.process.device):
             self.agreement.begin()
             loss, rate = self.step(step, batches)
             total += loss
@@ -204,8 +206,8 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         return total, rate
 
-    def _begin(self) -> None:
-        """Everything between the settings and the first step."""
+    def begin(self) -> None:
+        """Everything between the settings and the first step; `train` does it by itself."""
         process, plan, operation = self.process, self.plan, self.operation
         self._resume()
         barrier(process)  # no rank may prune a checkpoint that another still reads

@@ -151,8 +151,11 @@ class AdamW(torch.optim.AdamW):
 
 
 def _memory_order(tensor: Tensor) -> list[int] | None:
-    """Dimensions in the order that makes `tensor` contiguous; None where it is so already."""
-    if tensor.is_contiguous():
+    """Dimensions in the order that makes `tensor` contiguous; None where it is so already.
+
+    On a GPU, whose kernel copies nothing, it stays as it is.
+    """
+    if tensor.is_contiguous() or tensor.device.type != "cpu":
         return None
     return sorted(range(tensor.ndim), key=tensor.stride, reverse=True)
 

@@ -84,6 +84,11 @@ class Training(Section):
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         "auto", description="'auto': bf16 where the processor or GPU has it, else fp32."
     )
+    deterministic: bool = Field(
+        False,
+        description="GPUs: only algorithms that give the same bits twice, so that a resumed run "
+        "ends with those of one that was never interrupted. A CPU always does.",
+    )
     clip: float | None = Field(None, gt=0, description="Largest gradient norm; null: no clipping.")
     crop: Crop = Field(Crop(), description="Random resized crop and flip.")
     optimizer: Optimizer = Field(Optimizer(), description="Optimizer.")

@@ -105,6 +105,7 @@ def _extractor(
         load_backbone(model, read_weights(weights), source=weights)
     model.to(device).to(memory_format=torch.channels_last).eval()
     number_format = precision.resolve(job.evaluation.precision, device)
+    precision.settle(device, deterministic=True)
 
     def extract(images: Tensor) -> Tensor:
         pixels = normalise(images, mean=job.mean, std=job.std)
