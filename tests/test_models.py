@@ -126,6 +126,15 @@ def test_drop_path_reaches_the_backbone():
     assert max(rates) == 0.25
 
 
+def test_no_drop_path_is_none():
+    # timm's Swin has one where nothing is said
+    with torch.device("meta"):
+        model = create("swin_tiny_patch4_window7_224")
+    rates = [m.drop_prob for m in model.modules() if hasattr(m, "drop_prob")]
+    assert len(rates) > 10
+    assert not any(rates)
+
+
 def test_drop_path_where_the_backbone_has_none_is_a_user_error():
     assert "vgg11" in refusal(create, "vgg11", drop_path=0.1)
 

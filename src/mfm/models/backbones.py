@@ -48,6 +48,10 @@ def create_backbone(settings: Model, *, classes: int, image_size: int | None = N
         )
     if isinstance(backbone, timm.models.ResNet) and len(backbone.feature_info) != 5:
         raise UserError("model.options: a ResNet has four stages: give four layers and channels")
+    if not settings.drop_path:
+        for module in backbone.modules():
+            if isinstance(module, timm.layers.drop.DropPath):
+                module.drop_prob = 0.0  # timm's Swin has 0.1 where nothing is said
     return with_stem(backbone, settings)
 
 

@@ -20,7 +20,7 @@ from mfm.data.order import Plan, Step
 from mfm.errors import StoppedError, UserError
 from mfm.numerics import convolution, precision
 from mfm.numerics.draws import Stream, hashes
-from mfm.processes.ranks import Process, barrier, data_parallel, gather_objects, sum_over_ranks
+from mfm.processes.ranks import Process, barrier, gather_objects, sum_over_ranks
 from mfm.settings.section import differing_keys
 from mfm.training import checkpoint, optimizers, status
 from mfm.training.agreement import Agreement
@@ -32,6 +32,7 @@ from mfm.training.progress import Progress
 from mfm.training.settings import Training
 from mfm.training.task import Task
 from mfm.training.tensorboard import Board
+from mfm.training.together import together
 from mfm.version import code_version
 
 # Given the model and the number of steps done, before the first step of a run and after every step,
@@ -211,9 +212,10 @@ class Trainer:
         process, plan, operation = self.process, self.plan, self.operation
         self._resume()
         barrier(process)  # no rank may prune a checkpoint that another still reads
-        self.parallel = data_parallel(self.model, process)
-        if self.parallel is not self.model:
-            _settle_buckets(self.parallel, size=self.setup.size)
+        setup = self.setup
+        self.parallel = together(
+            self.model, setup.task, plan=plan, size=setup.size, process=process
+        )
         self._log(
             f"{plan.images} images, batch {plan.batch} = {process.world} ranks x "
             f"{plan.accumulation} micro-batches x "
@@ -368,21 +370,3 @@ def seed_step(seed: int, step: Step, *, rank: int) -> None:
     index = np.array([step.number * 65536 + rank], np.int64)
     word = hashes(seed=seed, epoch=step.epoch, stream=Stream.STEP, indices=index)[0, 0]
     torch.manual_seed(int(word) >> 1)
-
-
-def _settle_buckets(parallel: nn.Module, *, size: int) -> None:
-    """Let DistributedDataParallel order its gradient buckets, by a step that changes nothing.
-
-    It does so after its first backward pass. With more than two ranks the order of a sum depends
-    on the place in a bucket, so a resumed run's first step would differ by rounding from the same
-    step of a run that was not interrupted.
-    """
-    buffers = {name: buffer.clone() for name, buffer in parallel.named_buffers()}
-    first = next(parallel.parameters())
-    parallel.train()
-    for _ in range(2):  # the order is used from the second on
-        images = torch.zeros(2, 3, size, size, device=first.device, dtype=first.dtype)
-        parallel(images).sum().backward()
-        parallel.zero_grad(set_to_none=True)
-    for name, buffer in parallel.named_buffers():
-        buffer.copy_(buffers[name])

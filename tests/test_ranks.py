@@ -1,0 +1,50 @@
+"""Two gloo ranks have what one process has, with every backbone."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from backbones import SMALL
+from two_ranks import TASKS
+
+pytestmark = pytest.mark.processes
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("ranks")
+    program = Path(__file__).with_name("two_ranks.py")
+    words = [folder / "store", folder / "found.json"]
+    ranks = [
+        subprocess.Popen(
+            [sys.executable, program, str(rank), *words],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    for rank in ranks:
+        _, told = rank.communicate(timeout=300)
+        assert rank.returncode == 0, told
+    return json.loads(words[1].read_text())
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("name", SMALL)
+def test_two_ranks_have_what_one_process_has(found, name, task):
+    of = found[f"{name} {task}"]
+    assert of["difference"] <= 1e-4 * of["step"], of
+    assert of["losses"][0] == pytest.approx(of["losses"][1], rel=1e-6)
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("name", SMALL)
+def test_what_the_loss_does_not_reach_stays_as_it_was(found, name, task):
+    # With a weight decay, too, on one rank and on two.
+    unreached = {"backbone.head.norm.weight", "backbone.head.norm.bias"}
+    expected = unreached if (task, name[:8]) == ("mfm", "convnext") else set()
+    one, two = found[f"{name} {task}"]["kept"]
+    assert set(one) == set(two) == expected

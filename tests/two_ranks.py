@@ -1,0 +1,108 @@
+"""Trainings of two gloo ranks, and of one process: `python two_ranks.py RANK STORE OUT`.
+
+OUT gets, of each backbone and task, what the ranks have and one process has not.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from backbones import SIZE, SMALL
+
+from mfm.data.batches import Batch
+from mfm.data.order import Plan
+from mfm.objectives import Pretraining
+from mfm.processes.ranks import Process
+from mfm.settings.section import Section, parse
+from mfm.training.loop import Setup, Trainer
+from mfm.training.operation import Operation
+from mfm.training.task import Inputs
+
+TASKS = ("mfm", "supervised")
+IMAGES, CLASSES = 16, 3
+SGD = {"name": "sgd", "lr": 0.1, "lr_batch": 8, "weight_decay": 0.1}
+COMMON = {"batch": 8, "precision": "fp32", "optimizer": SGD}
+
+
+class Settings(Section):
+    """Of a pretraining."""
+
+    training: Pretraining
+
+
+class Loader:
+    """The same random images for all."""
+
+    def __init__(self):
+        random = np.random.default_rng(0)
+        pixels = random.integers(0, 256, (IMAGES, SIZE, SIZE, 3), dtype=np.uint8)
+        self.images = torch.from_numpy(pixels).permute(0, 3, 1, 2)
+
+    def train(self, plan, epoch, first_step):
+        for step in plan.epoch(epoch, first_step=first_step):
+            chosen = map(torch.from_numpy, step.micro_batches)
+            yield step, [Batch(self.images[k], k % CLASSES, k) for k in chosen]
+
+
+def trained(model, training, *, rank, world, folder):
+    """A network after two steps: its first and its last parameters, and the loss."""
+    inputs = Inputs(model=model, size=SIZE, classes=CLASSES, rows=np.arange(IMAGES), seed=1)
+    task = training.build(inputs)
+    first = {name: p.detach().clone() for name, p in task.model.named_parameters()}
+    setup = Setup(
+        task=task,
+        images=None,
+        size=SIZE,
+        loader=Loader(),
+        plan=Plan(
+            images=IMAGES, batch=8, micro_batch=4, seed=1, rank=rank, world=world, pairs=False
+        ),
+        training=training.model_copy(update={"ranks": world}),
+        identity={"seed": 1},
+    )
+    trainer = Trainer(
+        setup,
+        operation=Operation(run=folder, workers=0, checkpoint_epochs=1),
+        process=Process(rank=rank, world=world, device=torch.device("cpu")),
+    )
+    loss = trainer.train()[0].loss
+    return first, dict(task.model.named_parameters()), loss
+
+
+def compare(name, task, *, rank, folder):
+    """What two ranks have and one process, which accumulates, has not; None on the other rank."""
+    training = parse(Settings, {"training": {"task": task, **COMMON}}, where="test").training
+    _, two, loss = trained(SMALL[name], training, rank=rank, world=2, folder=folder / "two")
+    if rank:
+        return None
+    first, one, other = trained(SMALL[name], training, rank=0, world=1, folder=folder / "one")
+    scale = max((one[key] - first[key]).abs().max() for key in one)
+    return {
+        "step": scale.item(),
+        "difference": max((one[key] - two[key]).abs().max().item() for key in one),
+        "losses": [loss, other],
+        "kept": [
+            [key for key in each if torch.equal(each[key], first[key])] for each in (one, two)
+        ],
+    }
+
+
+def main():
+    rank, store, out = int(sys.argv[1]), sys.argv[2], Path(sys.argv[3])
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
+    found = {
+        f"{name} {task}": compare(name, task, rank=rank, folder=out.parent / f"{name}-{task}")
+        for name in SMALL
+        for task in TASKS
+    }
+    if rank == 0:
+        out.write_text(json.dumps(found))
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main()
