@@ -43,12 +43,8 @@ KEEP_MEMORY = {
 }
 # What torchrun ends its workers on; and for how long it then waits before it kills them: a step and
 # a checkpoint.
-_GROUP_OPTIONS = (
-    "--signals-to-handle",
-    "SIGTERM,SIGUSR1,SIGINT,SIGHUP,SIGQUIT",
-    "--shutdown-timeout",
-    os.environ.get("MFM_SHUTDOWN_SECONDS", "120"),
-)
+_GROUP_OPTIONS = ("--signals-to-handle", "SIGTERM,SIGUSR1,SIGINT,SIGHUP,SIGQUIT")
+_SHUTDOWN_SECONDS = int(os.environ.get("MFM_SHUTDOWN_SECONDS", "120"))
 _FINAL_EXITS = (USER_ERROR_EXIT, STOPPED_EXIT)
 
 
@@ -101,11 +97,18 @@ def _run_group(arguments: list[str]) -> None:
                 )
             return result
 
-        def _shutdown(self, death_sig: signal.Signals = signal.SIGTERM, timeout: int = 30) -> None:
+        def _stop_workers(self, worker_group: WorkerGroup) -> None:
+            super()._shutdown()  # after a failure, with torchrun's own patience
+
+        def _shutdown(
+            self, death_sig: signal.Signals = signal.SIGTERM, *_: object, **__: object
+        ) -> None:
             if death_sig == signal.SIGINT:
                 # The workers end with this process, see end_with_launcher.
                 signal.signal(signal.SIGINT, lambda number, frame: os._exit(128 + number))
-            super()._shutdown(death_sig, timeout)
+            if self._pcontext is not None:  # torchrun's option for it is newer than torch 2.11
+                self._pcontext.close(death_sig, _SHUTDOWN_SECONDS)
+            super()._shutdown(death_sig)
 
     # torchrun offers no other way to give it an agent; the name is imported there, not exported.
     api.LocalElasticAgent = Agent  # type: ignore[attr-defined]

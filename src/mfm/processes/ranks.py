@@ -65,7 +65,9 @@ def data_parallel(model: nn.Module, process: Process) -> nn.Module:
     """
     if process.world == 1:
         return model
-    return DistributedDataParallel(model, forward_sync_buffers=False, gradient_as_bucket_view=True)
+    parallel = DistributedDataParallel(model, gradient_as_bucket_view=True)
+    parallel.broadcast_buffers = False  # what the argument for it is called depends on the version
+    return parallel
 
 
 def sum_over_ranks(values: torch.Tensor, process: Process) -> torch.Tensor:

@@ -13,7 +13,7 @@ from types import ModuleType
 
 _COMPILER, _HUB = "torch._dynamo", "huggingface_hub"
 # Versions of torch whose compiler can be left out: what torchvision asks of it is known there.
-_KNOWN = ("2.14.",)
+_KNOWN = ("2.11.", "2.12.", "2.13.", "2.14.")
 
 
 @contextmanager
