@@ -18,6 +18,7 @@ from mfm.experiment.tuning import Choice
 from mfm.experiment.variants import Runs
 from mfm.files.records import record_of
 from mfm.files.atomic import check_writable, write_text
+from mfm.processes import gpus
 from mfm.settings.section import dumps, dumps_ordered, load_json
 from mfm.settings.section import parse as parse_settings
 from mfm.statistics.planned import judge
@@ -51,7 +52,7 @@ def get_runs(values):
 
 def get_remarks(runs):
     """What to know before anything is trained."""
-    found, experiment = preflight.remarks(runs), runs.experiment
+    found, experiment = preflight.remarks(runs, here=bool(workflow.cores)), runs.experiment
     if experiment.question and not Path(runs.layout.rows).exists():
         asked, about = resolve.asked(experiment), experiment.question
         found.append(
@@ -260,6 +261,17 @@ def get_ranks(stage):
         if stage == "pretrain":
             return experiment.pretrain[wildcards.pretraining].ranks
         return experiment.finetune.ranks
+
+    return get_count
+
+
+def get_gpus(stage):
+    """GPUs of a job: one a process, counted in runs where several may share one."""
+
+    def get_count(wildcards):
+        ranks = get_ranks(stage)(wildcards)
+        here = workflow.cores and workflow.is_main_process
+        return gpus.share(ranks) if here else ranks  # a cluster gives whole ones
 
     return get_count
 

@@ -66,7 +66,7 @@ rule pretrain:
     threads: get_pretrain_threads
     resources:
         ranks=get_ranks("pretrain"),
-        gpu=get_ranks("pretrain"),
+        gpu=get_gpus("pretrain"),
         nodes=1,
         requeue=0,
         workers=get_workers,
@@ -113,7 +113,7 @@ use rule pretrain as finetune with:
     threads: 1
     resources:
         ranks=get_ranks("finetune"),
-        gpu=get_ranks("finetune"),
+        gpu=get_gpus("finetune"),
         nodes=1,
         requeue=0,
         workers=get_workers,

@@ -36,6 +36,7 @@ from mfm.files import records
 from mfm.models.facts import check_weights, facts_of
 from mfm.models.settings import Model
 from mfm.models.sources import source_of
+from mfm.processes import gpus
 from mfm.settings.section import differing_keys, dumps, load_json
 
 # Keys that the settings of a run had in versions before this one.
@@ -66,8 +67,10 @@ def check(runs: Runs, *, links_again: bool = False, forces: bool = False) -> Non
     )
 
 
-def remarks(runs: Runs) -> list[str]:
+def remarks(runs: Runs, *, here: bool = False) -> list[str]:
     """What to know before anything is trained that stops nothing, a line each.
+
+    `here`: the jobs run on this machine.
 
     Builds the networks, the first time: not where all trainings are done.
 
@@ -76,16 +79,28 @@ def remarks(runs: Runs) -> list[str]:
     experiment = runs.experiment
     found = _unused_seeds(experiment) + _linked_otherwise(experiment)
     trainings = [
-        runs.layout.pretraining(name, seed, folder=folder)
+        (runs.layout.pretraining(name, seed, folder=folder), runs.at(folder).pretrain[name].ranks)
         for folder, name, seed in runs.pretrainings
     ]
     trainings += [
-        runs.layout.finetuning(arm, seed, folder=folder) for folder, arm, seed in runs.finetunings
+        (runs.layout.finetuning(arm, seed, folder=folder), runs.at(folder).finetune.ranks)
+        for folder, arm, seed in runs.finetunings
     ]
-    if not all(Path(training.weights).exists() for training in trainings):
+    ranks = [ranks for files, ranks in trainings if not Path(files.weights).exists()]
+    if ranks:
+        found += _lacks_gpus(max(ranks)) if here else []
         found += check_sizes(demands_of(runs))
         all_of(_weight_checks(runs))
     return found
+
+
+def _lacks_gpus(ranks: int) -> list[str]:
+    """What a training's launcher would say, when the jobs before it are done."""
+    try:
+        gpus.check(ranks)
+    except UserError as error:
+        return [str(error)]
+    return []
 
 
 def _weight_checks(runs: Runs) -> Iterator[Callable[[], None]]:

@@ -10,6 +10,7 @@ Takes torchrun's own arguments and runs torchrun in this process. It differs in 
   launcher's traceback.
 - With `--max-restarts`, a worker that died is replaced as torchrun does it: all ranks start again
   from the last checkpoint. Bad input and a stop are not tried again.
+- Its workers get GPUs that no other run has (`mfm.processes.gpus`).
 - A group of one on one node (`--standalone --nproc-per-node 1`) needs no group: this process then
   becomes the worker itself, which saves the start of a second one.
 
@@ -26,6 +27,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from mfm.errors import STOPPED_EXIT, USER_ERROR_EXIT
+from mfm.processes import gpus
 from mfm.processes.lifetime import STOP_SIGNALS, end_with_parent
 
 if TYPE_CHECKING:  # this program shall start without importing torch
@@ -79,6 +81,10 @@ def _run_group(arguments: list[str]) -> None:
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher import api
+
+    ranks = run.parse_args(arguments).nproc_per_node  # type: ignore[no-untyped-call]
+    if ranks.isdecimal():  # and not 'gpu', all of them
+        gpus.take(int(ranks), group=True)
 
     class Agent(local_elastic_agent.LocalElasticAgent):
         """torchrun's agent, which doesn't repeat what can't get better."""

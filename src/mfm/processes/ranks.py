@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from mfm.processes import gpus
 from mfm.processes.lifetime import end_with_launcher, end_with_parent
 
 T = TypeVar("T")
@@ -46,6 +48,8 @@ def process_group(*, timeout_minutes: float = 10.0) -> Iterator[Process]:
     if torch.cuda.is_available():
         device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
         torch.cuda.set_device(device)
+    elif gpus.held():
+        print("mfm: note: PyTorch can't use the GPU that nvidia-smi lists", file=sys.stderr)
     launched = "RANK" in os.environ
     if launched:
         dist.init_process_group(
@@ -94,9 +98,11 @@ def gather_objects(value: T, process: Process) -> list[T]:
 
 
 def begin() -> None:
-    """Start a process of a job: its threads, and its tie to whatever started it."""
+    """Start a process of a job: its threads, its tie to whatever started it, its GPU."""
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", str(os.cpu_count() or 1))))
     if "TORCHELASTIC_RUN_ID" in os.environ:
         end_with_launcher()
+        gpus.join()
     else:
         end_with_parent()
+        gpus.take()
