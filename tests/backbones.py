@@ -5,7 +5,7 @@ from mfm.models.settings import Model
 _RESNET = {"layers": [1, 1, 1, 1], "channels": [8, 16, 24, 32]}
 _CONVNEXT = {"depths": [1, 1, 1, 1], "dims": [8, 16, 24, 32]}
 _VIT = {"patch_size": 8, "embed_dim": 24, "depth": 2, "num_heads": 2}
-_SWIN = {"patch_size": 2, "window_size": 4, "embed_dim": 8, "depths": [1, 1, 2, 1]}
+_SWIN = {"patch_size": 2, "window_size": 4, "embed_dim": 8, "depths": [1, 1, 1, 1]}
 
 SIZE = 32  # pixels
 SMALL = {
@@ -20,3 +20,5 @@ SMALL = {
         backbone="swin_tiny_patch4_window7_224", options=_SWIN | {"num_heads": [1, 1, 2, 2]}
     ),
 }
+# Of each kind one.
+KINDS = ("resnet18", "resnet50", "convnext_atto", "vit_tiny", "swin_tiny")

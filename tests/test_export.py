@@ -273,20 +273,27 @@ SMALL = {"layers": [1, 1, 1, 1], "channels": [8, 16, 32, 64], "output_stride": 1
     ],
 )
 def test_a_network_that_is_not_the_standard_one_says_so_and_is_rebuilt(
-    tmp_path, monkeypatch, model, said
+    tmp_path, monkeypatch, capsys, model, said
 ):
     run = finetuning(Model(backbone="resnet18", **model))
     path, ours = finetuned(tmp_path, run)
     # Some have torchvision's names and shapes, and it would take them without a word.
     with pytest.raises(UserError, match=r"torchvision's resnet18 is another network.*--to timm"):
         export.export(path, tmp_path / "other", target="torchvision")
-    export.export(path, tmp_path / "out", target="timm")
+    command.main([str(path), str(tmp_path / "out")])
+    (note,) = capsys.readouterr().err.splitlines()
+    assert note.startswith("mfm: note: these weights are of resnet18 (not the standard one: ")
     card = (tmp_path / "out/README.md").read_text()
+    assert note.removeprefix("mfm: note: ") in card
     assert f"| network | resnet18 (not the standard one: {said}" in card
     monkeypatch.chdir(tmp_path / "out")
     names = {}
-    exec(card.split("```python\n")[1].split("```")[0], names)
+    code = card.split("```python\n")[1].split("```")[0]
+    exec(code, names)
     assert torch.equal(logits(names["model"]), logits(ours))
+    # timm's model, the line of its stem if need be, and the weights
+    made = [line for line in code.splitlines() if line.startswith("model")]
+    assert len(made) == 2 + ("stem_stride" in model)
 
 
 def test_the_command_line(tmp_path, backbone, capsys):

@@ -681,6 +681,27 @@ def test_a_vit_with_mean_pooling_starts_from_one_without():
 
 
 @pytest.mark.parametrize(("name", "fixed"), [("test_vit", True), (TINY, False)])
+@pytest.mark.parametrize("settings", [{"backbone": "test_vit", "pooling": "mean"}, {}])
+@pytest.mark.parametrize("there", [True, False])
+def test_the_norm_before_the_classifier_is_taken_where_there_is_one(settings, there):
+    settings = Model(**{"backbone": "test_convnext"} | settings)
+    model = create_backbone(settings, classes=10, image_size=160)
+    tensors = {name: torch.rand(tensor.shape) for name, tensor in model.state_dict().items()}
+    names = {name for name in tensors if name.startswith(("fc_norm.", "head.norm."))}
+    assert len(names) == 2
+    before = {name: model.state_dict()[name].clone() for name in names}
+    report = weights.load_backbone(
+        model, {n: t for n, t in tensors.items() if there or n not in names}, source="file"
+    )
+    expected = tensors if there else before
+    assert equal({n: model.state_dict()[n] for n in names}, {n: expected[n] for n in names})
+    assert names.isdisjoint(report.new) == there
+    assert {name.rsplit(".", 1)[0] for name in report.new} - {"fc_norm", "head.norm"} in (
+        {"head"},
+        {"head.fc"},
+    )
+
+
 def test_the_image_size_counts_for_models_of_one_size(name, fixed):
     model = create_backbone(Model(backbone=name), classes=2, image_size=64)
     assert has_fixed_size(name) == fixed

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from backbones import SMALL
+from backbones import KINDS
 from two_ranks import TASKS
 
 pytestmark = pytest.mark.processes
@@ -33,7 +33,7 @@ def found(tmp_path_factory):
 
 
 @pytest.mark.parametrize("task", TASKS)
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", KINDS)
 def test_two_ranks_have_what_one_process_has(found, name, task):
     of = found[f"{name} {task}"]
     assert of["difference"] <= 1e-4 * of["step"], of
@@ -41,7 +41,7 @@ def test_two_ranks_have_what_one_process_has(found, name, task):
 
 
 @pytest.mark.parametrize("task", TASKS)
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", KINDS)
 def test_what_the_loss_does_not_reach_stays_as_it_was(found, name, task):
     # With a weight decay, too, on one rank and on two.
     unreached = {"backbone.head.norm.weight", "backbone.head.norm.bias"}

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.distributed as dist
-from backbones import SIZE, SMALL
+from backbones import KINDS, SIZE, SMALL
 
 from mfm.data.batches import Batch
 from mfm.data.order import Plan
@@ -96,7 +96,7 @@ def main():
     dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
     found = {
         f"{name} {task}": compare(name, task, rank=rank, folder=out.parent / f"{name}-{task}")
-        for name in SMALL
+        for name in KINDS
         for task in TASKS
     }
     if rank == 0:

@@ -9,6 +9,7 @@ Leaves model.safetensors, which loads with strict=True, and README.md in the fol
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 from mfm.commands.arguments import create_parser
@@ -25,7 +26,7 @@ def main(words: list[str]) -> None:
     parser.add_argument("--results", type=Path, help="results.csv (default: the one above)")
     add_new_classifier(parser)
     options = parser.parse_args(words)
-    export(
+    note = export(
         options.weights,
         options.folder,
         target=options.to,
@@ -33,3 +34,5 @@ def main(words: list[str]) -> None:
         new_classifier=options.new_classifier,
     )
     print(f"wrote {options.folder / 'model.safetensors'} and {options.folder / 'README.md'}")
+    if note is not None:
+        print(f"mfm: note: {note}", file=sys.stderr)

@@ -42,6 +42,17 @@ class Network:
             options["img_size"] = self.image_size
         return options | self.model.options
 
+    @property
+    def note(self) -> str | None:
+        """What to know before other code takes the weights; None where it is as it says."""
+        name = self.model.backbone
+        if self.model.title == name:
+            return None
+        return (
+            f"these weights are of {self.model.title}; the standard {name} is another network, "
+            "though it may take them without an error: make it as the model card does"
+        )
+
 
 def add_new_classifier(parser: argparse.ArgumentParser) -> None:
     """The option of both command lines that write for plain models."""
@@ -54,13 +65,18 @@ def add_new_classifier(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def describe_network(tensors: dict[str, Tensor], *, model: Model) -> Network:
-    """The network of a state dict with timm's names: what shapes tell beside the settings."""
-    classes = next(
-        (len(tensors[name]) for name in ("fc.weight", "head.weight") if name in tensors), 0
-    )
-    size = None
-    if "pos_embed" in tensors and "patch_embed.proj.weight" in tensors:
+def describe_network(
+    tensors: dict[str, Tensor], *, model: Model, size: int | None = None
+) -> Network:
+    """The network of a state dict with timm's names: what shapes tell beside the settings.
+
+    `size` is the side of its images, where it is known: a Swin's shapes don't tell it.
+    """
+    described: Any = timm.models.get_pretrained_cfg(model.backbone, allow_unregistered=True)
+    layer = getattr(described, "classifier", None) or "fc"  # a pair of a distilled ViT's
+    weight = f"{layer if isinstance(layer, str) else layer[0]}.weight"
+    classes = len(tensors[weight]) if weight in tensors else 0
+    if size is None and "pos_embed" in tensors and "patch_embed.proj.weight" in tensors:
         # One position is the class token's; the others are a square of patches.
         patch = tensors["patch_embed.proj.weight"].shape[-1]
         size = patch * int((tensors["pos_embed"].shape[1] - 1) ** 0.5)

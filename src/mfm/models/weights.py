@@ -19,8 +19,10 @@ from mfm.models.sources import source_of
 # What other code puts around a backbone's parameter names: DistributedDataParallel, and the
 # paper code's pretraining model.
 _PREFIXES = ("module.", "encoder.", "backbone.")
-# fc_norm is what a ViT with mean pooling has between the pooling and the classifier.
-_CLASSIFIER = ("fc.", "head.", "classifier.", "head_dist.", "fc_norm.")
+_CLASSIFIER = ("fc.", "head.", "classifier.", "head_dist.")
+# Norms between the pooling and the classifier, of ViTs with mean pooling and of ConvNeXts: a
+# pretraining without labels leaves none, or one that it never trained.
+_LAST_NORM = ("fc_norm.", "head.norm.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,9 +93,7 @@ def load_backbone(
     """
     found = {plain_name(name): tensor for name, tensor in tensors.items()}
     wanted = {
-        name: tensor
-        for name, tensor in model.state_dict().items()
-        if not name.startswith(_CLASSIFIER)
+        name: tensor for name, tensor in model.state_dict().items() if not _of_classifier(name)
     }
     matched = {
         name: found[name]
@@ -102,7 +102,11 @@ def load_backbone(
     }
     # Files from before PyTorch 0.4.1 have no such counters; nothing reads their value here.
     missing = [
-        name for name in wanted if name not in matched and not name.endswith("num_batches_tracked")
+        name
+        for name in wanted
+        if name not in matched
+        and not name.endswith("num_batches_tracked")
+        and not (name.startswith(_LAST_NORM) and name not in found)
     ]
     if missing:
         first = missing[0]
@@ -127,7 +131,7 @@ def load_backbone(
     more = [
         name
         for name in found
-        if name not in wanted and name.split(".")[0] in own and not name.startswith(_CLASSIFIER)
+        if name not in wanted and name.split(".")[0] in own and not _of_classifier(name)
     ]
     if more:
         raise UserError(
@@ -139,9 +143,10 @@ def load_backbone(
         classifier = {
             name: found[name]
             for name, tensor in model.state_dict().items()
-            if name.startswith(_CLASSIFIER) and name in found and found[name].shape == tensor.shape
+            if _of_classifier(name) and name in found and found[name].shape == tensor.shape
         }
-        kept = len(classifier) == len(model.state_dict()) - len(wanted) > 0
+        norms = all(name in matched for name in wanted if name.startswith(_LAST_NORM))
+        kept = norms and len(classifier) == len(model.state_dict()) - len(wanted) > 0
         if kept:
             matched |= classifier
     model.load_state_dict(matched, strict=False)
@@ -151,6 +156,10 @@ def load_backbone(
         new=tuple(name for name in model.state_dict() if name not in matched),
         unused=tuple(name for name in found if name not in matched),
     )
+
+
+def _of_classifier(name: str) -> bool:
+    return name.startswith(_CLASSIFIER) and not name.startswith(_LAST_NORM)
 
 
 def _finite(tensor: Tensor) -> bool:

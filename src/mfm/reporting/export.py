@@ -52,8 +52,8 @@ def export(
     target: str,
     results: Path | None = None,
     new_classifier: int = 0,
-) -> None:
-    """Write folder/model.safetensors and folder/README.md.
+) -> str | None:
+    """Write folder/model.safetensors and folder/README.md; returns a note on other networks.
 
     `results` is a results.csv, for top-1; None looks for one above the weights. Raises UserError
     for files that aren't what their stages left.
@@ -64,7 +64,7 @@ def export(
     metadata = read_metadata(weights)
     assert metadata is not None
     tensors = safetensors.torch.load_file(weights)
-    network = describe_network(tensors, model=run.model)
+    network = describe_network(tensors, model=run.model, size=run.size)
     if new_classifier:
         network = with_new_classifier(tensors, network, new_classifier)
     path = folder / "model.safetensors"
@@ -79,6 +79,7 @@ def export(
         new_classifier=bool(new_classifier),
     )
     write_text(folder / "README.md", to_markdown(found))
+    return network.note
 
 
 def _rows(weights: Path, results: Path | None) -> pd.DataFrame | None:

@@ -56,6 +56,7 @@ def card(
                 f"Images in [0, 1] were normalised with mean {list(mean)} and standard deviation "
                 f"{list(std)}."
             ),
+            *[Paragraph(note) for note in [network.note] if note],
             Listing("\n".join(_usage(network, target)), "python"),
         ],
     )
@@ -110,6 +111,14 @@ def _estimate(rows: pd.DataFrame) -> str:
     return f"{found.mean:.2f} %, mean of {of}, 95% interval {found.low:.2f} to {found.high:.2f}"
 
 
+def _stem(network: Network) -> str:
+    """The line that gives timm's ResNet the stem of `mfm.models.backbones.with_stem`."""
+    if network.model.stem_stride == 2:
+        return "model.maxpool = torch.nn.Identity()"
+    conv = "torch.nn.Conv2d(3, model.conv1.out_channels, 3, padding=1, bias=False)"
+    return f"model.conv1, model.maxpool = {conv}, torch.nn.Identity()"
+
+
 def _usage(network: Network, target: str) -> list[str]:
     name, classes = network.model.backbone, network.classes
     if target == "torchvision":
@@ -121,12 +130,7 @@ def _usage(network: Network, target: str) -> list[str]:
         options = ", ".join(f"{key}={value!r}" for key, value in network.options().items())
         lines = ["import timm", "from safetensors.torch import load_file", ""]
         lines.append(f"model = timm.create_model('{name}', {options})")
-        if network.model.stem_stride == 1:
-            lines.append(
-                "model.conv1 = torch.nn.Conv2d("
-                "3, model.conv1.out_channels, 3, padding=1, bias=False)"
-            )
         if network.model.stem_stride != 4:
             lines.insert(1, "import torch")
-            lines.append("model.maxpool = torch.nn.Identity()")
+            lines.append(_stem(network))
     return [*lines, "model.load_state_dict(load_file('model.safetensors'), strict=True)"]
