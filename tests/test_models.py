@@ -680,7 +680,6 @@ def test_a_vit_with_mean_pooling_starts_from_one_without():
     assert {name.split(".")[0] for name in report.new} == {"fc_norm", "head"}
 
 
-@pytest.mark.parametrize(("name", "fixed"), [("test_vit", True), (TINY, False)])
 @pytest.mark.parametrize("settings", [{"backbone": "test_vit", "pooling": "mean"}, {}])
 @pytest.mark.parametrize("there", [True, False])
 def test_the_norm_before_the_classifier_is_taken_where_there_is_one(settings, there):
@@ -702,6 +701,7 @@ def test_the_norm_before_the_classifier_is_taken_where_there_is_one(settings, th
     )
 
 
+@pytest.mark.parametrize(("name", "fixed"), [("test_vit", True), (TINY, False)])
 def test_the_image_size_counts_for_models_of_one_size(name, fixed):
     model = create_backbone(Model(backbone=name), classes=2, image_size=64)
     assert has_fixed_size(name) == fixed
