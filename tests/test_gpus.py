@@ -11,6 +11,9 @@ import yte
 from conftest import ROOT
 
 from mfm.errors import STOPPED_EXIT, UserError
+from mfm.experiment import preflight
+from mfm.experiment.settings import load_yaml
+from mfm.experiment.variants import Runs
 from mfm.processes import gpus
 
 UNIQUE = f"GPU-test-{os.getpid()}"
@@ -190,7 +193,7 @@ def test_a_run_that_waits_says_for_whom_and_can_be_stopped(start, monkeypatch):
     waiting.send_signal(signal.SIGTERM)
     assert waiting.wait(10) == STOPPED_EXIT
     said = waiting.stderr.read()
-    assert f"waiting for 2 free of 4 GPUs; they are held by the processes {holder.pid}\n" in said
+    assert f"waiting for 2 free of 4 GPUs; they are held by processes {holder.pid}\n" in said
 
 
 def test_gpus_stay_taken_until_the_last_rank_of_a_killed_launcher_has_ended(start):
@@ -315,3 +318,16 @@ def test_a_wrong_number_of_runs_is_one_line(machine, monkeypatch):
     monkeypatch.setenv("MFM_RUNS_PER_GPU", "0")
     with pytest.raises(UserError, match="MFM_RUNS_PER_GPU is 0: set a number from 1 up"):
         gpus.take()
+
+
+@pytest.mark.parametrize("here", [True, False], ids=["here", "on a cluster"])
+def test_before_anything_runs_a_training_that_lacks_gpus_is_told_of(
+    machine, tmp_path, monkeypatch, here
+):
+    monkeypatch.chdir(tmp_path)
+    tiny = ROOT / "configs/tiny.yaml"  # pretrainings of two ranks
+    runs = Runs(load_yaml(tiny))
+    told = "ranks is 2, more than the GPUs here (1)"
+    assert not any(told in line for line in preflight.remarks(runs, here=here))
+    machine(FOUR[:1])
+    assert any(told in line for line in preflight.remarks(runs, here=here)) == here

@@ -190,7 +190,7 @@ def _wait(gpus: Sequence[Gpu], ranks: int, *, parts: Sequence[Part], folder: Pat
                 told = True
                 print(
                     f"mfm: note: waiting for {ranks} free of {len(gpus)} GPUs; they are held by "
-                    f"the processes {_holders(gpus, folder)}",
+                    f"{_holders(gpus, folder)}",
                     file=sys.stderr,
                     flush=True,
                 )
@@ -245,7 +245,8 @@ def _try_to_take(
     _HELD.extend(files[gpu] for gpu in taken)
     # systemd-tmpfiles removes what is old in /tmp, but nothing below a folder with such a lock.
     _HELD.append(os.open(folder, os.O_RDONLY))
-    fcntl.flock(_HELD[-1], fcntl.LOCK_SH | fcntl.LOCK_NB)
+    with suppress(OSError):  # not every file system locks folders
+        fcntl.flock(_HELD[-1], fcntl.LOCK_SH | fcntl.LOCK_NB)
     return list(taken)
 
 
@@ -289,8 +290,14 @@ def _lock_file(folder: Path, uuid: str) -> Path:
 def _holders(gpus: Sequence[Gpu], folder: Path) -> str:
     """Who holds locks on these GPUs, as far as the kernel tells."""
     inodes = {str(_lock_file(folder, gpu.uuid).stat().st_ino) for gpu in gpus}
-    locks = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
+    try:
+        locks = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
+    except OSError:
+        locks = []
     pids = {
-        words[4] for words in locks if words[1] == "POSIX" and words[5].split(":")[-1] in inodes
+        int(words[4])
+        for words in locks
+        if words[1] == "POSIX" and words[5].split(":")[-1] in inodes
     }
-    return ", ".join(sorted(pids, key=int))
+    known = sorted(pid for pid in pids if pid > 0)  # one of another container has no number here
+    return f"processes {', '.join(map(str, known))}" if known else "others"

@@ -49,7 +49,10 @@ def process_group(*, timeout_minutes: float = 10.0) -> Iterator[Process]:
         device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
         torch.cuda.set_device(device)
     elif gpus.held():
-        print("mfm: note: PyTorch can't use the GPU that nvidia-smi lists", file=sys.stderr)
+        print(
+            "mfm: note: PyTorch can't use the GPU that nvidia-smi lists; on the CPU",
+            file=sys.stderr,
+        )
     launched = "RANK" in os.environ
     if launched:
         dist.init_process_group(
