@@ -25,7 +25,7 @@ from mfm.evaluation.settings import Classification
 from mfm.models.backbones import create_backbone
 from mfm.models.settings import Model
 from mfm.objectives import MaskedFrequencyModeling
-from mfm.processes.ranks import Process
+from mfm.processes.ranks import Process, data_parallel
 from mfm.training.loop import Trainer
 
 __all__ = ["dataset"]  # a fixture
@@ -176,9 +176,8 @@ def test_nccl_gives_one_rank_the_same_as_none(tmp_path):
     try:
         other = case("paper", deterministic=True, precision="fp32")
         trainer = other.trainer
-        trainer.parallel = nn.parallel.DistributedDataParallel(
-            trainer.model, forward_sync_buffers=False, gradient_as_bucket_view=True
-        )
+        # As with two ranks: one alone would be left without it.
+        trainer.parallel = data_parallel(trainer.model, Process(rank=0, world=2, device=GPU))
         other.step()
         said = [None]
         dist.all_gather_object(said, {"loss": 1.5})
