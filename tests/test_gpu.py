@@ -11,7 +11,6 @@ import torch
 import torch.distributed as dist
 from test_interruptions import wait_for_checkpoint
 from test_training import assert_same_bits, command, dataset, final, losses, train, write_config
-from torch import nn
 
 from benchmarks.case import Case, settings
 from mfm.data import manifest
