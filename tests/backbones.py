@@ -11,7 +11,7 @@ SIZE = 32  # pixels
 SMALL = {
     "resnet18": Model(backbone="resnet18", stem_stride=2, options=_RESNET),
     "resnet50": Model(backbone="resnet50", stem_stride=1, options=_RESNET),
-    "convnext_atto": Model(backbone="convnext_atto", options=_CONVNEXT),
+    "convnext_atto": Model(backbone="convnext_atto", options=_CONVNEXT | {"output_stride": 16}),
     "convnext_tiny": Model(backbone="convnext_tiny", options=_CONVNEXT | {"patch_size": 1}),
     "vit_tiny": Model(backbone="vit_tiny_patch16_224", options=_VIT),
     "vit_small": Model(backbone="vit_small_patch16_224", options=_VIT | {"patch_size": 4}),

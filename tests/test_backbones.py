@@ -46,15 +46,12 @@ def test_a_network_is_evaluated_exported_and_the_same_in_timm(journey):
 
 
 VIT, SWIN = "vit_{}_patch16_224", "swin_tiny_patch4_window7_224"
+CNN = Facts(stride=32, fixed_size=False, patch=None, leaves_patches_out=False)
+PLAIN_VIT = Facts(stride=16, fixed_size=True, patch=16, leaves_patches_out=True)
 STANDARD = {
-    "resnet18": Facts(stride=32, fixed_size=False),
-    "resnet50": Facts(stride=32, fixed_size=False),
-    "convnext_atto": Facts(stride=32, fixed_size=False),
-    "convnext_tiny": Facts(stride=32, fixed_size=False),
-    VIT.format("tiny"): Facts(stride=16, fixed_size=True),
-    VIT.format("small"): Facts(stride=16, fixed_size=True),
-    VIT.format("base"): Facts(stride=16, fixed_size=True),
-    SWIN: Facts(stride=32, fixed_size=True),
+    **dict.fromkeys(("resnet18", "resnet50", "convnext_atto", "convnext_tiny"), CNN),
+    **dict.fromkeys((VIT.format(size) for size in ("tiny", "small", "base")), PLAIN_VIT),
+    SWIN: Facts(stride=32, fixed_size=True, patch=4, leaves_patches_out=False),
 }
 
 

@@ -84,6 +84,7 @@ def test_pinned_streams():
         "ERASE_NOISE": 11,
         "BLUR": 12,
         "NOISE": 13,
+        "PATCHES": 14,
     }
 
 

@@ -21,7 +21,7 @@ from mfm.training.loop import Setup, Trainer
 from mfm.training.operation import Operation
 from mfm.training.task import Inputs
 
-TASKS = ("mfm", "supervised")
+PAIRS = [(name, task) for name in KINDS for task in ("mfm", "supervised", "simmim")]
 IMAGES, CLASSES = 16, 3
 SGD = {"name": "sgd", "lr": 0.1, "lr_batch": 8, "weight_decay": 0.1}
 COMMON = {"batch": 8, "precision": "fp32", "optimizer": SGD}
@@ -96,8 +96,7 @@ def main():
     dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
     found = {
         f"{name} {task}": compare(name, task, rank=rank, folder=out.parent / f"{name}-{task}")
-        for name in KINDS
-        for task in TASKS
+        for name, task in PAIRS
     }
     if rank == 0:
         out.write_text(json.dumps(found))

@@ -36,6 +36,7 @@ from mfm.files import records
 from mfm.models.facts import check_weights, facts_of
 from mfm.models.settings import Model
 from mfm.models.sources import source_of
+from mfm.objectives import Pretext
 from mfm.processes import gpus
 from mfm.settings.section import differing_keys, dumps, load_json
 
@@ -74,7 +75,8 @@ def remarks(runs: Runs, *, here: bool = False) -> list[str]:
 
     Builds the networks, the first time: not where all trainings are done.
 
-    Raises UserError for image sizes that a network's stride doesn't divide.
+    Raises UserError for image sizes that a network's stride doesn't divide, and for a task or
+    weights that don't fit it.
     """
     experiment = runs.experiment
     found = _unused_seeds(experiment) + _linked_otherwise(experiment)
@@ -90,7 +92,7 @@ def remarks(runs: Runs, *, here: bool = False) -> list[str]:
     if ranks:
         found += _lacks_gpus(max(ranks)) if here else []
         found += check_sizes(demands_of(runs))
-        all_of(_weight_checks(runs))
+        all_of([*_model_checks(runs), *_weight_checks(runs)])
     return found
 
 
@@ -229,15 +231,33 @@ def _check_finished(runs: Runs, data: Path) -> Iterator[Callable[[], None]]:
 
 def _check_tasks(runs: Runs) -> None:
     """Refuse image sizes that a pretraining's task has nothing to do with."""
+    all_of(_task_checks(runs, lambda task, model, size: task.check_size(size)))
+
+
+def _model_checks(runs: Runs) -> Iterator[Callable[[], None]]:
+    """A check of each pretraining's task against its network."""
+    return _task_checks(runs, lambda task, model, size: task.check_model(model=model, size=size))
+
+
+def _task_checks(
+    runs: Runs, ask: Callable[[Pretext, Model, int], None]
+) -> Iterator[Callable[[], None]]:
+    """A check by `ask` of each pretraining of the experiment and its variants."""
     names = variant_names(runs)
     for folder in runs.folders:
         experiment = runs.at(folder)
-        for name, training in used_pretrainings(experiment).items():
-            try:
-                training.check_size(training.crop.size or experiment.dataset.image_size)
-            except UserError as error:
-                source = f" (with {names[folder]})" if folder in names else ""
-                raise UserError(f"pretrain.{name}.{error}{source}") from None
+        source = f" (with {names[folder]})" if folder in names else ""
+        for name, task in used_pretrainings(experiment).items():
+            size = task.crop.size or experiment.dataset.image_size
+            asked = partial(ask, task, experiment.model, size)
+            yield partial(_told, asked, f"pretrain.{name}.", source)
+
+
+def _told(check: Callable[[], None], key: str, source: str) -> None:
+    try:
+        check()
+    except UserError as error:
+        raise UserError(f"{key}{error}{source}") from None
 
 
 def _check_results(experiment: Experiment) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import timm
+from timm.layers.patch_embed import PatchEmbed
 from torch import Tensor, nn
 
 from mfm.errors import UserError
@@ -85,6 +86,19 @@ def has_fixed_size(backbone: str) -> bool:
 def stride(backbone: nn.Module) -> int:
     """Pixels of the input per position of the last feature map, along one side."""
     return int(backbone.feature_info[-1]["reduction"])  # type: ignore[index]
+
+
+def patch_side(backbone: nn.Module) -> int | None:
+    """Pixels along a side of the patches that a ViT or Swin embeds, each by itself; else None."""
+    embedding = getattr(backbone, "patch_embed", None)
+    return max(embedding.patch_size) if isinstance(embedding, PatchEmbed) else None
+
+
+def leaves_patches_out(backbone: nn.Module) -> bool:
+    """Whether the network can see some of an image's patches alone, as timm's plain ViTs can."""
+    if not isinstance(backbone, timm.models.VisionTransformer) or patch_side(backbone) is None:
+        return False
+    return isinstance(backbone.patch_drop, nn.Identity)  # drops none by an option of its own
 
 
 def last_map(backbone: nn.Module, images: Tensor) -> Tensor:

@@ -24,10 +24,12 @@ from mfm.version import code_version
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """What the sizes of images are checked against."""
+    """What the sizes of images, and tasks, are checked against."""
 
     stride: int  # of the last map
     fixed_size: bool  # made for one image size
+    patch: int | None  # side in pixels of what a ViT or Swin embeds
+    leaves_patches_out: bool  # a plain ViT, which can see some of the patches alone
 
 
 def facts_of(model: Model) -> Facts:
@@ -47,12 +49,15 @@ def refusal(model: Model, *, size: int, images: int) -> str | None:
 
 
 def _facts(model: Model) -> dict[str, Any]:
-    from mfm.models.backbones import create_backbone, has_fixed_size, stride  # torch and timm
+    from mfm.models import backbones  # torch and timm
 
+    network = backbones.create_backbone(model, classes=0)
     return asdict(
         Facts(
-            stride=stride(create_backbone(model, classes=0)),
-            fixed_size=has_fixed_size(model.backbone),
+            stride=backbones.stride(network),
+            fixed_size=backbones.has_fixed_size(model.backbone),
+            patch=backbones.patch_side(network),
+            leaves_patches_out=backbones.leaves_patches_out(network),
         )
     )
 

@@ -53,6 +53,14 @@ def create_reconstruction_model(
 
     Raises UserError where that is not a multiple of the backbone's stride.
     """
+    return ReconstructionModel(create_encoder(settings, size=size), out_channels=out_channels)
+
+
+def create_encoder(settings: Model, *, size: int) -> nn.Module:
+    """A backbone whose last map can predict images of `size` pixels.
+
+    Raises UserError where that is not a multiple of its stride.
+    """
     backbone = create_backbone(settings, classes=0, image_size=size)
     check_size(size, stride(backbone), backbone=settings.backbone, key="the size of its images")
-    return ReconstructionModel(backbone, out_channels=out_channels)
+    return backbone

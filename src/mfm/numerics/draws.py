@@ -36,6 +36,7 @@ class Stream(IntEnum):
     ERASE_NOISE = 11
     BLUR = 12
     NOISE = 13
+    PATCHES = 14
 
 
 def hashes(*, seed: int, epoch: int, stream: Stream, indices: Ints, n: int = 1) -> Uint64s:

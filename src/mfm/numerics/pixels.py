@@ -14,6 +14,11 @@ def normalise(images: Tensor, *, mean: Sequence[float], std: Sequence[float]) ->
     return (images - _row(tuple(mean), images)).div_(_row(tuple(std), images))
 
 
+def denormalise(values: Tensor, *, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """Normalised images as they were."""
+    return (values * _row(tuple(std), values)).add_(_row(tuple(mean), values))
+
+
 def _row(values: tuple[float, ...], images: Tensor) -> Tensor:
     """One number per channel for each pixel of a row: [1, C, 1, W], in the images' layout.
 

@@ -15,6 +15,7 @@ from mfm.objectives.pretext import Pretext
 TASKS = (
     "mfm",
     "restoration",
+    "masking",
     "supervised",
 )
 

@@ -69,6 +69,12 @@ class Pretext(Training):
     def check_size(self, size: int) -> None:
         """Raise UserError, with the task's own key, where images of `size` pixels don't fit it."""
 
+    def check_model(self, *, model: Model, size: int) -> None:
+        """Raise UserError, with the task's own key, where it doesn't fit the network.
+
+        What is asked of the network is in `mfm.models.facts`, which remembers it between calls.
+        """
+
     @property
     def pictured(self) -> int:
         """Number of fixed validation images whose pictures are drawn; 0: none."""
