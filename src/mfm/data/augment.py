@@ -112,7 +112,7 @@ def erase(images: Tensor, *, probability: float, seed: int, epoch: int, rows: In
         # On the host, so that a GPU gives the same numbers.
         generator = torch.Generator().manual_seed(int(keys[i]) >> 1)
         noise = torch.randn(images.shape[1], bottom - top, right - left, generator=generator)
-        images[i, :, top:bottom, left:right] = noise.to(images)
+        images[i, :, top:bottom, left:right] = noise.to(images.device, non_blocking=True)
 
 
 def _posterize(

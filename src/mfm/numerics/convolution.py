@@ -27,8 +27,10 @@ _MANY_CHANNELS = 256
 def use_products(model: nn.Module) -> None:
     """Let every nn.Conv2d of the model (none of a subclass) choose the faster way, in place.
 
-    Parameters, their names and the state_dict stay as they are.
+    Parameters, their names and the state_dict stay as they are; a model on a GPU wholly.
     """
+    if any(parameter.device.type != "cpu" for parameter in model.parameters()):
+        return
     for module in model.modules():
         if type(module) is nn.Conv2d and _is_plain(module):
             module.__class__ = SmallMapConv2d
