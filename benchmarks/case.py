@@ -30,6 +30,11 @@ SEED = 0
 ALONE = Process(rank=0, world=1, device=DEVICE)
 
 
+def every_task() -> list[str]:
+    """Names of the registered pretraining tasks."""
+    return list(TypeAdapter(Pretraining).json_schema()["discriminator"]["mapping"])
+
+
 def settings(task: str, **given: object) -> Training:
     """Settings of a pretraining task by its name, or of 'finetune', with what is given."""
     if task == "finetune":

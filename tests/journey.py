@@ -9,12 +9,11 @@ import csv
 import sys
 import tempfile
 import time
-from importlib import import_module
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 import torch
+from pydantic import TypeAdapter
 
 from mfm.data import manifest
 from mfm.data.fashion_mnist import write_pngs
@@ -26,7 +25,7 @@ from mfm.evaluation.settings import Classification
 from mfm.experiment.jobs import FinetuneJob, PretrainJob
 from mfm.models.settings import Model
 from mfm.models.weights import load_weights
-from mfm.objectives import TASKS
+from mfm.objectives import Pretraining
 from mfm.processes.ranks import Process
 from mfm.reporting.export import export
 from mfm.settings.section import dumps, parse
@@ -40,12 +39,7 @@ BATCH = 4
 
 def tasks():
     """Names of all registered pretraining tasks."""
-    found = []
-    for module in TASKS:
-        settings = import_module(f"mfm.objectives.{module}").Settings
-        for each in get_args(settings) or (settings,):
-            found += get_args(getattr(each, "model_fields", {})["task"].annotation)
-    return found
+    return list(TypeAdapter(Pretraining).json_schema()["discriminator"]["mapping"])
 
 
 def write_images(folder, size):

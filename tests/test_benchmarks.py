@@ -36,3 +36,10 @@ def test_training_step():
     words = "--cases resnet10t:32:2 --tasks mfm --rounds 1 --steps 1 --threads 1"
     _, *found = rows("train_step.py", *words.split())
     assert [row[1] for row in found] == ["reference", "ours, plain allocator", "ours"]
+
+
+def test_tasks():
+    words = "--cases resnet10t:32:2 --tasks supervised mfm --rounds 1 --steps 1 --threads 1"
+    speeds, _, ratios, found = rows("tasks.py", *words.split())
+    assert speeds == ["images/s", "supervised", "mfm"]
+    assert (ratios[0], found[:2]) == ("time / supervised", ["resnet10t:32:2", "1.00"])
