@@ -258,6 +258,8 @@ def _check_network(sizes: Sizes) -> list[str]:
                     f"model.options (timm's patch size or output stride), or {key} to "
                     f"{FEW_POSITIONS * step} or more"
                 )
+    for key, size in sizes.sides.items():
+        _check_patches(sizes.model, key, size)
     return remarks
 
 
@@ -269,3 +271,14 @@ def _check_taken(model: Model, key: str, size: int) -> None:
     larger = next(fit, None)
     advice = "choose another size or backbone" if larger is None else f"{larger} does"
     raise UserError(f"{key} is {size}, which doesn't fit {model.backbone} ({why}); {advice}")
+
+
+def _check_patches(model: Model, key: str, size: int) -> None:
+    """A ViT would leave out what is left over beside its patches, without a word."""
+    patch = facts_of(model).patch
+    if patch is not None and size % patch:
+        nearest = max(patch, round(size / patch) * patch)
+        raise UserError(
+            f"{key} is {size}, which {model.backbone}'s patches of {patch} px don't divide; set it "
+            f"to {nearest}, or model.options: {{patch_size: ...}} to a divisor"
+        )
