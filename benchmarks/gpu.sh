@@ -80,7 +80,7 @@ part() { # NAME SECONDS COMMAND...: run it, note how it ended
 
 workflow() { # MORE...: the experiment, with what a configuration file doesn't know
   local more=(--config "dataset={name: fashion-mnist, source: fashion-mnist, archives: ${ARCHIVES:-null}, image_size: 32}")
-  MFM_RUNS_PER_GPU=${MFM_RUNS_PER_GPU:-14} python -m snakemake --cores all --resources gpu=14 \
+  MFM_RUNS_PER_GPU=${MFM_RUNS_PER_GPU:-14} python -m snakemake --cores all \
     --configfile config.yaml configs/fashion-resnet18.yaml "${more[@]}" "$@"
 }
 
