@@ -21,8 +21,8 @@ from mfm.experiment.jobs import PretrainJob
 from mfm.models.backbones import create_backbone
 from mfm.models.settings import Model
 from mfm.models.weights import load_backbone
+from mfm.objectives.masking import mae, simmim
 from mfm.objectives.masking.masks import draw_masks, enlarged, filled
-from mfm.objectives.masking.simmim import image_losses
 from mfm.objectives.picture_files import LOSSES, read_captions
 from mfm.reporting.pictures import draw_pictures
 from mfm.settings.section import parse
@@ -33,9 +33,12 @@ __all__ = ["dataset"]  # a fixture
 
 MEAN, STD = (torch.tensor(v).view(3, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
 # Each task with networks that it fits, of every kind.
-FITTING = {"simmim": ("resnet18", "convnext_tiny", "vit_small", "swin_tiny")}
+FITTING = {
+    "simmim": ("resnet18", "convnext_tiny", "vit_small", "swin_tiny"),
+    "mae": ("vit_tiny", "vit_small"),
+}
 PAIRS = [(task, name) for task, names in FITTING.items() for name in names]
-TOKENS = [("simmim", "vit_small"), ("simmim", "swin_tiny")]
+TOKENS = [("simmim", "vit_small"), ("simmim", "swin_tiny"), ("mae", "vit_small")]
 IMAGES = torch.randint(
     0, 256, (4, SIZE, SIZE, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
 ).permute(0, 3, 1, 2)
@@ -180,6 +183,15 @@ def test_patches_are_32_pixels_at_224_and_scaled(model, size, patch, count):
     assert (size // masking.side, masking.count) == (patch, count)
 
 
+@pytest.mark.parametrize(("size", "patch", "kept"), [(224, 16, 49), (28, 4, 12), (32, 16, 1)])
+def test_mae_leaves_a_quarter(size, patch, kept):
+    masking = job("mae", vit(patch), size=size).training.masking(
+        model=Model(**vit(patch)), size=size
+    )
+    assert masking.side == size // patch
+    assert masking.side**2 - masking.count == kept
+
+
 def told(task, model, size, **training):
     values = VALUES | {
         "model": model,
@@ -207,6 +219,17 @@ def told(task, model, size, **training):
         ("simmim", resnet(), 32, {}, "pretrain.p.masked is 0.6, which leaves nothing of images of"),
         ("simmim", resnet(), 64, {"masked": 0.8}, "pretrain.p.masked is 0.8, which leaves nothing"),
         ("simmim", resnet(), 50, {}, "dataset.image_size is 50, but pretrain.p predicts whole"),
+        (
+            "mae",
+            resnet(),
+            64,
+            {},
+            "pretrain.p.task is mae, which is for ViTs, whose patches can be",
+        ),
+        ("mae", {"backbone": "convnext_atto"}, 64, {}, "convnext_atto is none that timm has"),
+        ("mae", SWIN | {"options": {"window_size": 2}}, 64, {}, "swin_tiny_patch4_window7_224 is"),
+        ("mae", vit(8), 68, {}, "dataset.image_size is 68, but pretrain.p predicts whole images"),
+        ("mae", vit(32), 32, {}, "pretrain.p.masked is 0.75, which leaves 0 of the 1 patches of"),
     ],
 )
 def test_what_does_not_fit_the_network_is_said_before_any_job(task, model, size, training, said):
@@ -220,10 +243,21 @@ def test_a_swin_may_have_patches_finer_than_its_last_map():
     assert settings.masking(model=Model(**SWIN), size=192).side == 12
 
 
-@pytest.mark.parametrize("training", [{"masked": 0}, {"masked": 1}, {"patch": 0}])
-def test_bad_settings_are_refused(training):
+@pytest.mark.parametrize(
+    ("task", "training"),
+    [
+        ("simmim", {"masked": 0}),
+        ("simmim", {"masked": 1}),
+        ("simmim", {"patch": 0}),
+        ("simmim", {"norm_pixels": False}),
+        ("mae", {"decoder_width": 100}),
+        ("mae", {"decoder_depth": 0}),
+        ("mae", {"patch": 8}),
+    ],
+)
+def test_bad_settings_are_refused(task, training):
     with pytest.raises(UserError, match=next(iter(training))):
-        job("simmim", "vit_small", **training)
+        job(task, "vit_small", **training)
 
 
 # Losses
@@ -232,10 +266,40 @@ def test_bad_settings_are_refused(training):
 def test_the_loss_is_simmims():
     prediction, target = torch.randn(2, 4, 3, 32, 32, dtype=torch.float64)
     masks = masks_of("simmim", "vit_small")
-    ours = image_losses(prediction.float(), target.float(), masks).mean()
+    ours = simmim.image_losses(prediction.float(), target.float(), masks).mean()
     mask = np.kron(masks.numpy(), np.ones((4, 4)))[:, None]
     errors = abs(prediction.numpy() - target.numpy()) * mask
     assert ours.item() == pytest.approx(errors.sum() / (mask.sum() + 1e-5) / 3, rel=1e-6)
+
+
+@pytest.mark.parametrize("norm_pixels", [True, False])
+def test_the_loss_is_maes(norm_pixels):
+    target = torch.rand(4, 3, 32, 32, dtype=torch.float64)
+    prediction = torch.randn(4, 64, 4 * 4 * 3, dtype=torch.float64)
+    masks = masks_of("mae", "vit_small")
+    total = 0.0
+    for n, y, x in np.argwhere(masks.numpy()):
+        patch = target[n, :, 4 * y : 4 * y + 4, 4 * x : 4 * x + 4].numpy()
+        if norm_pixels:
+            patch = (patch - patch.mean()) / np.sqrt(patch.var(ddof=1) + 1e-6)
+        predicted = prediction[n, 8 * y + x].numpy().reshape(4, 4, 3).transpose(2, 0, 1)
+        total += ((predicted - patch) ** 2).mean()
+    for dtype, bound in ((torch.float32, 1e-5), (torch.float64, 1e-12)):
+        ours = mae.image_losses(
+            prediction.to(dtype), target.to(dtype), masks, norm_pixels=norm_pixels
+        )
+        assert ours.mean().item() == pytest.approx(total / masks.sum().item(), rel=bound)
+
+
+@pytest.mark.parametrize("norm_pixels", [True, False])
+def test_what_mae_predicts_is_an_image_again(norm_pixels):
+    target = torch.randn(2, 3, 32, 32)
+    patches = mae.patches_of(target, 8)
+    if norm_pixels:
+        mean, deviation = mae.statistics(patches)
+        patches = (patches - mean) / deviation
+    again = mae.as_images(patches, target, side=8, norm_pixels=norm_pixels)
+    torch.testing.assert_close(again, target)
 
 
 @pytest.mark.parametrize(("task", "name"), PAIRS)
@@ -297,6 +361,68 @@ def test_the_token_stands_where_a_vit_adds_positions():
     torch.testing.assert_close(model(normalised(), masks), model.head(last))
 
 
+@pytest.mark.parametrize("registers", [0, 3])
+def test_mae_encodes_the_patches_that_are_left_and_decodes_all(registers):
+    model = SMALL["vit_small"]
+    options = model.options | {"reg_tokens": registers}
+    model = model.model_copy(update={"options": options})
+    run = job("mae", model.model_dump())
+    built = run.training.build(run.inputs_of(classes=0, rows=np.arange(4)))
+    masks = masks_of("mae", "vit_small")
+    network, seen = built.model.eval(), []
+    network.backbone.blocks.register_forward_hook(lambda m, i, out: seen.append(out.shape[1]))
+    ours = network(normalised(), masks)
+    assert seen == [1 + registers + 16]
+
+    vit, decoder = network.backbone, network.decoder
+    tokens = vit._pos_embed(vit.patch_embed(normalised()))
+    before = 1 + registers
+    x = torch.arange(8, dtype=torch.float64)[:, None] / 10000 ** (torch.arange(8) / 8)
+    place = torch.cat([x.sin(), x.cos()], dim=1).float()
+    for image, mask, predicted in zip(tokens, masks.flatten(1), ours, strict=True):
+        kept = [k for k in range(64) if not mask[k]]
+        sequence = torch.cat([image[:before], image[[before + k for k in kept]]])[None]
+        encoded = decoder.embed(vit.norm(vit.blocks(sequence)))[0]
+        patches = [
+            (encoded[before + kept.index(k)] if k in kept else decoder.mask_token[0, 0])
+            + torch.cat([place[k % 8], place[k // 8]])
+            for k in range(64)
+        ]
+        sequence = torch.cat([encoded[:before], torch.stack(patches)])[None]
+        expected = decoder.pred(decoder.norm(decoder.blocks(sequence)))[0, before:]
+        torch.testing.assert_close(predicted, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "depth", "width"),
+    [
+        ("vit_base_patch16_224", {}, 8, 512),
+        ("vit_large_patch16_224", {}, 8, 512),
+        ("vit_small_patch16_224", {}, 8, 256),
+        ("vit_tiny_patch16_224", {"decoder_depth": 2, "decoder_width": 64}, 2, 64),
+    ],
+)
+def test_the_decoder_is_maes_for_large_vits(name, given, depth, width):
+    run = job("mae", {"backbone": name}, size=224, **given)
+    with torch.device("meta"):
+        decoder = run.training.build(run.inputs_of(classes=0, rows=np.arange(4))).model.decoder
+    assert (len(decoder.blocks), decoder.norm.normalized_shape) == (depth, (width,))
+    assert decoder.blocks[0].attn.num_heads == width // 32
+
+
+def test_a_pretraining_goes_on_from_a_published_decoder():
+    first, second = built_of("mae", "vit_small"), built_of("mae", "vit_small")
+    for parameter in first.model.decoder.parameters():
+        parameter.data.add_(0.01)
+    published = {
+        name if name == "mask_token" else f"decoder_{name}": tensor
+        for name, tensor in first.model.decoder.state_dict().items()
+    }
+    assert job("mae", "vit_small").training.load_head(second, published)
+    for name, tensor in second.model.decoder.state_dict().items():
+        assert torch.equal(tensor, first.model.decoder.state_dict()[name])
+
+
 @pytest.mark.parametrize(("name", "widest"), [("vit_small", 0.02), ("swin_tiny", 0.2)])
 def test_the_token_starts_as_simmims_and_learns_without_weight_decay(name, widest):
     built = built_of("simmim", name, optimizer={"decay": "matrices"})
@@ -347,7 +473,7 @@ def test_a_pretraining_goes_on_from_its_own_checkpoint(task, name):
 # Pictures
 
 
-@pytest.mark.parametrize(("task", "name"), [("simmim", "vit_small")])
+@pytest.mark.parametrize(("task", "name"), [("simmim", "vit_small"), ("mae", "vit_small")])
 def test_reconstructions_are_drawn(task, name, dataset, tmp_path):
     run = job(task, name, reconstructions=3)
     model = run.training.build(run.inputs(run.images(dataset))).model

@@ -22,6 +22,7 @@ from mfm.training.operation import Operation
 from mfm.training.task import Inputs
 
 PAIRS = [(name, task) for name in KINDS for task in ("mfm", "supervised", "simmim")]
+PAIRS.append(("vit_tiny", "mae"))
 IMAGES, CLASSES = 16, 3
 SGD = {"name": "sgd", "lr": 0.1, "lr_batch": 8, "weight_decay": 0.1}
 COMMON = {"batch": 8, "precision": "fp32", "optimizer": SGD}

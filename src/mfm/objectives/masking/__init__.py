@@ -1,5 +1,7 @@
-"""Masking of patches: SimMIM for all networks."""
+"""Masking of patches: SimMIM for all networks, MAE for ViTs."""
 
-from mfm.objectives.masking.settings import SimmimPretraining as Settings
+from mfm.objectives.masking.settings import MaePretraining, SimmimPretraining
+
+Settings = SimmimPretraining | MaePretraining
 
 __all__ = ["Settings"]

@@ -16,6 +16,13 @@ from mfm.objectives.masking.masks import draw_masks
 
 # Predictions, normalised images [N, 3, H, W] and masks to a loss for each image.
 ImageLosses = Callable[[Tensor, Tensor, Tensor], Tensor]
+# Predictions and normalised images to normalised images.
+Images = Callable[[Tensor, Tensor], Tensor]
+
+
+def _images(predictions: Tensor, target: Tensor) -> Tensor:
+    """Predictions that are images."""
+    return predictions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +32,7 @@ class Masking:
     side: int  # patches along a side of the image
     count: int  # of masked patches
     image_losses: ImageLosses
+    as_images: Images = _images
 
     def draw(self, *, seed: int, epoch: int, rows: Ints) -> Tensor:
         """Masks of images: bool [n, side, side], on the CPU."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import ClassVar
 
 import numpy as np
@@ -14,9 +14,6 @@ from mfm.numerics.pixels import denormalise, normalise
 from mfm.objectives.masking.masks import enlarged, filled
 from mfm.objectives.masking.objective import Masking
 from mfm.objectives.reconstructions import Reconstructions
-
-# A prediction and the normalised images to normalised images.
-Images = Callable[[Tensor, Tensor], Tensor]
 
 
 class MaskingPictures(Reconstructions):
@@ -30,10 +27,9 @@ class MaskingPictures(Reconstructions):
     }
     loss: ClassVar[str] = "masked"
 
-    def __init__(self, masking: Masking, *, title: str, as_images: Images) -> None:
+    def __init__(self, masking: Masking, *, title: str) -> None:
         super().__init__(title=title)
         self._masking = masking
-        self._as_images = as_images
 
     def predict(self, model: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
         """As the model gives it."""
@@ -47,7 +43,7 @@ class MaskingPictures(Reconstructions):
         """Masked patches as predicted: what is predicted for the others is in no loss."""
         target = normalise(images, mean=IMAGENET_MEAN, std=IMAGENET_STD)
         predicted = denormalise(
-            self._as_images(predictions, target), mean=IMAGENET_MEAN, std=IMAGENET_STD
+            self._masking.as_images(predictions, target), mean=IMAGENET_MEAN, std=IMAGENET_STD
         )
         pixels = enlarged(self._masks(images), images.shape[-1])
         return torch.where(pixels[:, None], predicted, images)

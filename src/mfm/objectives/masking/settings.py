@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
@@ -17,14 +19,72 @@ from mfm.training.task import Inputs, Task
 if TYPE_CHECKING:  # settings are read without importing torch
     from torch import Tensor
 
+    from mfm.objectives.masking.mae import MaeModel
     from mfm.objectives.masking.objective import Masking
     from mfm.objectives.masking.pictures import MaskingPictures
+    from mfm.objectives.masking.simmim import SimmimModel
 
 
-class SimmimPretraining(Pretext):
-    """SimMIM: most of an image's patches are masked, and their pixels predicted."""
+class MaskingPretraining(Pretext):
+    """Patches of an image are masked, and their pixels predicted from the others."""
 
     predicts_images: ClassVar[bool] = True
+
+    reconstructions: int = Field(
+        8, ge=0, le=64, description="Validation images drawn as a grid after pretraining."
+    )
+
+    @abstractmethod
+    def masking(self, *, model: Model, size: int) -> Masking:
+        """What is masked of images of `size` pixels.
+
+        Raises UserError where the network or the size doesn't fit.
+        """
+
+    @abstractmethod
+    def network(self, inputs: Inputs) -> SimmimModel | MaeModel:
+        """What is trained, with its first weights."""
+
+    def build(self, inputs: Inputs) -> Task:
+        """The network, and the loss on masked pixels.
+
+        Raises UserError as `check_model` does, and where the image size is not a multiple of the
+        backbone's stride.
+        """
+        import torch
+
+        from mfm.objectives.masking.objective import MaskingObjective
+
+        masking = self.masking(model=inputs.model, size=inputs.size)
+        torch.manual_seed(inputs.seed)
+        model = self.network(inputs)
+        objective = MaskingObjective(masking, rows=inputs.rows, seed=inputs.seed)
+        return Task(model=model, backbone=model.backbone, objective=objective)
+
+    def load_head(self, task: Task, tensors: Mapping[str, Tensor]) -> bool:
+        """What is above the backbone, by the names of the papers' codes or by those here."""
+        loaded: bool = task.model.load_head(tensors)  # type: ignore[operator]
+        return loaded
+
+    def check_model(self, *, model: Model, size: int) -> None:
+        """There are patches to mask that the network sees as wholes, and some to leave."""
+        self.masking(model=model, size=size)
+
+    @property
+    def pictured(self) -> int:
+        """`reconstructions`."""
+        return self.reconstructions
+
+    def pictures(self, *, model: Model, size: int) -> MaskingPictures:
+        """Masked images and predictions."""
+        from mfm.objectives.masking.pictures import MaskingPictures
+
+        return MaskingPictures(self.masking(model=model, size=size), title=self.title)
+
+
+class SimmimPretraining(MaskingPretraining):
+    """SimMIM: most of an image's patches are masked, and their pixels predicted."""
+
     losses: ClassVar[Mapping[str, str]] = {"masked": "on masked pixels"}
 
     task: Literal["simmim"] = Field(description="Pretraining task.")
@@ -38,9 +98,6 @@ class SimmimPretraining(Pretext):
     )
     masked: float = Field(
         0.6, gt=0, lt=1, description="Share of the patches that are masked, rounded up (SimMIM)."
-    )
-    reconstructions: int = Field(
-        8, ge=0, le=64, description="Validation images drawn as a grid after pretraining."
     )
 
     @property
@@ -56,48 +113,12 @@ class SimmimPretraining(Pretext):
             f"masked by {'the mean colour' if facts.patch is None else 'a learned token'}"
         )
 
-    def build(self, inputs: Inputs) -> Task:
-        """Backbone, one-layer head and token, and the loss on masked pixels.
-
-        Raises UserError as `check_model` does, and where the image size is not a multiple of the
-        backbone's stride.
-        """
-        import torch
-
+    def network(self, inputs: Inputs) -> SimmimModel:
+        """Backbone, one-layer head and token."""
         from mfm.models.reconstruction import create_encoder
-        from mfm.objectives.masking.objective import MaskingObjective
         from mfm.objectives.masking.simmim import SimmimModel
 
-        masking = self.masking(model=inputs.model, size=inputs.size)
-        torch.manual_seed(inputs.seed)
-        model = SimmimModel(create_encoder(inputs.model, size=inputs.size))
-        objective = MaskingObjective(masking, rows=inputs.rows, seed=inputs.seed)
-        return Task(model=model, backbone=model.backbone, objective=objective)
-
-    def load_head(self, task: Task, tensors: Mapping[str, Tensor]) -> bool:
-        """The layer that SimMIM's code calls decoder, and the token."""
-        from mfm.objectives.masking.simmim import SimmimModel
-
-        assert isinstance(task.model, SimmimModel)
-        return task.model.load_masking(tensors)
-
-    def check_model(self, *, model: Model, size: int) -> None:
-        """There are patches that the network sees as wholes."""
-        self.patch_of(model=model, size=size)
-
-    @property
-    def pictured(self) -> int:
-        """`reconstructions`."""
-        return self.reconstructions
-
-    def pictures(self, *, model: Model, size: int) -> MaskingPictures:
-        """Masked images and predictions."""
-        from mfm.objectives.masking.pictures import MaskingPictures
-
-        masking = self.masking(model=model, size=size)
-        return MaskingPictures(
-            masking, title=self.title, as_images=lambda predictions, images: predictions
-        )
+        return SimmimModel(create_encoder(inputs.model, size=inputs.size))
 
     def masking(self, *, model: Model, size: int) -> Masking:
         """What is masked of images of `size` pixels."""
@@ -142,3 +163,85 @@ class SimmimPretraining(Pretext):
     def _count(self, size: int, patch: int) -> int:
         """Masked patches of an image, as in SimMIM's data/data_simmim.py."""
         return math.ceil((size // patch) ** 2 * self.masked)
+
+
+class MaePretraining(MaskingPretraining):
+    """MAE: a ViT sees a quarter of an image's patches, and a decoder predicts the others."""
+
+    losses: ClassVar[Mapping[str, str]] = {"masked": "on masked patches"}
+
+    task: Literal["mae"] = Field(description="Pretraining task, for ViTs.")
+    masked: float = Field(
+        0.75, gt=0, lt=1, description="Share of the patches that the encoder doesn't see (MAE)."
+    )
+    norm_pixels: bool = Field(
+        True,
+        description="Whether each patch of the target is normalised by its own mean and deviation "
+        "(MAE's norm_pix_loss).",
+    )
+    decoder_depth: int | None = Field(
+        None,
+        ge=1,
+        description="Blocks of the decoder; null is two thirds of the encoder's, at most 8: MAE's "
+        "8 for ViT-B, ViT-L and ViT-H.",
+    )
+    decoder_width: int | None = Field(
+        None,
+        ge=32,
+        multiple_of=32,
+        description="Width of the decoder, whose heads have 32 each; null is two thirds of the "
+        "encoder's, at most 512: MAE's 512 and 16 heads for ViT-B, ViT-L and ViT-H.",
+    )
+
+    @property
+    def title(self) -> str:
+        """'MAE'."""
+        return "MAE"
+
+    def describe(self, *, model: Model, size: int) -> str:
+        """With what is masked."""
+        masking = self.masking(model=model, size=size)
+        return (
+            f"MAE, {masking.count} of {masking.side**2} patches masked, target of "
+            f"{'patches normalised by themselves' if self.norm_pixels else 'normalised pixels'}"
+        )
+
+    def network(self, inputs: Inputs) -> MaeModel:
+        """A ViT and its decoder."""
+        from mfm.models.reconstruction import create_encoder
+        from mfm.objectives.masking.mae import create_model
+
+        masking = self.masking(model=inputs.model, size=inputs.size)
+        return create_model(
+            create_encoder(inputs.model, size=inputs.size),
+            masking,
+            depth=self.decoder_depth,
+            width=self.decoder_width,
+        )
+
+    def masking(self, *, model: Model, size: int) -> Masking:
+        """What is masked of images of `size` pixels: what models_mae.py's random_masking leaves."""
+        from mfm.objectives.masking.mae import as_images, image_losses
+        from mfm.objectives.masking.objective import Masking
+
+        facts = facts_of(model)
+        if not facts.leaves_patches_out:
+            raise UserError(
+                "task is mae, which is for ViTs, whose patches can be left out: "
+                f"{model.backbone} is none that timm has plainly; choose one such as "
+                "vit_small_patch16_224, or the task simmim"
+            )
+        side = size // facts.stride
+        kept = int(side**2 * (1 - self.masked))
+        if not 0 < kept < side**2:
+            raise UserError(
+                f"masked is {self.masked:g}, which leaves {kept} of the {side**2} patches of "
+                f"{facts.stride} px of its images of {size} px: give another share, larger images, "
+                "or a smaller patch size by model.options"
+            )
+        return Masking(
+            side=side,
+            count=side**2 - kept,
+            image_losses=partial(image_losses, norm_pixels=self.norm_pixels),
+            as_images=partial(as_images, side=side, norm_pixels=self.norm_pixels),
+        )

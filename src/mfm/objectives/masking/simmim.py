@@ -55,9 +55,12 @@ class SimmimModel(ReconstructionModel):
         finally:
             hook.remove()
 
-    def load_masking(self, tensors: Mapping[str, Tensor]) -> bool:
+    def load_head(  # type: ignore[override]
+        self, tensors: Mapping[str, Tensor]
+    ) -> bool:
         """Load head and token from SimMIM's names, or from those here; whether all were there."""
-        if not any(self.load_head(tensors, prefix=each) for each in ("decoder.", "head.")):
+        heads = ("decoder.", "head.")
+        if not any(super(SimmimModel, self).load_head(tensors, prefix=each) for each in heads):
             return False
         if self.mask_token is None:
             return True
