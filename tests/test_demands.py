@@ -117,14 +117,15 @@ def test_other_strides_and_other_tasks_are_not_held_to_32():
 
 
 def test_patches_that_do_not_divide_the_image_are_told():
+    vit = "vit_tiny_patch16_224"  # which itself would leave out the rest
     at = {"dataset__image_size": 40, "evaluate": {"crop": 40, "resize": 40}}
     at |= {"arms": {"scratch": "scratch", "s": {"pretrain": "sup"}}}
-    message = complaint(check_sizes, demands(model={"backbone": "test_vit"}, **at))
+    message = complaint(check_sizes, demands(model={"backbone": vit}, **at))
     assert message == (
-        "dataset.image_size is 40, which test_vit's patches of 16 px don't divide; set it to 32, "
-        "or model.options: {patch_size: ...} to a divisor"
+        "dataset.image_size is 40, which vit_tiny_patch16_224's patches of 16 px don't "
+        "divide; set it to 32, or model.options: {patch_size: ...} to a divisor"
     )
-    check_sizes(demands(model={"backbone": "test_vit", "options": {"patch_size": 8}}, **at))
+    check_sizes(demands(model={"backbone": vit, "options": {"patch_size": 8}}, **at))
 
 
 def test_a_backbone_of_one_image_size_has_to_get_one():
