@@ -6,8 +6,8 @@
 On a CPU 'reference' is benchmarks/reference.py, and 'plain allocator' leaves out the allocator
 settings of `mfm launch`. On a GPU 'published' is the training loop of a checkout of
 github.com/CoinCheung/MFM (--published FOLDER), which knows ResNet-50, and ours runs in each of
---formats: 'bf16', 'bf16+deterministic', 'bf16+compiled' (by torch.compile). 'ours' is the step of
-mfm.training.loop.Trainer. All sides see random images; loading is not part of it.
+--formats: 'bf16', 'bf16+free' (deterministic: false), 'bf16+compiled' (torch.compile). 'ours' is
+the step of mfm.training.loop.Trainer. All sides see random images; loading is not part of it.
 
 FLOP/s count the model's convolutions and products, forward and backward
 (torch.utils.flop_counter), and are given as a share of what a large product of two matrices reaches
@@ -70,7 +70,7 @@ def our_case(wanted: Answer, number_format: str, process: Process = ALONE) -> Ca
         micro_batch=batch,
         ranks=process.world,
         precision=number_format,
-        deterministic="deterministic" in more,
+        deterministic="free" not in more,
         **recipe,
     )
     classes = CLASSES[GPU] if task == "finetune" else 0
@@ -244,7 +244,7 @@ def main() -> None:
     parser.add_argument(
         "--formats",
         nargs="+",
-        default=["bf16", "bf16+deterministic", "fp16"] if GPU else ["auto"],
+        default=["bf16", "bf16+free", "fp16", "fp16+free"] if GPU else ["auto"],
         help="ours: auto, bf16, fp16 or fp32, each with '+...' (default: %(default)s)",
     )
     parser.add_argument("--published", type=Path, help="checkout of github.com/CoinCheung/MFM")

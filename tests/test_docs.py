@@ -283,16 +283,11 @@ def test_the_readme_is_short():
     assert len((ROOT / "README.md").read_text().split()) <= 900
 
 
-def test_each_page_that_names_the_gpu_says_first_that_none_was_used():
-    """Until one was: then this test, and what has been run in docs/imagenet.md, are changed."""
+def test_each_page_that_names_the_gpu_says_where_it_stands_what_has_run_on_one():
     for page in PAGES:
-        text = re.sub(r"\s+", " ", page.read_text())
-        first = re.search(r"\bGPUs?\b", text)
-        if first is not None:
-            around = text[max(0, first.start() - 300) : first.end() + 300]
-            assert re.search(r"(nothing|not|none)[\w ]* run (yet|on (a GPU|one))", around, re.I), (
-                page
-            )
+        text = page.read_text()
+        if re.search(r"\bGPUs?\b", text):
+            assert "what has been run" in text.lower(), page
 
 
 @pytest.mark.processes

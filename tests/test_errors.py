@@ -8,6 +8,7 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 
 from mfm.data import decoding, headers
 from mfm.data.batches import ByRequest
@@ -42,6 +43,18 @@ def test_what_the_machine_refuses_is_one_line_with_a_remedy(number, told, capsys
     assert line.startswith(f"mfm: error: results/x.csv: {os.strerror(number)}; ")
     assert told in line
     assert explain(pickle.loads(pickle.dumps(refused(number)))) == line.removeprefix("mfm: error: ")
+
+
+def test_a_full_gpu_is_a_line_with_a_remedy():
+    assert "lower micro_batch" in explain(torch.OutOfMemoryError("CUDA out of memory. Tried ..."))
+
+
+def test_an_operation_that_does_not_repeat_is_named():
+    said = "max_pool3d does not have a deterministic implementation, but you set 'torch.use..."
+    told = explain(RuntimeError(said))
+    assert told.startswith("max_pool3d gives other bits")
+    assert "deterministic: false" in told
+    assert explain(RuntimeError("another")) is None
 
 
 @pytest.mark.parametrize("error", [FileNotFoundError(2, "no"), ValueError("x"), OSError("x")])

@@ -77,11 +77,30 @@ def explain(error: BaseException) -> str | None:
     """What a user can do about an error, in one line; None for one that is this program's own."""
     if isinstance(error, UserError):
         return one_line(error)
+    if isinstance(error, RuntimeError):
+        return _of_gpu(error)
     if not isinstance(error, OSError) or error.errno not in _REMEDIES:
         return None
     where = f"{error.filename}: " if error.filename else ""
     remedy = _REMEDIES[error.errno].format(user=_user())
     return f"{where}{os.strerror(error.errno)}; {remedy}"
+
+
+def _of_gpu(error: RuntimeError) -> str | None:
+    """What torch, which isn't imported here, says of a GPU that is full or doesn't repeat."""
+    if type(error).__name__ == "OutOfMemoryError":
+        return (
+            "the GPU's memory is full: lower micro_batch (the rest of the batch is then "
+            "accumulated), or evaluate.batch in an evaluation, or let fewer runs share it "
+            "(MFM_RUNS_PER_GPU)"
+        )
+    operation, found, _ = str(error).partition(" does not have a deterministic implementation")
+    if not found:
+        return None
+    return (
+        f"{one_line(operation)} gives other bits each time on a GPU: set deterministic: false for "
+        "this training, or choose another network or task"
+    )
 
 
 def _user() -> str:

@@ -52,7 +52,7 @@ def get_runs(values):
 
 def get_remarks(runs):
     """What to know before anything is trained."""
-    found, experiment = preflight.remarks(runs, here=bool(workflow.cores)), runs.experiment
+    found, experiment = preflight.remarks(runs, here=bool(get_cores())), runs.experiment
     if experiment.question and not Path(runs.layout.rows).exists():
         asked, about = resolve.asked(experiment), experiment.question
         found.append(
@@ -276,13 +276,21 @@ def get_gpus(stage):
     return get_count
 
 
+def get_cores():
+    """Cores that jobs have here; none where a cluster runs them, or nothing is run."""
+    try:
+        return workflow.cores
+    except WorkflowError:
+        return None
+
+
 def get_pretrain_threads(wildcards):
     """An equal share of the cores for each pretraining: side by side they are faster than in turn.
 
     A finetuning has one thread by default, because there are many of them.
     """
     # A cluster's jobs have no cores to share; its profile says how many each gets.
-    return max(1, (workflow.cores or 1) // len(RUNS.pretrainings))
+    return max(1, (get_cores() or 1) // len(RUNS.pretrainings))
 
 
 def get_workers(wildcards, threads):

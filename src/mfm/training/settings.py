@@ -85,9 +85,10 @@ class Training(Section):
         "auto", description="'auto': bf16 where the processor or GPU has it, else fp32."
     )
     deterministic: bool = Field(
-        False,
+        True,
         description="GPUs: only algorithms that give the same bits twice, so that a resumed run "
-        "ends with those of one that was never interrupted. A CPU always does.",
+        "ends with those of one that was never interrupted; an operation that has none ends the "
+        "run. false: the fastest that cuDNN finds. A CPU always gives the same bits.",
     )
     clip: float | None = Field(None, gt=0, description="Largest gradient norm; null: no clipping.")
     crop: Crop = Field(Crop(), description="Random resized crop and flip.")
