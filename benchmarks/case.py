@@ -66,6 +66,7 @@ class Case:
             rank=process.rank,
             world=process.world,
             pairs=self.task.mixes,
+            views=training.views,
         )
         self._folder = tempfile.TemporaryDirectory()
         self.trainer = Trainer(

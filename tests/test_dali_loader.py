@@ -138,6 +138,7 @@ TOLERANCE = {
 def test_crops_and_flips_are_those_of_the_other_loader(train, reader, interpolation):
     batches = train_batches(train, interpolation=interpolation)
     requests = [(epoch, np.random.default_rng(epoch).permutation(len(train))) for epoch in range(4)]
+    requests.append((4, np.arange(len(train)).repeat(2)))  # two views of each image
     ours, theirs = READERS[reader](batches, requests), by_pillow(batches, requests)
     for one, other in zip(ours, theirs, strict=True):
         assert torch.equal(one.labels, other.labels)

@@ -85,6 +85,7 @@ def test_pinned_streams():
         "BLUR": 12,
         "NOISE": 13,
         "PATCHES": 14,
+        "VIEW": 15,
     }
 
 

@@ -80,6 +80,12 @@ def test_unlabelled_images_count_where_they_are_pretrained_on(epochs):
     assert epochs(ours) == 10 + 2 * 1000 / 40
 
 
+def test_an_image_counts_once_for_each_view_of_it(epochs):
+    pretrain = {"masked": {"task": "simclr", "epochs": 3, "batch": 100}}
+    arms = {"scratch": "scratch", "a": {"pretrain": "masked"}, "scratch-long": {"as_long_as": "a"}}
+    assert epochs(experiment(pretrain=pretrain, arms=arms)) == 10 + 2 * 3 * 1000 / 40
+
+
 def test_large_images_count_by_their_pixels(epochs):
     finetune = {"epochs": 10, "batch": 10, "images_per_class": 20, "crop": {"size": 64}}
     assert epochs(experiment(finetune=finetune)) == 10 + round(3 * 1000 / 40 / 4)

@@ -23,9 +23,14 @@ from mfm.training.task import Inputs
 
 PAIRS = [(name, task) for name in KINDS for task in ("mfm", "supervised", "simmim")]
 PAIRS.append(("vit_tiny", "mae"))
+# Compares all images of a step, so one process can't see them in the ranks' parts: no batch norm.
+PAIRS += [(name, "simclr") for name in KINDS if not name.startswith("resnet")]
+RECIPES = {
+    "simclr": {"micro_batch": 8, "projection_batchnorm": False, "temperature": 0.5, "jitter": 1}
+}
 IMAGES, CLASSES = 16, 3
 SGD = {"name": "sgd", "lr": 0.1, "lr_batch": 8, "weight_decay": 0.1}
-COMMON = {"batch": 8, "precision": "fp32", "optimizer": SGD}
+COMMON = {"batch": 8, "micro_batch": 4, "precision": "fp32", "optimizer": SGD}
 
 
 class Settings(Section):
@@ -48,34 +53,48 @@ class Loader:
             yield step, [Batch(self.images[k], k % CLASSES, k) for k in chosen]
 
 
-def trained(model, training, *, rank, world, folder):
-    """A network after two steps: its first and its last parameters, and the loss."""
+def setup_of(model, training, *, rank, world):
+    """A training on the random images, two steps an epoch."""
     inputs = Inputs(model=model, size=SIZE, classes=CLASSES, rows=np.arange(IMAGES), seed=1)
     task = training.build(inputs)
-    first = {name: p.detach().clone() for name, p in task.model.named_parameters()}
-    setup = Setup(
+    return Setup(
         task=task,
         images=None,
         size=SIZE,
         loader=Loader(),
         plan=Plan(
-            images=IMAGES, batch=8, micro_batch=4, seed=1, rank=rank, world=world, pairs=False
+            images=IMAGES,
+            batch=8,
+            micro_batch=training.micro_batch,
+            seed=1,
+            rank=rank,
+            world=world,
+            pairs=False,
+            views=training.views,
         ),
         training=training.model_copy(update={"ranks": world}),
         identity={"seed": 1},
     )
+
+
+def trained(model, training, *, rank, world, folder):
+    """A network after two steps: its first and its last parameters, and the loss."""
+    setup = setup_of(model, training, rank=rank, world=world)
+    network = setup.task.model
+    first = {name: p.detach().clone() for name, p in network.named_parameters()}
     trainer = Trainer(
         setup,
         operation=Operation(run=folder, workers=0, checkpoint_epochs=1),
         process=Process(rank=rank, world=world, device=torch.device("cpu")),
     )
     loss = trainer.train()[0].loss
-    return first, dict(task.model.named_parameters()), loss
+    return first, dict(network.named_parameters()), loss
 
 
 def compare(name, task, *, rank, folder):
     """What two ranks have and one process, which accumulates, has not; None on the other rank."""
-    training = parse(Settings, {"training": {"task": task, **COMMON}}, where="test").training
+    recipe = {"task": task, **COMMON, **RECIPES.get(task, {})}
+    training = parse(Settings, {"training": recipe}, where="test").training
     _, two, loss = trained(SMALL[name], training, rank=rank, world=2, folder=folder / "two")
     if rank:
         return None

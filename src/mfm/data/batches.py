@@ -25,10 +25,11 @@ from mfm.data.decoding import Decoder
 from mfm.data.manifest import Images
 from mfm.data.settings import Crop, RandAugment
 from mfm.errors import UserError, explain
-from mfm.numerics.draws import Ints
+from mfm.numerics.draws import Ints, of_views
 from mfm.processes import shared_memory
 
-Request = tuple[int, Ints]  # epoch, positions
+# Epoch, positions; the second of an image that stands twice in a row is another view of it.
+Request = tuple[int, Ints]
 Pixels = npt.NDArray[np.uint8]
 Made = TypeVar("Made")
 
@@ -134,6 +135,7 @@ class Batches(ByRequest[Batch], ABC):
         _, positions = request
         geometry = self.geometry(request)
         pixels = np.empty((len(positions), geometry.size, geometry.size, 3), np.uint8)
+        decoded = -1
         for i, (position, box, resized, (left, top), flip) in enumerate(
             zip(
                 positions.tolist(),
@@ -144,9 +146,9 @@ class Batches(ByRequest[Batch], ABC):
                 strict=True,
             )
         ):
-            image = self._decode(position)
-            if box != [0, 0, *image.size]:
-                image = image.crop(box)
+            if position != decoded:  # and no other view of the last image
+                source, decoded = self._decode(position), position
+            image = source if box == [0, 0, *source.size] else source.crop(box)
             image = image.resize(resized, PIL_FILTERS[self.interpolation])
             if resized != [geometry.size] * 2:
                 image = image.crop((left, top, left + geometry.size, top + geometry.size))
@@ -181,13 +183,13 @@ class TrainBatches(Batches):
         )
 
     def geometry(self, request: Request) -> Geometry:
-        """Random resized crops by (seed, epoch, image)."""
+        """Random resized crops by (seed, epoch, image, view)."""
         epoch, positions = request
         crops = plan_crops(
             self._crop,
             seed=self._seed,
             epoch=epoch,
-            indices=self.images.rows[positions],
+            indices=self._indices(positions),
             widths=self.images.widths[positions],
             heights=self.images.heights[positions],
         )
@@ -201,13 +203,17 @@ class TrainBatches(Batches):
         )
 
     def augment(self, request: Request, pixels: Pixels) -> None:
-        """RandAugment, keyed by (seed, epoch, image)."""
+        """RandAugment, keyed by (seed, epoch, image, view)."""
         if self._randaugment is None:
             return
         epoch, positions = request
-        keys = self._randaugment.keys(epoch=epoch, indices=self.images.rows[positions])
+        keys = self._randaugment.keys(epoch=epoch, indices=self._indices(positions))
         for i, key in enumerate(keys):
             pixels[i] = np.asarray(self._randaugment(Image.fromarray(pixels[i]), key))
+
+    def _indices(self, positions: Ints) -> Ints:
+        """What the draws of the requested views are keyed by."""
+        return of_views(self.images.rows[positions], numbers_of_views(positions))
 
 
 class EvalBatches(Batches):
@@ -231,6 +237,13 @@ class EvalBatches(Batches):
             corners=np.rint((resized - self._crop) / 2).astype(np.int64),
             flip=np.zeros(len(positions), np.bool_),
         )
+
+
+def numbers_of_views(positions: Ints) -> Ints:
+    """Number of each view, where an image's stand in a row: 0, 0, 0, or 0, 1, 0, 1: [n]."""
+    places = np.arange(len(positions))
+    begins = np.diff(positions, prepend=-1) != 0
+    return places - np.maximum.accumulate(np.where(begins, places, 0))
 
 
 def make_batch(pixels: Pixels, images: Images, positions: Ints) -> Batch:

@@ -18,7 +18,8 @@ class Step:
     epoch: int
     number: int  # within the epoch, from 0
     positions: Ints  # [batch] of the global batch, in the training images
-    micro_batches: tuple[Ints, ...]  # this rank's share, in the order it's accumulated
+    # This rank's share, in the order it's accumulated; each position as often as it has views.
+    micro_batches: tuple[Ints, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +36,7 @@ class Plan:
     rank: int
     world: int
     pairs: bool  # keep positions 2k and 2k+1 of the batch together, for mixing
+    views: int = 1  # crops of each image that a step sees
 
     def __post_init__(self) -> None:
         if self.batch > self.images:
@@ -75,5 +77,5 @@ class Plan:
                 epoch=epoch,
                 number=number,
                 positions=positions,
-                micro_batches=tuple(np.split(mine, self.accumulation)),
+                micro_batches=tuple(np.split(mine.repeat(self.views), self.accumulation)),
             )

@@ -140,7 +140,7 @@ def _sizes(experiment: Experiment) -> Sizes:
 
 
 def _held(training: Training) -> int:
-    """Images that a process holds at once."""
+    """Images that a process holds at once, each as often as it has views."""
     plan = Plan(
         images=training.batch,
         batch=training.batch,
@@ -150,7 +150,7 @@ def _held(training: Training) -> int:
         world=training.ranks,
         pairs=False,  # a pair is more than one
     )
-    return training.batch // training.ranks // plan.accumulation
+    return training.views * training.batch // training.ranks // plan.accumulation
 
 
 def check_counts(demands: Demands, summary: dict[str, Any]) -> None:

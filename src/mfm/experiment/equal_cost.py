@@ -1,9 +1,9 @@
 """Training from scratch at equal cost: for as long as another arm with its pretraining.
 
-A pretraining costs time that training from scratch could use too. Time is counted by images shown
-and their pixels, because that is known before anything ran and is the same on every machine: what a
-step of pretraining costs beside its backbone (the head, the Fourier transforms) is not counted. The
-table shows the measured times.
+A pretraining costs time that training from scratch could use too. Time is counted by images shown,
+each as often as it has views, and their pixels, because that is known before anything ran and is
+the same on every machine: what a step of pretraining costs beside its backbone (the head, the
+Fourier transforms) is not counted. The table shows the measured times.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class MadeUpFor(Section):
     name: Name = Field(description="Its name.")
     split: Literal["train", "pretrain"] = Field(description="Split of its images.")
     batch: int = Field(ge=1, description="Images per optimizer step.")
-    epochs: int = Field(ge=1, description="Passes over its images.")
+    epochs: int = Field(ge=1, description="Passes over its images, one for each view of them.")
     size: int = Field(ge=1, description="Side of its training images in pixels.")
 
     def epochs_more(self, *, images: int, own_images: int, batch: int, size: int) -> int:

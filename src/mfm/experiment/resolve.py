@@ -226,7 +226,7 @@ def _made_up_for(experiment: Experiment, arm: str) -> MadeUpFor | None:
         name=name,
         split=job.split,
         batch=job.training.batch,
-        epochs=job.training.epochs,
+        epochs=job.training.epochs * job.training.views,
         size=job.size,
     )
 

@@ -101,6 +101,17 @@ def leaves_patches_out(backbone: nn.Module) -> bool:
     return isinstance(backbone.patch_drop, nn.Identity)  # drops none by an option of its own
 
 
+def pooled(backbone: nn.Module, images: Tensor, *, settings: Model) -> Tensor:
+    """What a classifier on the backbone would read of normalised images: [N, features]."""
+    features: Tensor
+    if settings.pooling == "mean" and isinstance(backbone, timm.models.VisionTransformer):
+        # Made without a classifier, it would read the class token.
+        features = backbone.pool(backbone.forward_features(images), pool_type="avg")
+    else:
+        features = backbone(images)
+    return features
+
+
 def last_map(backbone: nn.Module, images: Tensor) -> Tensor:
     """The last feature map of normalised images, after its norm if it has one: [N, C, h, w]."""
     maps: list[Tensor] = backbone.forward_intermediates(  # type: ignore[operator]

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from mfm.models.backbones import create_backbone, last_map, stride
 from mfm.models.facts import check_size
 from mfm.models.settings import Model
+from mfm.models.weights import load_part
 
 
 class ReconstructionModel(nn.Module):
@@ -34,16 +35,7 @@ class ReconstructionModel(nn.Module):
 
     def load_head(self, tensors: Mapping[str, Tensor], *, prefix: str) -> bool:
         """Load the head from tensors named `prefix` and so on; False where they don't fit."""
-        own = self.head.state_dict()
-        found = {
-            name: tensors[f"{prefix}{name}"]
-            for name, tensor in own.items()
-            if f"{prefix}{name}" in tensors and tensors[f"{prefix}{name}"].shape == tensor.shape
-        }
-        if found.keys() != own.keys():
-            return False
-        self.head.load_state_dict(found)
-        return True
+        return load_part(self.head, tensors, prefix=prefix)
 
 
 def create_reconstruction_model(

@@ -162,6 +162,20 @@ def _of_classifier(name: str) -> bool:
     return name.startswith(_CLASSIFIER) and not name.startswith(_LAST_NORM)
 
 
+def load_part(part: nn.Module, tensors: Mapping[str, Tensor], *, prefix: str) -> bool:
+    """Load a part of a model from tensors named `prefix` and so on; False where they don't fit."""
+    own = part.state_dict()
+    found = {
+        name: tensors[f"{prefix}{name}"]
+        for name, tensor in own.items()
+        if f"{prefix}{name}" in tensors and tensors[f"{prefix}{name}"].shape == tensor.shape
+    }
+    if found.keys() != own.keys():
+        return False
+    part.load_state_dict(found)
+    return True
+
+
 def _finite(tensor: Tensor) -> bool:
     return tensor.is_meta or bool(torch.isfinite(tensor).all())
 

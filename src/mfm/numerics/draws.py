@@ -37,6 +37,7 @@ class Stream(IntEnum):
     BLUR = 12
     NOISE = 13
     PATCHES = 14
+    VIEW = 15
 
 
 def hashes(*, seed: int, epoch: int, stream: Stream, indices: Ints, n: int = 1) -> Uint64s:
@@ -54,6 +55,11 @@ def uniforms(*, seed: int, epoch: int, stream: Stream, indices: Ints, n: int = 1
     """n independent uniform numbers in [0, 1) for each index: float64 [len(indices), n]."""
     words = hashes(seed=seed, epoch=epoch, stream=stream, indices=indices, n=n)
     return (words >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+
+def of_views(rows: Ints, views: Ints) -> Ints:
+    """Index of each image's view, by its number: view 0's is the image's own row."""
+    return rows + (views << 40)
 
 
 def permutation(n: int, *, seed: int, epoch: int, stream: Stream = Stream.ORDER) -> Ints:

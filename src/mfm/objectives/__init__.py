@@ -16,6 +16,7 @@ TASKS = (
     "mfm",
     "restoration",
     "masking",
+    "simclr",
     "supervised",
 )
 

@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from mfm.processes import gpus
@@ -77,12 +77,41 @@ def data_parallel(model: nn.Module, process: Process) -> nn.Module:
     return parallel
 
 
-def sum_over_ranks(values: torch.Tensor, process: Process) -> torch.Tensor:
+def sum_over_ranks(values: Tensor, process: Process) -> Tensor:
     """Element-wise sum of one tensor of each rank, given to all of them."""
     if process.world > 1:
         values = values.to(process.device)
         dist.all_reduce(values)
     return values
+
+
+class _Rows(torch.autograd.Function):
+    """Rows of all ranks, from this rank's."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor) -> Tensor:
+        parts = [torch.empty_like(rows) for _ in range(dist.get_world_size())]
+        dist.all_gather(parts, rows.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        total = gradient.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(total)
+        return total.chunk(dist.get_world_size())[dist.get_rank()]
+
+
+def gather_rows(rows: Tensor) -> tuple[Tensor, int]:
+    """Rows [n, ...] of all ranks, n of each, in rank order, and the place of this rank's first.
+
+    What comes back to a rank's rows is the sum over all ranks' losses, as where one process has all
+    rows and adds up the losses. A process alone, as a replay of one rank's step, has its own.
+    """
+    if not dist.is_initialized():
+        return rows, 0
+    gathered: Tensor = _Rows.apply(rows)
+    return gathered, dist.get_rank() * len(rows)
 
 
 def barrier(process: Process) -> None:

@@ -9,7 +9,7 @@ import pandas as pd
 from mfm.experiment.arms import FromWeights
 from mfm.experiment.equal_cost import shown
 from mfm.experiment.jobs import split_of
-from mfm.experiment.resolve import longer_arms, pretraining_of
+from mfm.experiment.resolve import longer_arms, pretraining_of, used_pretrainings
 from mfm.reporting.document import Bullets, Column, Section, Table
 from mfm.reporting.finished import Finished
 from mfm.reporting.words import in_unit, unit_of
@@ -41,6 +41,9 @@ def section(found: Finished) -> Section:
         "Images are those shown, in all epochs. images/s: median of the finetuning's epochs, all "
         "processes together.",
     ]
+    for name, training in used_pretrainings(found.experiment).items():
+        if training.views > 1:
+            notes.append(f"'{name}' shows {training.views} views of an image, and each counts.")
     for name, other in longer_arms(found.experiment).items():
         notes.append(
             f"'{name}' starts from scratch and is trained for as long as '{other}' with its "
@@ -78,7 +81,7 @@ def _cost(found: Finished, arm: str, rows: pd.DataFrame) -> Cost:
     if name is not None:
         training = experiment.pretrain[name]
         split = found.summary["splits"][split_of(training, experiment.dataset)]
-        images = shown(int(split["images"]), training.batch) * training.epochs
+        images = shown(int(split["images"]), training.batch) * training.epochs * training.views
         before = (f"{training.epochs}", f"{images:,}")
     elif isinstance(settings, FromWeights):
         before = (_ELSEWHERE, _ELSEWHERE)

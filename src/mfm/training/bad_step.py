@@ -61,7 +61,7 @@ def refusal(
     name = f"epoch{step.epoch + 1:05d}-step{step.number + 1:08d}-rank{process.rank}.pt"
     path = run / FOLDER / name
     checkpoint.save_state(state, path)
-    mine = np.concatenate(step.micro_batches)
+    mine = list(dict.fromkeys(np.concatenate(step.micro_batches)))  # each once, whatever its views
     names = ", ".join(str(images.path(int(position))) for position in mine[:4])
     last = checkpoint.rolling(run)
     return UserError(

@@ -85,7 +85,7 @@ class _BadOutputs:
             if finite.all():
                 return
             if not self.modules and len(finite) == len(self.positions):
-                self.images = self.positions[~finite].tolist()
+                self.images = list(dict.fromkeys(self.positions[~finite].tolist()))
             self.modules[name] = None
 
         return look

@@ -55,6 +55,7 @@ def run(
         rank=process.rank,
         world=process.world,
         pairs=task.mixes,
+        views=job.training.views,
     )
     batches = TrainBatches(
         images,

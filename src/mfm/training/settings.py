@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -64,6 +64,8 @@ class Schedule(Section):
 
 class Training(Section):
     """Recipe of one training. Its subclasses say what is trained, and build it."""
+
+    views: ClassVar[int] = 1  # crops of each image that a step sees, one after the other in a batch
 
     epochs: int = Field(1, ge=1, description="Passes over the training images.")
     batch: int = Field(

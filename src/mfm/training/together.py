@@ -47,7 +47,7 @@ def _blank(plan: Plan, *, size: int, device: torch.device) -> tuple[Batch, Step]
     share = min(2, plan.batch // plan.world)  # two, where batch norm needs several
     few = share * plan.world
     step = next(replace(plan, images=few, batch=few, micro_batch=share).epoch(0))
-    pixels = torch.zeros(share, size, size, 3, dtype=torch.uint8).permute(0, 3, 1, 2)
     (positions,) = step.micro_batches
-    labels = torch.zeros(share, dtype=torch.int64)
+    pixels = torch.zeros(len(positions), size, size, 3, dtype=torch.uint8).permute(0, 3, 1, 2)
+    labels = torch.zeros(len(positions), dtype=torch.int64)
     return Batch(pixels, labels, torch.from_numpy(positions)).to(device), step
