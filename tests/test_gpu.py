@@ -37,11 +37,14 @@ RECIPES = {
     "sr": ("sr", {}),
     "deblur": ("deblur", {}),
     "denoise": ("denoise", {}),
+    "simmim": ("simmim", {}),
+    "mae": ("mae", {}),
     "finetune": ("finetune", MIXED),
 }
 
 
-def case(recipe, *, backbone="resnet18", size=64, batch=16, **given):
+def case(recipe, *, backbone=None, size=64, batch=16, **given):
+    backbone = backbone or ("vit_tiny_patch16_224" if recipe == "mae" else "resnet18")
     task, more = RECIPES[recipe]
     training = settings(task, batch=batch, **{"precision": "bf16", **more, **given})
     classes = 10 if task == "finetune" else 0
@@ -113,6 +116,8 @@ def test_a_step_has_the_loss_that_it_has_on_the_cpu(recipe, number_format, bound
         ("finetune", "resnet50", 96),
         ("finetune", "vit_tiny_patch16_224", 64),
         ("paper", "convnext_atto", 64),
+        ("simmim", "vit_tiny_patch16_224", 64),
+        ("mae", "vit_tiny_patch16_224", 64),
     ],
 )
 def test_a_deterministic_run_gives_the_same_bits_twice(recipe, backbone, size, number_format):

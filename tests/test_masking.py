@@ -224,10 +224,10 @@ def told(task, model, size, **training):
             resnet(),
             64,
             {},
-            "pretrain.p.task is mae, which is for ViTs, whose patches can be",
+            "pretrain.p.task is mae, which is for timm's plain ViTs",
         ),
-        ("mae", {"backbone": "convnext_atto"}, 64, {}, "convnext_atto is none that timm has"),
-        ("mae", SWIN | {"options": {"window_size": 2}}, 64, {}, "swin_tiny_patch4_window7_224 is"),
+        ("mae", {"backbone": "convnext_atto"}, 64, {}, "not for convnext_atto: choose"),
+        ("mae", SWIN | {"options": {"window_size": 2}}, 64, {}, "not for swin_tiny_patch4_window7"),
         ("mae", vit(8), 68, {}, "dataset.image_size is 68, but pretrain.p predicts whole images"),
         ("mae", vit(32), 32, {}, "pretrain.p.masked is 0.75, which leaves 0 of the 1 patches of"),
     ],
@@ -485,7 +485,9 @@ def test_reconstructions_are_drawn(task, name, dataset, tmp_path):
     torch.save({"model": model.state_dict()}, tmp_path / "checkpoint.pt")
     folder = tmp_path / "pictures"
     draw_pictures(run, manifest_path=dataset, checkpoint=tmp_path / "checkpoint.pt", folder=folder)
-    assert set(read_captions(folder)) == {"epochs", "reconstructions"}
+    captions = read_captions(folder)
+    assert set(captions) == {"epochs", "reconstructions"}
+    assert all(("mean and the deviation" in each) == (task == "mae") for each in captions.values())
     assert (folder / "reconstructions.png").stat().st_size > 5000
     losses = pd.read_csv(folder / LOSSES)
     assert list(losses) == ["epoch", *run.training.losses]

@@ -17,7 +17,7 @@ from mfm.objectives.pictures import SNAPSHOTS, Picture, Pictures, Seen
 class Reconstructions(Pictures):
     """One prediction of each image, over the epochs and at the end."""
 
-    captions: ClassVar[Mapping[str, str]]  # of 'epochs' and 'reconstructions'
+    captions: Mapping[str, str]  # of 'epochs' and 'reconstructions'
     loss: ClassVar[str]  # what the loss is of, as the task's `losses` has it
 
     def __init__(self, *, title: str) -> None:

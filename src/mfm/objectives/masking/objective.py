@@ -33,6 +33,7 @@ class Masking:
     count: int  # of masked patches
     image_losses: ImageLosses
     as_images: Images = _images
+    note: str = ""  # on predictions as they are shown, at the end of their captions
 
     def draw(self, *, seed: int, epoch: int, rows: Ints) -> Tensor:
         """Masks of images: bool [n, side, side], on the CPU."""

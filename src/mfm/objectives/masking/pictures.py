@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import ClassVar
 
 import numpy as np
@@ -19,17 +18,18 @@ from mfm.objectives.reconstructions import Reconstructions
 class MaskingPictures(Reconstructions):
     """Predictions of masked patches, put into the image."""
 
-    captions: ClassVar[Mapping[str, str]] = {
-        "epochs": "The image, its masked patches as the model predicts them, as the training goes "
-        "on. If pretraining works, these come nearer to the image from left to right.",
-        "reconstructions": "Patches that are masked, here in the image's mean colour; what the "
-        "trained model predicts for them, put into the image; and the image.",
-    }
     loss: ClassVar[str] = "masked"
 
     def __init__(self, masking: Masking, *, title: str) -> None:
         super().__init__(title=title)
         self._masking = masking
+        self.captions = {
+            "epochs": "The image, its masked patches as the model predicts them, as the training "
+            "goes on. If pretraining works, these come nearer to the image from left to right."
+            f"{masking.note}",
+            "reconstructions": "Patches that are masked, here in the image's mean colour; what the "
+            f"trained model predicts for them, put into the image; and the image.{masking.note}",
+        }
 
     def predict(self, model: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
         """As the model gives it."""

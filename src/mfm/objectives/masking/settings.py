@@ -24,6 +24,10 @@ if TYPE_CHECKING:  # settings are read without importing torch
     from mfm.objectives.masking.pictures import MaskingPictures
     from mfm.objectives.masking.simmim import SimmimModel
 
+_OWN_LEVEL = (
+    " Each has the mean and the deviation that it has in the image: the model is asked for neither."
+)
+
 
 class MaskingPretraining(Pretext):
     """Patches of an image are masked, and their pixels predicted from the others."""
@@ -227,9 +231,9 @@ class MaePretraining(MaskingPretraining):
         facts = facts_of(model)
         if not facts.leaves_patches_out:
             raise UserError(
-                "task is mae, which is for ViTs, whose patches can be left out: "
-                f"{model.backbone} is none that timm has plainly; choose one such as "
-                "vit_small_patch16_224, or the task simmim"
+                "task is mae, which is for timm's plain ViTs, whose patches can be left out, and "
+                f"not for {model.backbone}: choose a backbone such as vit_small_patch16_224, or "
+                "the task simmim"
             )
         side = size // facts.stride
         kept = int(side**2 * (1 - self.masked))
@@ -244,4 +248,5 @@ class MaePretraining(MaskingPretraining):
             count=side**2 - kept,
             image_losses=partial(image_losses, norm_pixels=self.norm_pixels),
             as_images=partial(as_images, side=side, norm_pixels=self.norm_pixels),
+            note=_OWN_LEVEL if self.norm_pixels else "",
         )

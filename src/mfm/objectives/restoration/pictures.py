@@ -18,7 +18,7 @@ from mfm.objectives.restoration.objective import Restoration
 class RestorationPictures(Reconstructions):
     """Predictions from degraded images."""
 
-    captions: ClassVar[Mapping[str, str]] = {
+    captions: Mapping[str, str] = {
         "epochs": "What the model makes of the input, as the training goes on. If pretraining "
         "works, these come nearer to the image from left to right.",
         "reconstructions": "What the trained model is given, what it makes of that, and the image "
