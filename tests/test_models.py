@@ -905,7 +905,7 @@ def test_facts_are_remembered_and_those_of_a_bad_network_are_not(tmp_path, monke
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     model = Model(backbone="resnet10t", stem_stride=4)
     first = facts_of(model)
-    assert first == Facts(stride=32, fixed_size=False)
+    assert first == Facts(stride=32, fixed_size=False, patch=None, leaves_patches_out=False)
     (file,) = (tmp_path / "mfm/networks").iterdir()
     monkeypatch.setattr("mfm.models.backbones.create_backbone", None)  # not built again
     assert facts_of(model) == first
