@@ -858,11 +858,21 @@ def test_fetched_weights_are_described(hub, tmp_path, monkeypatch, capsys):
     torch.save(STATE, hub / "x.pth")
     digest = hashlib.sha256((hub / "x.pth").read_bytes()).hexdigest()
     (hub / "x.pth").rename(hub / f"resnet18-{digest[:8]}.pth")
-    enum = types.SimpleNamespace(url=f"https://download.pytorch.org/resnet18-{digest[:8]}.pth")
+    known = torchvision.models.get_weight(WEIGHTS)
+    url = f"https://download.pytorch.org/resnet18-{digest[:8]}.pth"
+    enum = types.SimpleNamespace(url=url, name=known.name, transforms=known.transforms)
     monkeypatch.setattr("mfm.models.sources.torchvision._enum", lambda weights: enum)
     fetch.fetch(WEIGHTS, tmp_path / "out.json")
     found = json.loads((tmp_path / "out.json").read_text())
-    assert found == {"weights": WEIGHTS, "sha256": digest, "tensors": len(STATE)}
+    assert found.pop("file") == str(hub / f"resnet18-{digest[:8]}.pth")
+    assert found == {
+        "weights": WEIGHTS,
+        "sha256": digest,
+        "tensors": len(STATE),
+        "trained_on": "ImageNet-1k labels",
+        "normalisation": "mean [0.485, 0.456, 0.406], std [0.229, 0.224, 0.225]",
+        "image_size": "224",
+    }
     assert digest in capsys.readouterr().out
 
 

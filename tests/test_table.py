@@ -442,6 +442,20 @@ def test_arms_from_weights_say_where_from_and_what_became_of_the_classifier(
     assert words in line
 
 
+def test_what_given_weights_were_trained_on_stands_in_the_table(tmp_path):
+    arms = {"mfm": {"weights": "timm/resnet50.a1_in1k"}}
+    done = planted({"scratch": (0,), "mfm": (1,)}, arms=arms, results=str(tmp_path))
+    known = {"trained_on": "ImageNet-1k labels", "revision": "0" * 40, "image_size": "224"}
+    for checkpoint, arm in done.results[["checkpoint", "arm"]].itertuples(index=False):
+        said = {"initial_sha256": "ab" * 32, "classifier": "new"}
+        said |= {f"initial_{key}": value for key, value in known.items()}
+        save_weights(nn.Linear(1, 1), Path(checkpoint), said if arm == "mfm" else {"seed": "0"})
+    text = to_markdown(table.document(done))
+    assert "| mfm (ImageNet-1k labels) |" in text
+    assert "| scratch |" in text
+    assert f", revision {'0' * 40}; trained on ImageNet-1k labels, at 224 px); its" in text
+
+
 def test_what_differs_is_told_right_after_the_table(tmp_path):
     done = planted(TWO, results=str(tmp_path))
     done.results.loc[done.results["arm"] == "mfm", "code_version"] = "1.1+b"

@@ -94,7 +94,8 @@ def test_the_tensors_of_a_file_are_checked_once(
     ("weights", "backbone", "fits"),
     [
         ("ResNet18_Weights.IMAGENET1K_V1", "resnet18", True),
-        ("torchvision/ResNet50_Weights.DEFAULT", "resnet50_gn", True),  # its loading will tell
+        ("torchvision/ResNet50_Weights.DEFAULT", "resnet50", True),
+        ("ResNet50_Weights.DEFAULT", "resnet50_gn", False),
         ("ResNet50_Weights.IMAGENET1K_V1", "resnet18", False),
         ("Wide_ResNet50_2_Weights.IMAGENET1K_V1", "resnet50", False),
         ("ResNeXt50_32X4D_Weights.IMAGENET1K_V1", "resnext50_32x4d", True),

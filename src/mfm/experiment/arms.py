@@ -28,8 +28,8 @@ class FromWeights(_Seeds):
     pretrain: Name | None = Field(None, description="Name of a pretraining of this workflow.")
     weights: PlainPath | None = Field(
         None,
-        description="A torchvision weight name (ResNet50_Weights.IMAGENET1K_V1) or a local .pth or "
-        ".safetensors file.",
+        description="A weight name of torchvision (ResNet50_Weights.IMAGENET1K_V1) or timm "
+        "(timm/resnet50.a1_in1k), or a local .pth or .safetensors file.",
     )
     classifier: Literal["new", "keep"] = Field(
         "new",

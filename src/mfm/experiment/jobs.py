@@ -85,12 +85,19 @@ class PretrainJob(TrainingJob):
 
     def load(self, task: Task, weights: str) -> Initial:
         """The backbone of a file to go on from, and what the task has above it."""
+        from mfm.models.sources import origin_of
         from mfm.models.weights import load_backbone, read_weights, weights_checksum
 
         if weights == "scratch":
             return Initial(text="new weights")
         tensors = read_weights(weights)
-        report = load_backbone(task.backbone, tensors, source=weights)
+        report = load_backbone(
+            task.backbone,
+            tensors,
+            source=weights,
+            origin=origin_of(weights),
+            normalisation=self.training.normalisation(),
+        )
         head = "loaded too" if self.training.load_head(task, tensors) else "new"
         return Initial(
             text=f"going on from {weights}: {report}; the head is {head}",
@@ -200,6 +207,7 @@ class FinetuneJob(TrainingJob):
     def load(self, task: Task, weights: str) -> Initial:
         """The backbone, and the classifier where the arm keeps it."""
         from mfm.models.metadata import read_metadata
+        from mfm.models.sources import origin_of
         from mfm.models.weights import load_backbone, read_weights, weights_checksum
 
         if weights == "scratch":
@@ -207,13 +215,23 @@ class FinetuneJob(TrainingJob):
         keep = isinstance(self.source, FromWeights) and self.source.classifier == "keep"
         tensors = read_weights(weights)
         checksum = weights_checksum(weights)
-        report = load_backbone(task.model, tensors, source=weights, keep_classifier=keep)
+        origin = origin_of(weights)
+        report = load_backbone(
+            task.model,
+            tensors,
+            source=weights,
+            keep_classifier=keep,
+            origin=origin,
+            normalisation=self.training.normalisation(),
+        )
         path = Path(weights).expanduser()
+        said = read_metadata(path) if path.suffix == ".safetensors" else None
         return Initial(
             text=f"initialised from {weights} (SHA-256 {checksum}): {report}",
             classifier="kept" if report.kept_classifier else "new",
             checksum=checksum,
-            said=read_metadata(path) if path.suffix == ".safetensors" else None,
+            said=origin.facts() | report.facts() | (said or {}),
+            file=origin.file,
         )
 
     def observer(self, *, manifest_path: Path, run: Path, plan: Plan) -> Observer | None:

@@ -36,7 +36,8 @@ from mfm.files import records
 from mfm.models.facts import check_weights, facts_of
 from mfm.models.settings import Model
 from mfm.models.sources import source_of
-from mfm.objectives import Pretext
+from mfm.objectives import Pretext, Pretraining
+from mfm.objectives.supervised.settings import Finetuning
 from mfm.processes import gpus
 from mfm.settings.section import differing_keys, dumps, load_json
 
@@ -92,8 +93,8 @@ def remarks(runs: Runs, *, here: bool = False) -> list[str]:
     if ranks:
         found += _lacks_gpus(max(ranks)) if here else []
         found += check_sizes(demands_of(runs))
-        all_of([*_model_checks(runs), *_weight_checks(runs)])
-    return found
+        all_of([*_model_checks(runs), *_weight_checks(runs, found)])
+    return list(dict.fromkeys(found))
 
 
 def _lacks_gpus(ranks: int) -> list[str]:
@@ -105,24 +106,41 @@ def _lacks_gpus(ranks: int) -> list[str]:
     return []
 
 
-def _weight_checks(runs: Runs) -> Iterator[Callable[[], None]]:
-    """A check for all initial weights of the experiment and its variants, by network and size."""
+def _weight_checks(runs: Runs, remarks: list[str]) -> Iterator[Callable[[], None]]:
+    """A check for all initial weights of the experiment and its variants, by network and size.
+
+    What is no fault is added to the remarks.
+    """
     for folder in runs.folders:
         experiment = runs.at(folder)
-        sizes = {
-            f"pretrain.{name}.weights": each.crop.size
-            for name, each in used_pretrainings(experiment).items()
+        pretrained: dict[str, Pretraining | Finetuning] = {
+            f"pretrain.{name}.weights": each for name, each in used_pretrainings(experiment).items()
         }
         for key, weights in _named_weights(experiment).items():
-            size = sizes.get(key, experiment.finetune.crop.size) or experiment.dataset.image_size
-            yield partial(_check_loads, key, weights, experiment.model, size)
+            training = pretrained.get(key, experiment.finetune)
+            yield partial(_check_loads, key, weights, experiment, training, remarks)
 
 
-def _check_loads(key: str, weights: str, model: Model, size: int) -> None:
+def _check_loads(
+    key: str,
+    weights: str,
+    experiment: Experiment,
+    training: Pretraining | Finetuning,
+    remarks: list[str],
+) -> None:
     try:
-        check_weights(weights, model, size=size)
+        unfitted = check_weights(
+            weights,
+            experiment.model,
+            size=training.crop.size or experiment.dataset.image_size,
+            normalisation=training.normalisation(),
+        )
     except UserError as error:
         raise UserError(f"{key}: {error}") from None
+    remarks += [
+        f"{key}: {each}; set finetune.mean and finetune.std to theirs, unless the recipe means it"
+        for each in unfitted
+    ]
 
 
 def _unused_seeds(experiment: Experiment) -> list[str]:

@@ -10,14 +10,17 @@ import json
 import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from mfm.errors import UserError, one_line
 from mfm.files.atomic import write_text
+from mfm.models.origin import Normalisation
+from mfm.models.registry import without_numbers
 from mfm.models.settings import Model
-from mfm.models.sources import source_of, torchvision
+from mfm.models.sources import expected_of, origin_of, source_of
 from mfm.settings.section import config_hash
 from mfm.version import code_version
 
@@ -98,38 +101,60 @@ def _remembered(name: str, find: Callable[[], dict[str, Any]]) -> dict[str, Any]
     return found
 
 
-def check_weights(weights: str, model: Model, *, size: int) -> None:
-    """Raise UserError where initial weights are of another network, or hold no numbers.
+def check_weights(
+    weights: str, model: Model, *, size: int, normalisation: Normalisation | None = None
+) -> list[str]:
+    """What does not fit in initial weights, and is no fault.
 
-    A file is read, the first time; of a name that is to be fetched, what it says is compared.
+    Raises UserError where they are of another network, or hold no numbers.
+
+    A file is read, the first time; of a name that is to be fetched, what its source says of the
+    network, its tensors' shapes and its normalisation is compared.
     """
     file = source_of(weights).file(weights)
-    if file is None:
-        named = torchvision.backbone_of(weights)
-        if named is not None and named not in model.backbone:
-            raise UserError(
-                f"{weights} is of {named}, and model.backbone is {model.backbone}: give weights of "
-                "that, or change it"
-            )
-        return
-    status = os.stat(file)
-    known = f"{Path(file).resolve()} {status.st_size} {status.st_mtime_ns}"
-    name = f"{config_hash(model)}-{size}-{hashlib.sha256(known.encode()).hexdigest()[:16]}"
-    found = _remembered(name, lambda: _loaded(weights, model, size=size))
+    known = f"{weights} {version('torchvision')}"
+    if file is not None:
+        status = os.stat(file)
+        at = f"{status.st_size} {status.st_mtime_ns}"
+        known = f"{Path(file).resolve()} {at} {origin_of(weights)}"  # of a config.json beside it
+    known = hashlib.sha256(f"{known} {normalisation}".encode()).hexdigest()[:16]
+    found = _remembered(
+        f"{config_hash(model)}-{size}-{known}",
+        lambda: _loaded(weights, model, size=size, normalisation=normalisation),
+    )
     if found["refusal"] is not None:
         raise UserError(found["refusal"])
+    return [f"{weights} were {each}" for each in found["unfitted"]]
 
 
-def _loaded(weights: str, model: Model, *, size: int) -> dict[str, Any]:
+def _loaded(
+    weights: str, model: Model, *, size: int, normalisation: Normalisation | None
+) -> dict[str, Any]:
     from mfm.models.backbones import create_backbone
+    from mfm.models.translation import to_timm
     from mfm.models.weights import load_backbone, read_weights
 
-    network = create_backbone(model, classes=2, image_size=size)
+    make = partial(create_backbone, model, classes=2, image_size=size)
     try:
-        load_backbone(network, read_weights(weights), source=weights)
+        origin = origin_of(weights)
+        if origin.backbone not in (None, model.backbone):
+            raise UserError(
+                f"{weights} is of {origin.backbone}, and model.backbone is {model.backbone}: give "
+                "weights of that, or change it"
+            )
+        if source_of(weights).file(weights) is not None:
+            network, tensors = make(), read_weights(weights)
+        else:
+            expected = expected_of(weights)
+            if expected is None:
+                return {"refusal": None, "unfitted": []}  # its loading will tell
+            network, tensors = without_numbers(make), to_timm(expected)
+        report = load_backbone(
+            network, tensors, source=weights, origin=origin, normalisation=normalisation
+        )
     except UserError as error:
         return {"refusal": str(error)}
-    return {"refusal": None}
+    return {"refusal": None, "unfitted": report.unfitted}
 
 
 def check_size(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +14,11 @@ from torch import Tensor, nn
 
 from mfm.errors import UserError
 from mfm.files.atomic import explaining_full_disk, open_to_others, replacing
+from mfm.models.fitting import fit_normalisation, fit_positions
 from mfm.models.metadata import read_metadata, to_header
+from mfm.models.origin import Normalisation, Origin
 from mfm.models.sources import source_of
+from mfm.models.translation import to_timm, with_wanted_biases
 
 # What other code puts around a backbone's parameter names: DistributedDataParallel, and the
 # paper code's pretraining model.
@@ -23,6 +27,14 @@ _CLASSIFIER = ("fc.", "head.", "classifier.", "head_dist.")
 # Norms between the pooling and the classifier, of ViTs with mean pooling and of ConvNeXts: a
 # pretraining without labels leaves none, or one that it never trained.
 _LAST_NORM = ("fc_norm.", "head.norm.")
+
+_UNKNOWN = Origin()
+# What a Swin's table says where a map has become smaller than a window.
+_TABLE = r"layers\..*\.relative_position_bias_table"
+_WINDOWS = (
+    ": windows shrink with the image; take the size that these weights are for, or set "
+    "model.options to {always_partition: true}"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,11 +45,14 @@ class LoadReport:
     new: tuple[str, ...]  # of the model, not in the file: the classifier
     unused: tuple[str, ...]  # of the file, not in the model
     kept_classifier: bool = False
+    fitted: tuple[str, ...] = ()  # what was done to tensors so that they fit
+    unfitted: tuple[str, ...] = ()  # what could not be done
 
     def __str__(self) -> str:
         text = f"{self.matched} tensors matched"
         if self.kept_classifier:
             text += ", its classifier kept"
+        text += "".join(f"; {each}" for each in (*self.fitted, *self.unfitted))
         if self.new:
             text += f"; new here: {', '.join(self.new)}"
         if self.unused:
@@ -45,15 +60,21 @@ class LoadReport:
             text += f"; unused from the file: {', '.join(self.unused[:4])}{more}"
         return text
 
+    def facts(self) -> dict[str, str]:
+        """What was done so that the tensors fit, and what could not be."""
+        said = "; ".join((*self.fitted, *self.unfitted))
+        return {"fitted": said} if said else {}
+
 
 def read_weights(source: str) -> dict[str, Tensor]:
     """Tensors of a name of weights (see `mfm.models.sources`), under timm's names.
 
-    Names of torchvision are timm's; those of both public MFM codes are translated.
+    Names of torchvision's ResNets are timm's; those of its other networks and of both public MFM
+    codes are translated.
     Raises UserError for a missing file, an unknown name, a download that fails, and a pickle that
     would need to run code.
     """
-    return _timm_names(source_of(source).read(source))
+    return to_timm(source_of(source).read(source))
 
 
 def weights_checksum(source: str) -> str:
@@ -64,34 +85,28 @@ def weights_checksum(source: str) -> str:
     return source_of(source).checksum(source)
 
 
-def _timm_names(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors of the paper code's ViT under timm's names; all others as they are.
-
-    There, queries and values have a bias each and keys have none; in timm the three are one.
-    """
-    found = dict(tensors)
-    for name in tensors:
-        if name.endswith(".attn.q_bias"):
-            block = name.removesuffix("q_bias")
-            queries, values = found.pop(name), found.pop(f"{block}v_bias")
-            found[f"{block}qkv.bias"] = torch.cat([queries, torch.zeros_like(queries), values])
-    return found
-
-
 def load_backbone(
     model: nn.Module,
     tensors: Mapping[str, Tensor],
     *,
     source: str,
     keep_classifier: bool = False,
+    origin: Origin = _UNKNOWN,
+    normalisation: Normalisation | None = None,
 ) -> LoadReport:
     """Load a backbone's weights into a classifier; its classifier layer starts new.
 
-    With `keep_classifier`, that is loaded too where the file has one with as many classes.
+    With `keep_classifier`, that is loaded too where the file has one with as many classes. Where
+    `origin` tells of another image size or normalisation than the network is for and images are
+    given in, the tensors are fitted.
+
     Raises UserError unless every tensor of the backbone is in the file with its shape: a file of
     another model must not be mistaken for initial weights.
     """
-    found = {plain_name(name): tensor for name, tensor in tensors.items()}
+    found = with_wanted_biases(
+        {plain_name(name): tensor for name, tensor in tensors.items()}, model.state_dict().keys()
+    )
+    fitted = fit_positions(model, found)
     wanted = {
         name: tensor for name, tensor in model.state_dict().items() if not _of_classifier(name)
     }
@@ -112,6 +127,7 @@ def load_backbone(
         first = missing[0]
         why = (
             f"{first} has shape {tuple(found[first].shape)}, not {tuple(wanted[first].shape)}"
+            f"{_WINDOWS if re.fullmatch(_TABLE, first) else ''}"
             if first in found
             else f"{first} is missing"
         )
@@ -120,12 +136,7 @@ def load_backbone(
             f"backbone tensors match ({why}); give the weights of this network, or change "
             "model.backbone, model.stem_stride or model.options"
         )
-    broken = [name for name, tensor in matched.items() if not _finite(tensor)]
-    if broken:
-        raise UserError(
-            f"weights {source} hold NaN or infinite numbers, in {len(broken)} of {len(matched)} "
-            f"tensors ({broken[0]} ...): the training that left them failed; give other weights"
-        )
+    _check_finite(matched, source)
     # Layers without parameters, as a ViT's norm is with mean pooling, own nothing.
     own = {name for name, module in model.named_children() if module.state_dict()}
     more = [
@@ -138,23 +149,17 @@ def load_backbone(
             f"weights {source} are of another model, a larger one: {len(more)} tensors such as "
             f"{more[0]} have no place in this backbone; change model.backbone"
         )
-    kept = False
-    if keep_classifier:
-        classifier = {
-            name: found[name]
-            for name, tensor in model.state_dict().items()
-            if _of_classifier(name) and name in found and found[name].shape == tensor.shape
-        }
-        norms = all(name in matched for name in wanted if name.startswith(_LAST_NORM))
-        kept = norms and len(classifier) == len(model.state_dict()) - len(wanted) > 0
-        if kept:
-            matched |= classifier
+    done, left = fit_normalisation(model, matched, own=origin.normalisation, given=normalisation)
+    classifier = _classifier(model, found) if keep_classifier else {}
+    matched |= classifier
     model.load_state_dict(matched, strict=False)
     return LoadReport(
         matched=len(matched),
-        kept_classifier=kept,
+        kept_classifier=bool(classifier),
         new=tuple(name for name in model.state_dict() if name not in matched),
         unused=tuple(name for name in found if name not in matched),
+        fitted=(*fitted, *done),
+        unfitted=tuple(left),
     )
 
 
@@ -176,8 +181,20 @@ def load_part(part: nn.Module, tensors: Mapping[str, Tensor], *, prefix: str) ->
     return True
 
 
-def _finite(tensor: Tensor) -> bool:
-    return tensor.is_meta or bool(torch.isfinite(tensor).all())
+def _classifier(model: nn.Module, found: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """All tensors of a model's classifier; none unless they fit, and its norm is there too."""
+    own = {n: t for n, t in model.state_dict().items() if n.startswith((*_CLASSIFIER, *_LAST_NORM))}
+    whole = all(name in found and found[name].shape == own[name].shape for name in own)
+    return {name: found[name] for name in own if _of_classifier(name)} if whole else {}
+
+
+def _check_finite(tensors: Mapping[str, Tensor], source: str) -> None:
+    broken = [n for n, t in tensors.items() if not t.is_meta and not torch.isfinite(t).all()]
+    if broken:
+        raise UserError(
+            f"weights {source} hold NaN or infinite numbers, in {len(broken)} of {len(tensors)} "
+            f"tensors ({broken[0]} ...): the training that left them failed; give other weights"
+        )
 
 
 def plain_name(name: str) -> str:

@@ -16,6 +16,7 @@ from mfm.reporting import cost, floors
 from mfm.reporting.document import Bold, Column, Text
 from mfm.reporting.finished import Finished
 from mfm.reporting.floors import Floor
+from mfm.reporting.initial_weights import trained_on
 from mfm.reporting.verdict import Comparison, between, sample_of
 from mfm.reporting.words import difference, percentage
 from mfm.statistics.over_seeds import Estimate, estimate
@@ -59,8 +60,11 @@ class MeasuredArm:
 
 
 def _name(arm: MeasuredArm) -> Text:
-    """With the labels that its pretraining saw, and a flag where the arm is below a floor."""
+    """With what its weights were trained on, and a flag where the arm is below a floor."""
     labels, experiment = "", arm.found.experiment
+    seen = trained_on(arm.rows) if arm.pretraining is None else []
+    if seen:
+        labels = f" ({'; '.join(seen)})"
     training = experiment.pretrain[arm.pretraining] if arm.pretraining is not None else None
     if training is not None and training.labelled:
         split = arm.found.summary["splits"][split_of(training, experiment.dataset)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -24,13 +25,34 @@ def starting_weights(experiment: Experiment, results: pd.DataFrame) -> list[str]
             continue
         checkpoints = results.loc[results["arm"] == name, "checkpoint"]
         said = [metadata_of(Path(checkpoint)) for checkpoint in checkpoints]
-        starts = {(m["initial_sha256"], m["classifier"]) for m in said if "initial_sha256" in m}
-        for checksum, classifier in sorted(starts):
+        starts = {
+            (m["initial_sha256"], m["classifier"], _known(m)) for m in said if "initial_sha256" in m
+        }
+        for checksum, classifier, known in sorted(starts):
             what = source.weights or f"pretraining '{source.pretrain}'"
             lines.append(
-                f"'{name}' starts from {what} (SHA-256 {checksum}); {_words(source, classifier)}."
+                f"'{name}' starts from {what} (SHA-256 {checksum}{known}); "
+                f"{_words(source, classifier)}."
             )
     return lines
+
+
+def trained_on(rows: pd.DataFrame) -> list[str]:
+    """What the weights that an arm's runs started from were trained on, as far as it is known."""
+    said = [metadata_of(Path(checkpoint)) for checkpoint in rows["checkpoint"]]
+    return sorted({each["initial_trained_on"] for each in said if "initial_trained_on" in each})
+
+
+def _known(said: Mapping[str, str]) -> str:
+    """What the weights' source said of them, beside what it said of the labels."""
+    parts = {
+        ", revision {}": said.get("initial_revision"),
+        "; trained on {}": said.get("initial_trained_on"),
+        ", at {} px": said.get("initial_image_size"),
+        ", normalised with {}": said.get("initial_normalisation"),
+        "; {}": said.get("initial_fitted"),
+    }
+    return "".join(text.format(value) for text, value in parts.items() if value)
 
 
 def _words(source: FromWeights, classifier: str) -> str:

@@ -39,7 +39,8 @@ class Initial:
     text: str  # a line for the log
     checksum: str = "-"  # SHA-256 of the weight file, in hexadecimal
     classifier: str = "new"  # or 'kept'
-    said: Mapping[str, str] | None = None  # what the file says of itself
+    said: Mapping[str, str] | None = None  # what the file, or its source, says of it
+    file: Path | None = None  # what was read of weights with a name
 
 
 class TrainingJob(Job):

@@ -43,6 +43,8 @@ def run(
     images = job.images(manifest_path)
     task = job.training.build(job.inputs(images))
     initial = job.load(task, weights)
+    if initial.file is not None:
+        read.append(initial.file)
     if process.is_main:
         print(
             f"{job.training.describe(model=job.model, size=job.size)}; {initial.text}", flush=True

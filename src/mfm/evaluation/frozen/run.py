@@ -22,6 +22,7 @@ from mfm.evaluation.frozen.probes import logistic, nearest
 from mfm.evaluation.frozen.settings import PIXELS, FrozenJob
 from mfm.files.atomic import write_text
 from mfm.models.backbones import create_backbone, last_map
+from mfm.models.sources import origin_of
 from mfm.models.weights import load_backbone, read_weights
 from mfm.numerics import precision
 from mfm.numerics.pixels import normalise
@@ -102,7 +103,13 @@ def _extractor(
     torch.manual_seed(seed)
     model = create_backbone(job.model, classes=classes, image_size=job.evaluation.crop)
     if weights != "scratch":
-        load_backbone(model, read_weights(weights), source=weights)
+        load_backbone(
+            model,
+            read_weights(weights),
+            source=weights,
+            origin=origin_of(weights),
+            normalisation=(job.mean, job.std),
+        )
     model.to(device).to(memory_format=torch.channels_last).eval()
     number_format = precision.resolve(job.evaluation.precision, device)
     precision.settle(device, deterministic=True)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib import import_module
 from typing import TYPE_CHECKING, Protocol, cast
+
+from mfm.models.origin import Origin
 
 if TYPE_CHECKING:  # settings are read without importing torch
     from torch import Tensor
@@ -11,13 +14,19 @@ if TYPE_CHECKING:  # settings are read without importing torch
 # One line a source: a module beside this one with the functions of `Source`. The first that claims
 # a name has it.
 SOURCES = (
+    "timm",
     "file",
     "torchvision",
 )
 
 
 class Source(Protocol):
-    """One place that weights come from; imported without torch."""
+    """One place that weights come from; imported without torch.
+
+    It may also have `origin(weights)`, what is known of them beside their tensors, and
+    `expected(weights)`, their tensors without numbers (on torch's device 'meta'), which tell before
+    anything is fetched whether they fit.
+    """
 
     def claims(self, weights: str) -> bool:
         """Whether the name is one of its own."""
@@ -44,3 +53,17 @@ def source_of(weights: str) -> Source:
 def is_path(weights: str) -> bool:
     """Whether initial weights name a file of the user's."""
     return source_of(weights).file(weights) is not None
+
+
+def origin_of(weights: str) -> Origin:
+    """What their source knows of them, which may take torch's import."""
+    find: Callable[[str], Origin] | None = getattr(source_of(weights), "origin", None)
+    return Origin() if find is None else find(weights)
+
+
+def expected_of(weights: str) -> dict[str, Tensor] | None:
+    """Their tensors without numbers, before they are fetched; None where the source can't tell."""
+    find: Callable[[str], dict[str, Tensor] | None] | None = getattr(
+        source_of(weights), "expected", None
+    )
+    return None if find is None else find(weights)

@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mfm.errors import UserError
+from mfm.models import registry
+from mfm.models.origin import Origin, of_timm
 
 if TYPE_CHECKING:  # settings are read without importing torch
     from torch import Tensor
 
 _ENDINGS = (".pth", ".pt", ".safetensors", ".bin", ".ckpt")
+# What a repository of the Hugging Face hub calls a model's weights; beside them its config.json.
+OF_THE_HUB = ("model.safetensors", "pytorch_model.bin")
 _WRAPPERS = ("model", "state_dict", "model_state_dict")
 
 
 def claims(weights: str) -> bool:
     """A path with a '/', or with the ending of a weight file."""
-    return "/" in weights.removeprefix("torchvision/") or Path(weights).suffix in _ENDINGS
+    return "/" in weights.removeprefix("torchvision/") or has_ending(weights)
+
+
+def has_ending(weights: str) -> bool:
+    """Whether a name ends like a weight file's."""
+    return Path(weights).suffix in _ENDINGS
 
 
 def file(weights: str) -> str | None:
@@ -39,13 +49,38 @@ def check(weights: str) -> None:
 
 
 def read(weights: str) -> dict[str, Tensor]:
-    """The file's tensors, out of the usual wrappers; nothing in it is executed."""
+    """The file's tensors; of a timm model, as a folder of the hub has it, as timm reads them."""
+    path = Path(weights).expanduser()
+    tensors, said = tensors_of(path), _config(path)
+    name = f"{said['architecture']}.{said.get('tag')}" if said else ""
+    return registry.adapted(tensors, name, source=weights) if registry.is_known(name) else tensors
+
+
+def origin(weights: str) -> Origin:
+    """What the config.json of a timm model says beside it."""
+    said = _config(Path(weights).expanduser())
+    return of_timm(said, backbone=said["architecture"]) if said else Origin()
+
+
+def _config(path: Path) -> dict[str, Any]:
+    """timm's description of a file that is named as on the hub; {} where there is none."""
+    if path.name not in OF_THE_HUB:
+        return {}
+    try:
+        said = json.loads((path.parent / "config.json").read_text(encoding="utf-8"))
+        described = said.get("pretrained_cfg", said)
+        return {**described, "architecture": str(said["architecture"])}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
+
+
+def tensors_of(path: Path) -> dict[str, Tensor]:
+    """A file's tensors, out of the usual wrappers; nothing in it is executed."""
     import safetensors.torch
 
     from mfm.files.pickles import load_pickle
 
-    path = Path(weights).expanduser()
-    check(weights)
+    check(str(path))
     if path.suffix == ".safetensors":
         try:
             return safetensors.torch.load_file(path)

@@ -5,11 +5,15 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import re
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mfm.errors import UserError
+from mfm.models import registry
+from mfm.models.origin import Origin
 from mfm.models.sources.file import unwrapped
+from mfm.models.trained_on import words_of_torchvision
 from mfm.settings.messages import closest
 
 if TYPE_CHECKING:  # settings are read without importing torch
@@ -17,6 +21,19 @@ if TYPE_CHECKING:  # settings are read without importing torch
     from torchvision.models import WeightsEnum
 
 PREFIX = "torchvision/"
+_IN_TIMM = {
+    "vit_b_16": "vit_base_patch16_224",
+    "vit_b_32": "vit_base_patch32_224",
+    "vit_l_16": "vit_large_patch16_224",
+    "vit_l_32": "vit_large_patch32_224",
+    "vit_h_14": "vit_huge_patch14_224",
+    "swin_t": "swin_tiny_patch4_window7_224",
+    "swin_s": "swin_small_patch4_window7_224",
+    "swin_b": "swin_base_patch4_window7_224",
+    "swin_v2_t": "swinv2_tiny_window8_256",
+    "swin_v2_s": "swinv2_small_window8_256",
+    "swin_v2_b": "swinv2_base_window8_256",
+}
 _CLASS = re.compile(r"^class (\w+_Weights)\(WeightsEnum\):\n((?:(?: .*)?\n)+)", re.M)
 _MEMBER = re.compile(r"^    (\w+) = ", re.M)
 
@@ -90,10 +107,39 @@ def _names() -> list[str]:
     return names
 
 
-def backbone_of(weights: str) -> str | None:
-    """The backbone that a name is of, where timm has it under the same name: ResNets."""
+def origin(weights: str) -> Origin:
+    """What torchvision says of them: it gives each its own preparation of images."""
+    known = _enum(weights)
+    prepared = known.transforms()
+    mean, std = (tuple(getattr(prepared, key, ())) for key in ("mean", "std"))
+    crop = getattr(prepared, "crop_size", None)
+    path = _cached(known)
+    return Origin(
+        backbone=_backbone_of(weights),
+        trained_on=words_of_torchvision(known.name),
+        normalisation=(mean, std) if len(mean) == len(std) == 3 else None,
+        image_size=crop[0] if crop else None,
+        file=path if path.exists() else None,
+    )
+
+
+def expected(weights: str) -> dict[str, Tensor] | None:
+    """What the file is to hold, without numbers; None for a network that classifies no images."""
+    import torchvision
+
+    kind = type(_enum(weights))
+    for name in torchvision.models.list_models(module=torchvision.models):
+        if torchvision.models.get_model_weights(name) is kind:
+            make = partial(torchvision.models.get_model, name)
+            return registry.without_numbers(make).state_dict()
+    return None
+
+
+def _backbone_of(weights: str) -> str | None:
+    """timm's name of the network, for the families whose parameters are translated."""
     kind = weights.removeprefix(PREFIX).split("_Weights.")[0].lower()
-    return kind if kind.startswith(("resnet", "resnext", "wide_resnet")) else None
+    same = ("resnet", "resnext", "wide_resnet", "convnext")
+    return kind if kind.startswith(same) else _IN_TIMM.get(kind)
 
 
 def _enum(weights: str) -> WeightsEnum:

@@ -1,0 +1,75 @@
+"""Fitting of weights to another image size and normalisation than they were trained with."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from timm.layers import resample_abs_pos_embed  # type: ignore[attr-defined]
+from torch import Tensor, nn
+
+from mfm.models.origin import Normalisation, in_words
+
+_POSITIONS = "pos_embed"
+
+
+def fit_positions(model: nn.Module, tensors: dict[str, Tensor]) -> list[str]:
+    """Resample a ViT's position embeddings, as timm does, where its patches are others, in place.
+
+    Returns what was done, for the log.
+    """
+    network: Any = model
+    wanted = getattr(model, _POSITIONS, None)
+    found = tensors.get(_POSITIONS)
+    patches = getattr(getattr(model, "patch_embed", None), "grid_size", None)
+    if wanted is None or found is None or patches is None or found.shape == wanted.shape:
+        return []
+    alone = 0 if getattr(network, "no_embed_class", False) else network.num_prefix_tokens
+    side = round(max(found.shape[1] - alone, 0) ** 0.5) if found.ndim == 3 else 0
+    if side < 1 or side**2 + alone != found.shape[1] or found.shape[2] != wanted.shape[-1]:
+        return []  # of another network, which is told of the shapes
+    tensors[_POSITIONS] = resample_abs_pos_embed(
+        found, new_size=list(patches), num_prefix_tokens=alone
+    )
+    return [f"position embeddings resampled from {side}x{side} to {patches[0]}x{patches[1]}"]
+
+
+def fit_normalisation(
+    model: nn.Module,
+    tensors: dict[str, Tensor],
+    *,
+    own: Normalisation | None,
+    given: Normalisation | None,
+) -> tuple[list[str], list[str]]:
+    """Let the first layer take up that images are normalised otherwise than it knows, in place.
+
+    The network computes the same of an image then. A layer that pads images with zeros, or has no
+    bias, can't. Returns what was done, and what could not be.
+    """
+    if own is None or given is None or _alike(own, given):
+        return [], []
+    first = getattr(model, "pretrained_cfg", {}).get("first_conv")
+    layer = model.get_submodule(first) if isinstance(first, str) else None
+    weight, bias = tensors.get(f"{first}.weight"), tensors.get(f"{first}.bias")
+    is_exact = isinstance(layer, nn.Conv2d) and layer.padding == (0, 0) and layer.groups == 1
+    if not is_exact or weight is None or bias is None:
+        return [], [
+            f"trained on images normalised with {in_words(own)}, and here they are normalised "
+            f"with {in_words(given)}, which this network's first layer can't take up"
+        ]
+    (mean, std), (mean_here, std_here) = (
+        [torch.tensor(each, dtype=torch.float64) for each in pair] for pair in (own, given)
+    )
+    exact = weight.double()
+    shift = ((mean_here - mean) / std).to(exact.device)
+    scale = (std_here / std).to(exact.device)
+    tensors[f"{first}.bias"] = (
+        bias.double() + (exact * shift[None, :, None, None]).sum(dim=(1, 2, 3))
+    ).to(bias.dtype)
+    tensors[f"{first}.weight"] = (exact * scale[None, :, None, None]).to(weight.dtype)
+    return [f"its own normalisation ({in_words(own)}) is in the first layer"], []
+
+
+def _alike(one: Normalisation, other: Normalisation) -> bool:
+    pairs = zip((*one[0], *one[1]), (*other[0], *other[1]), strict=True)
+    return all(abs(a - b) < 1e-4 for a, b in pairs)
