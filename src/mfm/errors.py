@@ -41,7 +41,7 @@ class StoppedError(Exception):
     """A run ended on a signal, after a checkpoint. Starting it again continues it."""
 
 
-def one_line(error: BaseException) -> str:
+def one_line(error: BaseException | str) -> str:
     """The message of `error` on a single line."""
     return " ".join(str(error).split())
 
