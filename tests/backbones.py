@@ -21,4 +21,4 @@ SMALL = {
     ),
 }
 # Of each kind one.
-KINDS = ("resnet18", "resnet50", "convnext_atto", "vit_tiny", "swin_tiny")
+KINDS = ("resnet18", "convnext_atto", "vit_tiny", "swin_tiny")
