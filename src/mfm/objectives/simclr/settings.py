@@ -64,7 +64,9 @@ class SimclrPretraining(Pretext):
     def _whole_batch(self) -> Self:
         share = self.batch // self.ranks
         if self.batch < 2:
-            raise ValueError("simclr tells an image from others of its batch: raise batch to 2 up")
+            raise ValueError(
+                "simclr tells an image from others of its batch: raise batch to 2 or more"
+            )
         if self.micro_batch < share:
             raise ValueError(
                 "simclr compares all images of a batch and accumulates nothing: raise micro_batch "
