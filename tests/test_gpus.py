@@ -75,6 +75,7 @@ def uuids(lines, monkeypatch, machine, visible=None):
         ([], None, []),
         ([], "0", []),
     ],
+    ids=map(str, range(12)),  # a UUID has this process's number in it
 )
 def test_the_users_devices_are_the_pool(machine, monkeypatch, lines, visible, expected):
     assert uuids(lines, monkeypatch, machine, visible) == expected
