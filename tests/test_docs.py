@@ -248,6 +248,8 @@ def changed(text: str, diff: str) -> str:
     """The text with a diff's lines in the place of those that it takes away."""
     before = "".join(f"{line[1:]}\n" for line in diff.splitlines() if line[0] in " -")
     after = "".join(f"{line[1:]}\n" for line in diff.splitlines() if line[0] in " +")
+    if after in text:  # somebody has followed the page
+        return text
     assert text.count(before) == 1, before
     return text.replace(before, after)
 

@@ -222,6 +222,14 @@ def test_small_runs_share_gpus_where_they_are_to_and_a_group_has_its_own(start):
     assert given(start(CUDA_VISIBLE_DEVICES="0", MFM_RUNS_PER_GPU="2"), within=1) is None
 
 
+def test_a_run_goes_to_the_gpu_with_the_fewest_whatever_has_ended(start):
+    runs = [start(CUDA_VISIBLE_DEVICES=which, MFM_RUNS_PER_GPU="4") for which in "0001"]
+    assert [given(run) for run in runs] == [["0"]] * 3 + [["1"]]
+    runs[0].kill()
+    runs[0].wait()
+    assert given(start(CUDA_VISIBLE_DEVICES="0,1", MFM_RUNS_PER_GPU="4")) == ["1"]
+
+
 def test_a_slurm_job_keeps_what_slurm_gave(start):
     job = {"SLURM_JOB_ID": "1", "CUDA_VISIBLE_DEVICES": "1"}
     assert given(start(**job)) == given(start(**job)) == ["1"], "SLURM may share one on purpose"

@@ -22,6 +22,7 @@ from mfm.experiment.settings import Experiment
 from mfm.experiment.variants import Runs
 from mfm.models.backbones import create_backbone
 from mfm.models.facts import check_weights
+from mfm.models.fitting import fit_normalisation
 from mfm.models.origin import in_words
 from mfm.models.settings import Model
 from mfm.models.sources import is_path, origin_of, source_of
@@ -208,6 +209,19 @@ def test_a_network_computes_the_same_of_images_that_are_normalised_otherwise(hub
         other = theirs(normalise(images, mean=IMAGENET_MEAN, std=IMAGENET_STD))
     assert (other - expected).abs().max() > 1e-3
     assert f"its own normalisation ({in_words(HALF)}) is in the first layer" in str(report)
+
+
+@pytest.mark.parametrize("layer", [timm.layers.Conv2dSame, timm.layers.ScaledStdConv2d])
+def test_a_first_layer_that_pads_by_itself_or_changes_its_weights_is_left_as_it_is(layer):
+    model = torch.nn.Module()
+    model.stem = layer(3, 4, kernel_size=3, padding=0, bias=True)
+    model.pretrained_cfg = {"first_conv": "stem"}
+    tensors = model.state_dict()
+    before = {name: value.clone() for name, value in tensors.items()}
+    done, [left] = fit_normalisation(model, tensors, own=HALF, given=IMAGENET)
+    assert not done
+    assert "can't take up" in left
+    assert all(torch.equal(before[name], tensors[name]) for name in before)
 
 
 def test_a_first_layer_that_pads_images_keeps_its_numbers_and_that_is_said(hub):

@@ -6,7 +6,13 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from two_ranks import PAIRS
+
+from benchmarks.case import Case, settings
+from mfm.errors import UserError
+from mfm.models.settings import Model
+from mfm.processes.ranks import Process
 
 pytestmark = pytest.mark.processes
 
@@ -46,3 +52,10 @@ def test_what_the_loss_does_not_reach_stays_as_it_was(found, name, task):
     expected = unreached if maps and name.startswith("convnext") else set()
     one, two = found[f"{name} {task}"]["kept"]
     assert set(one) == set(two) == expected
+
+
+def test_batch_norm_over_ranks_is_refused_on_cpus_in_one_line():
+    two = Process(rank=0, world=2, device=torch.device("cpu"))
+    training = settings("mfm", batch=4, ranks=2, sync_batchnorm=True)
+    with pytest.raises(UserError, match="sync_batchnorm is for GPUs"):
+        Case(training, Model(backbone="resnet10t"), size=32, classes=0, process=two)

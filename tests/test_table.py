@@ -515,6 +515,18 @@ def test_pretraining_is_part_of_an_arms_cost():
     assert found["scratch-long"]["finetuning time (min)"] == "2.2"
 
 
+def test_a_pretraining_that_went_on_from_a_file_is_not_counted_whole():
+    labels = {"task": "supervised", "epochs": 4, "batch": 100}
+    masked = {"task": "mfm", "epochs": 4, "batch": 100, "weights": "x.pth", "seeds": [0, 1]}
+    pretrain = {"masked": masked, "labels": labels}
+    found, lines = costs(pretrain=pretrain)
+    assert found["mfm"]["pretraining epochs"] == "4 + elsewhere"
+    assert found["supervised"]["pretraining epochs"] == "4"
+    assert any("not counted" in line for line in lines)
+    given = measured(render(TWO, pretrain=pretrain))["mfm"]
+    assert given["cost (times scratch)"].endswith(" + elsewhere")
+
+
 def test_given_weights_are_told_as_not_counted():
     found, lines = costs(arms={"supervised": {"weights": "x.pth"}})
     assert found["supervised"]["pretraining epochs"] == "elsewhere"

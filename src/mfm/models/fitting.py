@@ -51,8 +51,9 @@ def fit_normalisation(
     first = getattr(model, "pretrained_cfg", {}).get("first_conv")
     layer = model.get_submodule(first) if isinstance(first, str) else None
     weight, bias = tensors.get(f"{first}.weight"), tensors.get(f"{first}.bias")
-    is_exact = isinstance(layer, nn.Conv2d) and layer.padding == (0, 0) and layer.groups == 1
-    if not is_exact or weight is None or bias is None:
+    # None of a subclass: timm's pad by themselves, or standardise their weights.
+    is_plain = type(layer) is nn.Conv2d and layer.padding == (0, 0) and layer.groups == 1
+    if not is_plain or weight is None or bias is None:
         return [], [
             f"trained on images normalised with {in_words(own)}, and here they are normalised "
             f"with {in_words(given)}, which this network's first layer can't take up"

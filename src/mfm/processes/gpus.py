@@ -227,9 +227,9 @@ def _try_to_take(
     gate = _open(folder / "one-at-a-time")
     try:
         fcntl.lockf(gate, fcntl.LOCK_EX)
-        for part in parts:  # the emptiest GPU first
-            for gpu, file in files.items():
-                if len(taken) < ranks and _try_lock(file, part):
+        for gpu, file in sorted(files.items(), key=lambda item: -_free(item[1], parts)):
+            for part in parts:  # of the GPU that has most of them free
+                if gpu not in taken and len(taken) < ranks and _try_lock(file, part):
                     taken[gpu] = part
         if len(taken) < ranks:
             taken = {}
@@ -256,6 +256,14 @@ def _try_lock(file: int, part: Part) -> bool:
     except (BlockingIOError, PermissionError):  # POSIX allows both
         return False
     return True
+
+
+def _free(file: int, parts: Sequence[Part]) -> int:
+    """How many parts nobody has locked; this process, which locks them to see, has none."""
+    free = [part for part in parts if _try_lock(file, part)]
+    for part in free:
+        fcntl.lockf(file, fcntl.LOCK_UN, *part)
+    return len(free)
 
 
 def _make_shared(folder: Path) -> None:

@@ -10,6 +10,7 @@ from mfm.experiment.arms import FromWeights
 from mfm.experiment.equal_cost import shown
 from mfm.experiment.jobs import split_of
 from mfm.experiment.resolve import longer_arms, pretraining_of, used_pretrainings
+from mfm.experiment.settings import Experiment
 from mfm.reporting.document import Bullets, Column, Section, Table
 from mfm.reporting.finished import Finished
 from mfm.reporting.words import in_unit, unit_of
@@ -49,7 +50,7 @@ def section(found: Finished) -> Section:
             f"'{name}' starts from scratch and is trained for as long as '{other}' with its "
             "pretraining, counted by images shown and their pixels; compare the measured times."
         )
-    if any(cost.epochs_before == _ELSEWHERE for cost in costs):
+    if any(_ELSEWHERE in cost.epochs_before for cost in costs):
         notes.append("Given weights were trained elsewhere; that is not counted.")
     return Section("Cost", [Table(_columns(costs), costs), Bullets(notes)])
 
@@ -82,7 +83,8 @@ def _cost(found: Finished, arm: str, rows: pd.DataFrame) -> Cost:
         training = experiment.pretrain[name]
         split = found.summary["splits"][split_of(training, experiment.dataset)]
         images = shown(int(split["images"]), training.batch) * training.epochs * training.views
-        before = (f"{training.epochs}", f"{images:,}")
+        more = _more(experiment, arm)
+        before = (f"{training.epochs}{more}", f"{images:,}{more}")
     elif isinstance(settings, FromWeights):
         before = (_ELSEWHERE, _ELSEWHERE)
     batch = experiment.finetune.batch
@@ -103,9 +105,16 @@ def _cost(found: Finished, arm: str, rows: pd.DataFrame) -> Cost:
 def times(found: Finished, arm: str) -> str:
     """Time of a pretraining and a finetuning, in that of the baseline."""
     own, base = _one_run(found, arm), _one_run(found, found.experiment.baseline)
-    source = found.experiment.arms[arm]
-    more = f" + {_ELSEWHERE}" if isinstance(source, FromWeights) and source.weights else ""
+    more = _more(found.experiment, arm)
     return f"{own / base:.1f}{more}" if own is not None and base else "-"
+
+
+def _more(experiment: Experiment, arm: str) -> str:
+    """What is added for given weights, those that a pretraining went on from among them."""
+    source, name = experiment.arms[arm], pretraining_of(experiment, arm)
+    given = isinstance(source, FromWeights) and source.weights
+    gone_on = name is not None and experiment.pretrain[name].weights
+    return f" + {_ELSEWHERE}" if given or gone_on else ""
 
 
 def _one_run(found: Finished, arm: str) -> float | None:

@@ -92,7 +92,8 @@ class Trainer:
     ) -> None:
         """Put the model on its device.
 
-        Raises UserError where the number of processes is not the recipe's.
+        Raises UserError where the number of processes is not the recipe's, and for batch norm over
+        several on CPUs.
         """
         training, device, model = setup.training, process.device, setup.task.model
         self.setup, self.operation, self.process = setup, operation, process
@@ -103,6 +104,11 @@ class Trainer:
         model.to(device).to(memory_format=torch.channels_last)
         convolution.use_products(model)
         if training.sync_batchnorm and process.world > 1:
+            if device.type == "cpu":
+                raise UserError(
+                    "sync_batchnorm is for GPUs, torch has none for CPUs: set it to false, or "
+                    "ranks to 1"
+                )
             model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
         if process.world != training.ranks:
             raise UserError(

@@ -156,11 +156,12 @@ class SimmimPretraining(MaskingPretraining):
                 f"of {', '.join(map(str, fitting(unit)))}"
             )
         if not fitting(facts.stride):
+            smaller = [f"patch to {each}, " for each in fitting(unit)[-1:]]
             raise UserError(
                 f"masked is {self.masked:g}, which leaves nothing of images of {size} px in "
-                f"patches of {facts.stride} px or more, {model.backbone}'s stride: set larger "
-                "images, model.stem_stride (ResNets) or model.options (timm's patch size or "
-                "output stride), or mask less"
+                f"patches of {facts.stride} px or more, {model.backbone}'s stride: set "
+                f"{''.join(smaller)}larger images, model.stem_stride (ResNets) or model.options "
+                "(timm's patch size or output stride), or mask less"
             )
         return min(fitting(facts.stride), key=lambda side: abs(side - 32 * size / 224))
 
