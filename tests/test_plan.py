@@ -181,7 +181,7 @@ def test_a_plan_begins_with_the_question_and_has_short_sentences():
 
 def test_a_plan_before_any_run_states_what_it_assumes():
     text = to_markdown(plan.document(experiment(question=QUESTION), rows()[:0]))
-    assert "Nothing is measured yet for mfm less scratch, long less scratch, mfm less long" in text
+    assert "No spread is known yet of mfm less scratch, long less scratch, mfm less long" in text
     assert "Cost: not known" in text
     assert "The question: 12 runs from 4 pretrainings find" in text
     for deviation, source in plan.ASSUMED:
@@ -193,7 +193,7 @@ def test_a_plan_before_any_run_states_what_it_assumes():
 def test_a_plan_from_some_runs_has_both_parts():
     text = to_markdown(plan.document(experiment(), rows(arms=("scratch", "mfm"))))
     assert "## mfm less scratch\n" in text
-    assert "Nothing is measured yet for long less scratch, mfm less long" in text
+    assert "No spread is known yet of long less scratch, mfm less long" in text
     assert "scratch 1 h" in text
 
 

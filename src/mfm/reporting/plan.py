@@ -365,7 +365,7 @@ def _assumed(experiment: Experiment, missing: list[tuple[str, str]], seconds: Se
         "Before there are runs",
         [
             Paragraph(
-                f"Nothing is measured yet for {compared}. The spread is assumed: look for the row "
+                f"No spread is known yet of {compared}. It is assumed: look for the row "
                 "that is most like your data. Seed pairs by the difference to find:"
             ),
             Table(columns, ASSUMED),
