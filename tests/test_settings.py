@@ -7,6 +7,7 @@ import re
 from importlib import import_module
 
 import pytest
+from conftest import ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -469,6 +470,19 @@ JOBS = {
 def resolved(values):
     ours = experiment(values)
     return {stage: dumps(job(ours)) for stage, job in JOBS.items()}
+
+
+def test_a_new_version_knows_the_finished_runs_of_the_default_experiment():
+    """Another text trains everything again: a key that is new says nothing at what held before."""
+    ours = load_yaml(ROOT / "config.yaml")
+    pretraining = resolve.pretrain_job(ours, "mfm", 0)
+    assert config_hash(pretraining) == "4dbccda7bdb8"
+    assert config_hash(resolve.finetune_job(ours, "scratch", 0)) == "98d59a3590df"
+    training = pretraining.training
+    assert training.deterministic
+    said = json.loads(dumps(training.model_copy(update={"deterministic": False})))
+    assert said["deterministic"] is False, "and is written where it is otherwise"
+    assert "deterministic" not in json.loads(dumps(training))
 
 
 @pytest.mark.parametrize(

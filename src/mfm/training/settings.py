@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import (
+    Field,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from mfm.data.settings import Crop
 from mfm.models.settings import Model
 from mfm.settings.section import Range, Section, Triple
 from mfm.training.task import Inputs, Task
+
+_LATER = [("deterministic", True)]  # keys that earlier versions didn't have, as what they did
 
 
 class Optimizer(Section):
@@ -111,6 +119,13 @@ class Training(Section):
         if self.batch % self.ranks:
             raise ValueError(f"batch {self.batch} does not divide by ranks {self.ranks}")
         return self
+
+    @model_serializer(mode="wrap")
+    def _without_later_defaults(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """As ever, less a key that came later, where it says what held before it: finished runs are
+        known by this text, and stay so."""
+        values: dict[str, Any] = write(self)
+        return {key: values[key] for key in values if (key, values[key]) not in _LATER}
 
     @property
     @abstractmethod
