@@ -5,8 +5,8 @@
 #
 # Parts, in this order when none is named: tests, step, vit, feeding (all four in less than 8 minutes on
 # one GPU). Besides: compiled, by torch.compile; and pilot and experiment, a real run of the workflow
-# with configs/fashion-resnet18.yaml, the pilot a small piece of it. OUT gets a log and JSON of each part, and summary.txt, which says also
-# what was not done.
+# with configs/fashion-resnet18.yaml, the pilot a small piece of it. OUT gets a log and JSON of each
+# part, and summary.txt, which says also what was not done.
 #
 # For a bare machine with Python 3.12, torch 2.11 and no network: what is missing there travels as
 # wheels. Make the folder here, and name it there:
