@@ -72,7 +72,7 @@ class Case:
         self.trainer = Trainer(
             Setup(
                 task=self.task,
-                images=None,  # type: ignore[arg-type]
+                images=None,  # type: ignore[arg-type]  # no step reads it, nor the loader
                 size=size,
                 loader=None,  # type: ignore[arg-type]
                 plan=plan,

@@ -87,7 +87,7 @@ workflow() { # MORE...: the experiment, with what a configuration file doesn't k
 tests() { python -m pytest -m gpu -n 6 -rs -rf --tb=short -p no:cacheprovider tests/test_gpu.py; }
 step() {
   python benchmarks/train_step.py --json "$OUT/step.json" --steps 15 --rounds 2 \
-    ${PUBLISHED:+--published "$PUBLISHED"}
+    --formats bf16 bf16+free fp16 ${PUBLISHED:+--published "$PUBLISHED"}
 }
 vit() {
   python benchmarks/train_step.py --json "$OUT/vit.json" --steps 15 --rounds 2 \

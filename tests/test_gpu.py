@@ -25,7 +25,6 @@ from mfm.models.backbones import create_backbone
 from mfm.models.settings import Model
 from mfm.objectives import MaskedFrequencyModeling
 from mfm.processes.ranks import Process, data_parallel
-from mfm.training.loop import Trainer
 
 __all__ = ["dataset"]  # a fixture
 pytestmark = [pytest.mark.gpu, pytest.mark.processes]
@@ -281,11 +280,9 @@ def test_dali_on_the_gpu_gives_the_hosts_pixels_but_for_rounding(tmp_path, kind)
 
 def test_the_trainer_holds_no_more_than_two_steps_of_images():
     one = case("upstream", size=224, batch=8)
-    assert isinstance(one.trainer, Trainer)
     for _ in range(3):
         one.step()
     torch.cuda.synchronize()
-    torch.cuda.reset_peak_memory_stats()
     held = torch.cuda.memory_allocated()
     for _ in range(6):
         one.step()

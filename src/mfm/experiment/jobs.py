@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -99,9 +98,7 @@ class PretrainJob(TrainingJob):
             origin=origin_of(weights),
             normalisation=self.training.normalisation(),
         )
-        head = "new"
-        if self.training.load_head(task, tensors):
-            head, report = "loaded too", replace(report, unused=())  # it was the head's
+        head = "loaded too" if self.training.load_head(task, tensors) else "new"
         return Initial(
             text=f"going on from {weights}: {report}; the head is {head}",
             checksum=weights_checksum(weights),

@@ -57,7 +57,7 @@ class LoadReport:
             text += f"; new here: {', '.join(self.new)}"
         if self.unused:
             more = " ..." if len(self.unused) > 4 else ""
-            text += f"; unused from the file: {', '.join(self.unused[:4])}{more}"
+            text += f"; in the file besides: {', '.join(self.unused[:4])}{more}"
         return text
 
     def facts(self) -> dict[str, str]:

@@ -186,7 +186,7 @@ class Trainer:
         return stop
 
     def step(self, step: Step, batches: Sequence[Batch]) -> tuple[Tensor, float]:
-        """One optimizer step: this rank's part of the loss, and the learning rate."""
+        """One optimizer step, of batches on the device: this rank's loss, and the learning rate."""
         plan, device = self.plan, self.process.device
         rate = optimizers.set_rates(
             self.optimizer,
@@ -202,7 +202,7 @@ class Trainer:
             alone = last or self.parallel is self.model
             with nullcontext() if alone else self.parallel.no_sync():  # type: ignore[operator]
                 with precision.autocast(self.number_format, device):
-                    loss = self.setup.task.objective(self.parallel, batch.to(device), step)
+                    loss = self.setup.task.objective(self.parallel, batch, step)
                 # DistributedDataParallel averages over ranks; the loss is a part of a sum.
                 self.scaler.scale(loss * self.process.world).backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
