@@ -16,6 +16,7 @@ from mfm.reporting.figures.accuracy import draw_accuracy, draw_difference
 from mfm.reporting.figures.classes import confusion, draw_classes, draw_confusion, recall
 from mfm.reporting.figures.curves import draw_finetuning, draw_pretraining
 from mfm.reporting.figures.draw import draw_all
+from mfm.reporting.figures.frontier import draw_frontier, frontier, prices
 from mfm.settings.section import parse
 
 
@@ -170,6 +171,29 @@ def test_curves_show_the_epochs(done):
     assert "3.0000" in axis.texts[0].get_text()
 
 
+def test_the_frontier_is_of_arms_that_no_cheaper_one_is_as_good_as():
+    gains = {"scratch": (0.0,) * 8, "mfm": (2.0,) * 8, "supervised": (1.0,) * 8, "net": (5.0,) * 8}
+    ours, rows = finished.plant(gains, arms={"net": {"weights": "elsewhere.pth"}})
+    rows["seconds"] = 20.0
+    taken = {"masked": [30.0, 50.0], "labels": [60.0]}
+    found = prices(ours, rows, taken)
+    assert [(each.arm, each.seconds) for each in found] == [
+        ("scratch", 20), ("mfm", 60), ("supervised", 80)
+    ]  # fmt: skip
+    assert [each.arm for each in frontier(found)] == ["scratch", "mfm"]
+    assert [each.arm for each in frontier(found[::-1])] == ["scratch", "mfm"]
+    (axis,) = draw_frontier(ours, rows, taken).axes
+    told = dict(zip(*axis.get_legend_handles_labels()[::-1], strict=True))
+    assert list(told) == ["scratch", "mfm", "supervised"]
+    mean = rows.loc[rows["arm"] == "mfm", "top1"].mean()
+    assert told["mfm"].get_xydata().tolist() == [[60, pytest.approx(mean)]]
+    assert "trained elsewhere: net" in axis.get_xlabel().replace("\n", " ")
+    # A pretraining that is as good as free is on the frontier, and what it beats is not.
+    assert [each.arm for each in frontier(prices(ours, rows, {**taken, "labels": [0.0]}))] == [
+        "supervised", "mfm"
+    ]  # fmt: skip
+
+
 ODD = [
     "_cat",
     "$a$ and $",
@@ -198,6 +222,7 @@ def test_names_are_text_whatever_they_look_like_and_none_is_cut_or_lost(tmp_path
     figures = {
         "accuracy": draw_accuracy(ours, rows),
         "difference": draw_difference(ours, rows),
+        "frontier": draw_frontier(ours, rows, {"masked": [3.0]}),
         "classes": draw_classes(ours, found),
         "confusion": draw_confusion(found),
         "finetuning": draw_finetuning(ours, metrics, {}, images=30),

@@ -19,6 +19,12 @@ rule figures:
             category="Comparison",
             labels={"figure": "accuracy by arm"},
         ),
+        frontier=report(
+            LAYOUT.figure("frontier"),
+            caption="../report/frontier.rst",
+            category="Comparison",
+            labels={"figure": "accuracy against cost"},
+        ),
         classes=report(
             LAYOUT.figure("classes"),
             caption="../report/classes.rst",
@@ -45,7 +51,15 @@ rule figures:
         ),
         png=expand(
             LAYOUT.figure("{figure}", "png"),
-            figure=["difference", "accuracy", "classes", "confusion", "finetuning", "pretraining"],
+            figure=[
+                "difference",
+                "accuracy",
+                "frontier",
+                "classes",
+                "confusion",
+                "finetuning",
+                "pretraining",
+            ],
         ),
     log:
         LAYOUT.log("figures"),

@@ -44,7 +44,7 @@ def duration(seconds: float) -> str:
     return f"{in_unit(seconds, unit_of([seconds]))} {unit_of([seconds])}"
 
 
-_SECONDS = {"s": 1, "min": 60, "h": 3600}
+SECONDS = {"s": 1, "min": 60, "h": 3600}
 
 
 def unit_of(seconds: Iterable[float]) -> str:
@@ -55,7 +55,7 @@ def unit_of(seconds: Iterable[float]) -> str:
 
 def in_unit(seconds: float, unit: str) -> str:
     """A time as a number of that unit, to two digits and more."""
-    value = seconds / _SECONDS[unit]
+    value = seconds / SECONDS[unit]
     whole = value >= (10 if unit == "s" else 100)
     return f"{value:.{0 if whole else 1 if value >= 1 else 2}f}"
 

@@ -6,6 +6,9 @@ FIGURES = {
     "their 95% intervals. Small dots are single seeds. An interval that holds zero leaves open "
     "which of the two is better.",
     "accuracy": "Top-1 accuracy of each arm: every seed, the mean, and its 95% interval.",
+    "frontier": "What accuracy costs: top-1 of each arm with its 95% interval, over the time of a "
+    "pretraining and a finetuning. The dashed line joins the arms that no cheaper one is as good "
+    "as. Intervals are each arm's own: which differences are clear is in the first figure.",
     "finetuning": "Training loss while finetuning and, where finetune.curve_images asks for it, "
     "accuracy on a few of the evaluated images. To be looked at: every number of the table is of "
     "the last epoch, on all images.",

@@ -17,6 +17,7 @@ from mfm.reporting.figures import FIGURES
 from mfm.reporting.figures.accuracy import draw_accuracy, draw_difference
 from mfm.reporting.figures.classes import draw_classes, draw_confusion
 from mfm.reporting.figures.curves import draw_finetuning, draw_pretraining
+from mfm.reporting.figures.frontier import draw_frontier
 
 
 def draw_all(experiment: Experiment, results: pd.DataFrame, folder: Path) -> None:
@@ -56,6 +57,11 @@ def draw_all(experiment: Experiment, results: pd.DataFrame, folder: Path) -> Non
     drawn = {
         "difference": draw_difference(experiment, results),
         "accuracy": draw_accuracy(experiment, results),
+        "frontier": draw_frontier(
+            experiment,
+            results,
+            {name: [each["seconds"].sum() for each in runs] for name, runs in metrics.items()},
+        ),
         "classes": draw_classes(experiment, images),
         "confusion": draw_confusion(images),
         "finetuning": draw_finetuning(
