@@ -52,17 +52,7 @@ class _RemovedDistance(torch.autograd.Function):
     def forward(
         ctx: Any, difference: Tensor, keep_low: Tensor, radius: float, epsilon: float
     ) -> Tensor:
-        totals = difference.new_empty(len(difference))
-        gradient = torch.empty_like(difference, memory_format=torch.contiguous_format)
-        on_host = keep_low.to("cpu")
-        for of_band, chosen in ((_outside, on_host), (_inside, ~on_host)):
-            images = chosen.nonzero()[:, 0].to(difference.device, non_blocking=True)
-            if len(images):
-                band_totals, band_gradient = of_band(
-                    difference.index_select(0, images).contiguous(), radius, epsilon
-                )
-                totals.index_copy_(0, images, band_totals)
-                gradient.index_copy_(0, images, band_gradient)
+        totals, gradient = _of_bands(difference, keep_low.to("cpu"), radius, epsilon)
         ctx.save_for_backward(gradient)
         return totals
 
@@ -71,6 +61,28 @@ class _RemovedDistance(torch.autograd.Function):
     def backward(ctx: Any, weights: Tensor) -> tuple[Tensor, None, None, None]:
         (gradient,) = ctx.saved_tensors
         return gradient * weights.view(-1, 1, 1, 1), None, None, None
+
+
+def _of_bands(
+    difference: Tensor, keep_low: Tensor, radius: float, epsilon: float
+) -> tuple[Tensor, Tensor]:
+    """Totals [N] and their gradients [N, K, H, W], each image's by what it lost."""
+    bands = [
+        (of_band, chosen.nonzero()[:, 0])
+        for of_band, chosen in ((_outside, keep_low), (_inside, ~keep_low))
+        if chosen.any()
+    ]
+    if len(bands) == 1:
+        return bands[0][0](difference.contiguous(), radius, epsilon)
+    # Images are gathered, never scattered: on a GPU, scattering in a fixed order sorts first.
+    device = difference.device
+    found = [
+        of_band(difference[images.to(device, non_blocking=True)].contiguous(), radius, epsilon)
+        for of_band, images in bands
+    ]
+    places = torch.cat([images for _, images in bands]).argsort().to(device, non_blocking=True)
+    totals, gradients = (torch.cat(parts)[places] for parts in zip(*found, strict=True))
+    return totals, gradients
 
 
 def _outside(difference: Tensor, radius: float, epsilon: float) -> tuple[Tensor, Tensor]:
