@@ -79,7 +79,7 @@ def test_the_page_has_everything(page):
     )
     assert text.count("<figure") == 6 + 2
     assert text.count("<h1") == 1
-    assert any(level == "3" and ": how many " in title for level, title in headings(text))
+    assert any(level == "3" and title.startswith("How many ") for level, title in headings(text))
 
 
 def test_headings_skip_no_level(page):
@@ -119,8 +119,8 @@ def test_pages_of_studies_and_further_evaluations_are_taken_in(page, tmp_path):
     text = build(ours, checked=99)
     titles = [title for level, title in headings(text) if level == "3"]
     for part in (
-        "resnet18 on own: what does evaluate.resize change?",
-        "resnet18 on own: which frequencies does a model need?",
+        "What does evaluate.resize change?",
+        "Which frequencies does a model need?",
     ):
         assert part in titles
     assert "low-pass, radius 2 (%)" in text

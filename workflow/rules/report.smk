@@ -85,6 +85,7 @@ rule report_page:
         further=get_further_pages("csv"),
         frozen=get_frozen(),
         variants=get_study_pages("csv"),
+        tuning=get_tuning_page(),
     output:
         page=report(
             LAYOUT.file("report.html"),

@@ -11,7 +11,6 @@ import pandas as pd
 import yaml
 from markupsafe import Markup
 
-from mfm.evaluation import further_evaluations
 from mfm.experiment.layout import Layout
 from mfm.experiment.resolve import pictured_pretrainings
 from mfm.experiment.settings import Experiment
@@ -21,15 +20,13 @@ from mfm.reporting import (
     dataset_text,
     details,
     finished,
-    further,
-    plan,
     published,
     table,
     variants,
 )
 from mfm.reporting.document import Block, Picture, Section
 from mfm.reporting.figures import FIGURES
-from mfm.reporting.page import provenance
+from mfm.reporting.page import pages, provenance
 from mfm.reporting.render_html import inline, to_html
 from mfm.settings.section import dumps_ordered
 
@@ -68,9 +65,12 @@ def build(experiment: Experiment, *, checked: int) -> str:
         published=_html(layout, others, level=4) if others else None,
         figures=_html(layout, figures[1:], level=3),
         pages=[
-            *(_study(study) for study in studies),
-            *(_html(layout, [page], level=3) for page in _further(experiment, layout)),
-            _html(layout, [plan.document(experiment, found.results)], level=3),
+            {
+                "name": page.name,
+                "heading": inline(pages.heading(found, page.section)),
+                "body": to_html(page.section.blocks, folder=page.folder, level=4),
+            }
+            for page in pages.gather(found, runs, studies)
         ],
         pretrainings={
             name: _html(layout, _pictures(layout, name, seed), level=4)
@@ -86,18 +86,6 @@ def build(experiment: Experiment, *, checked: int) -> str:
 
 def _html(layout: Layout, blocks: Sequence[Block], *, level: int) -> Markup:
     return to_html(blocks, folder=Path(layout.results), level=level)
-
-
-def _study(found: variants.Compared) -> Markup:
-    page = Path(found.runs.layout.variants(found.study))
-    return to_html([variants.document(found)], folder=page.parent, level=3)
-
-
-def _further(experiment: Experiment, layout: Layout) -> list[Section]:
-    return [
-        further.document(experiment, name, pd.read_csv(layout.file(f"{name}.csv")))
-        for name in further_evaluations(experiment.evaluate)
-    ]
 
 
 def _pictures(layout: Layout, pretraining: str, seed: int) -> list[Picture]:
