@@ -5,11 +5,12 @@ import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 from scipy import stats
 
 from mfm.experiment.settings import Experiment
-from mfm.files import style
+from mfm.files import marks, style
 from mfm.files.style import looks
 from mfm.reporting.figures import FIGURES
 from mfm.reporting.figures.accuracy import draw_accuracy, draw_difference
@@ -253,3 +254,41 @@ def test_colours_tell_arms_apart_without_colour():
     linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
     luminance = linear @ [0.2126, 0.7152, 0.0722]
     assert ((1.05 / (luminance + 0.05)) > 1.9).all()  # visible on white
+
+
+def titles(element):
+    return [each.text for each in element.iter(f"{{{marks.SVG}}}title")]
+
+
+def test_what_is_drawn_says_its_values_and_whose_it_is(tmp_path):
+    figure = Figure(layout="constrained")
+    axis, other = figure.subplots(1, 2)
+    (line,) = axis.plot([1, 2, 9, 3], [1, np.nan, 1, 3], label="a<b")
+    style.mark(line, arm="a<b", said=["first & \x01", "missing", "outside", "last"])
+    axis.set_xlim(0, 4)
+    error = axis.errorbar([1, 2], [2, 2.5], yerr=[0.1, 0.2], label="other")
+    style.mark(error, arm="other", said=["one", "two"])
+    style.mark(axis.bar([1, 2], [1, 2]), said=["short", "tall"])
+    style.mark(other.imshow([[1, 2], [3, 4]]), said=[["1", "2"], ["3", "4"]])
+    style.legend(figure, axis)
+    for name in ("once", "again"):
+        style.save(figure, tmp_path / f"{name}.svg")
+    assert (tmp_path / "once.svg").read_bytes() == (tmp_path / "again.svg").read_bytes()
+
+    root = xml.etree.ElementTree.parse(tmp_path / "once.svg").getroot()
+    groups = [each for each in root.iter(f"{{{marks.SVG}}}g") if "mark" in each.get("id", "")]
+    of = lambda arm: [each for each in groups if each.get("data-arm") == arm]  # noqa: E731
+    # The line, and what stands for it in the legend; no place for what is not seen.
+    assert [titles(each) for each in of("a<b")] == [["first &  ", "last"], [], []]
+    assert sorted(titles(each) for each in of("other"))[-1] == ["one", "two"]
+    assert [titles(each) for each in of(None)] == [["short"], ["tall"], ["1", "2", "3", "4"]]
+    # Each point's place lies where the point is drawn.
+    (drawn,) = of("a<b")[0].findall(f"{{{marks.SVG}}}path")
+    circle = of("a<b")[0].find(f"{{{marks.SVG}}}circle")
+    start = [float(number) for number in drawn.get("d").split()[1:3]]
+    assert [float(circle.get(key)) for key in ("cx", "cy")] == pytest.approx(start, abs=0.02)
+    cells = [each for each in root.iter(f"{{{marks.SVG}}}rect") if len(each)]
+    assert len({(each.get("x"), each.get("y")) for each in cells}) == 4
+    style.mark(axis.axvspan(1, 2), said=["many"])
+    with pytest.raises(TypeError, match="give one text"):
+        style.save(figure, tmp_path / "never.svg")

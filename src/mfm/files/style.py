@@ -12,9 +12,12 @@ import matplotlib
 from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
+from matplotlib.container import Container
 from matplotlib.figure import Figure
 
+from mfm.files import marks
 from mfm.files.atomic import replacing
+from mfm.files.marks import mark as mark
 
 # M. Okabe and K. Ito, Color Universal Design, 2008; their yellow is too light for lines on white.
 OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -86,12 +89,17 @@ def label(name: str) -> str:
 
 def legend(figure: Figure, axis: Axes) -> None:
     """What the lines of an axis are, below the figure, which grows by it."""
-    handles, labels = axis.get_legend_handles_labels()
+    found, labels = axis.get_legend_handles_labels()
+    handles = [each.get_children()[0] if isinstance(each, Container) else each for each in found]
     labels = [shown(each, 44) for each in labels]
     inches = max(map(len, labels)) * _INCHES + 0.6
     columns = max(1, min(len(labels), int(figure.get_figwidth() / inches)))
     figure.set_figheight(figure.get_figheight() + 0.2 * math.ceil(len(labels) / columns))
-    figure.legend(handles, labels, loc="outside lower center", ncols=columns, fontsize=9)
+    drawn = figure.legend(handles, labels, loc="outside lower center", ncols=columns, fontsize=9)
+    for of, handle, text in zip(handles, drawn.legend_handles, drawn.get_texts(), strict=True):
+        for part in (handle, text):
+            if part is not None and (arm := marks.arm_of(of)) is not None:
+                mark(part, arm=arm)
 
 
 def wrapped(text: str, inches: float = 4.2) -> str:
@@ -124,10 +132,14 @@ def nothing(text: str) -> Figure:
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write a figure atomically, in the format of the path's suffix."""
-    kind = path.suffix.removeprefix(".")
-    metadata = {"Date": None} if kind == "svg" else {"Software": None}
+    """Write a figure atomically, in the format of the path's suffix; SVG with its marks."""
     with replacing(path) as temporary, warnings.catch_warnings():
         # A script that no font has is drawn as boxes.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        figure.savefig(temporary, format=kind, dpi=130, facecolor="white", metadata=metadata)
+        if path.suffix == ".svg":
+            temporary.write_bytes(marks.svg(figure))
+            return
+        kind = path.suffix.removeprefix(".")
+        figure.savefig(
+            temporary, format=kind, dpi=130, facecolor="white", metadata={"Software": None}
+        )

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from mfm.experiment.settings import Experiment
 from mfm.files import style
 from mfm.reporting import words
+from mfm.reporting.document import plain
 from mfm.reporting.verdict import pairs, samples
 from mfm.statistics.over_seeds import difference, estimate
 
@@ -24,11 +25,21 @@ def draw_accuracy(experiment: Experiment, results: pd.DataFrame) -> Figure:
         values = list(measured[name].values.values())
         found = estimate(measured[name])
         if (limits := words.share_limits(found)) is not None:
-            axis.plot(limits, [line, line], color=colour, lw=2, zorder=2)
+            (drawn,) = axis.plot(limits, [line, line], color=colour, lw=2, zorder=2)
+            style.mark(drawn, arm=name)
         spread = 0.22 + np.zeros(len(values))
-        axis.scatter(values, line + spread, s=22, color=colour, alpha=0.55, lw=0, zorder=3)
-        axis.plot(found.mean, line, marker=marker, ms=8, color=colour, mec="white", zorder=4)
-        axis.annotate(
+        dots = axis.scatter(values, line + spread, s=22, color=colour, alpha=0.55, lw=0, zorder=3)
+        seeds = [
+            f"{name}, seed {seed}: {top1:.2f}%" for seed, top1 in measured[name].values.items()
+        ]
+        style.mark(dots, arm=name, said=seeds)
+        (drawn,) = axis.plot(
+            found.mean, line, marker=marker, ms=8, color=colour, mec="white", zorder=4
+        )
+        style.mark(
+            drawn, arm=name, said=[f"{name}, mean top-1 in %: {plain(words.percentage(found))}"]
+        )
+        text = axis.annotate(
             f"{found.mean:.2f}",
             (found.mean, line),
             xytext=(0, 7),
@@ -36,6 +47,7 @@ def draw_accuracy(experiment: Experiment, results: pd.DataFrame) -> Figure:
             ha="center",
             fontsize=9,
         )
+        style.mark(text, arm=name)
     style.rows(axis, [style.shown(name, lines=2) for name in arms])
     style.percent(axis.xaxis)
     said = "top-1 accuracy (%): small dots are seeds, the marker is their mean, the line its 95% "
@@ -60,11 +72,20 @@ def draw_difference(experiment: Experiment, results: pd.DataFrame) -> Figure:
         found = difference(measured[name], measured[other])
         if found.low is not None and found.high is not None:
             limits = np.clip([found.low, found.high], -100, 100)
-            axis.plot(limits, [line, line], color=colour, lw=2, zorder=2)
+            (drawn,) = axis.plot(limits, [line, line], color=colour, lw=2, zorder=2)
+            style.mark(drawn, arm=name)
         if found.method == "paired":
-            each = [values[seed] - base[seed] for seed in sorted(set(values) & set(base))]
-            axis.scatter(each, [line + 0.22] * len(each), s=22, color=colour, alpha=0.55, lw=0)
-        axis.plot(found.mean, line, marker=marker, ms=8, color=colour, mec="white", zorder=4)
+            each = {seed: values[seed] - base[seed] for seed in sorted(set(values) & set(base))}
+            dots = axis.scatter(
+                list(each.values()), [line + 0.22] * len(each), s=22, color=colour, alpha=0.55, lw=0
+            )
+            seeds = [f"seed {seed}: {words.points(gain)} points" for seed, gain in each.items()]
+            style.mark(dots, arm=name, said=[f"{name} less {other}, {told}" for told in seeds])
+        (drawn,) = axis.plot(
+            found.mean, line, marker=marker, ms=8, color=colour, mec="white", zorder=4
+        )
+        told = f"{name} less {other}: mean {words.difference(found)} points"
+        style.mark(drawn, arm=name, said=[told])
         both = f"{style.shown(name)} less {style.shown(other)}"
         if len(both) > 32:
             both = f"{style.shown(name)}\nless {style.shown(other)}"

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from mfm.experiment.resolve import pretraining_of
 from mfm.experiment.settings import Experiment
 from mfm.files import style
+from mfm.reporting import words
 from mfm.reporting.verdict import sample_of
 from mfm.statistics.over_seeds import difference
 
@@ -64,8 +65,9 @@ def draw_classes(experiment: Experiment, runs: Runs) -> Figure:
             each = found[name, label]
             if each.low is not None and each.high is not None:
                 limits = np.clip([each.low, each.high], -100, 100)
-                axis.plot(limits, [line + offset] * 2, color=colour, lw=1.5)
-            axis.plot(
+                (drawn,) = axis.plot(limits, [line + offset] * 2, color=colour, lw=1.5)
+                style.mark(drawn, arm=name)
+            (drawn,) = axis.plot(
                 each.mean,
                 line + offset,
                 marker=marker,
@@ -74,6 +76,8 @@ def draw_classes(experiment: Experiment, runs: Runs) -> Figure:
                 color=colour,
                 label=style.label(name) if line == 0 else None,
             )
+            told = f"{name} less {base}, {label}: {words.difference(each)} points"
+            style.mark(drawn, arm=name, said=[told])
     style.rows(axis, [style.shown(str(label), lines=min(2, len(others))) for label in labels])
     if cut:
         axis.axhline(end - 0.5, color=style.GREY, lw=1)
@@ -141,7 +145,15 @@ def _matrix(
     left: bool,
     bottom: bool,
 ) -> None:
-    axis.imshow(share, cmap="Blues", vmin=0, vmax=100)
+    drawn = axis.imshow(share, cmap="Blues", vmin=0, vmax=100)
+    said = [
+        [
+            f"{title}: {value:.1f}% of {of} taken for {taken}"
+            for taken, value in zip(columns, line, strict=True)
+        ]
+        for of, line in zip(rows, share, strict=True)
+    ]
+    style.mark(drawn, said=said)
     for (row, column), value in np.ndenumerate(share):
         if value >= 0.5:
             colour = "white" if value > 55 else "black"

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from mfm.files import style
 from mfm.reporting import words
+from mfm.reporting.document import plain
 from mfm.reporting.variants import Compared
 
 
@@ -48,7 +49,7 @@ def _draw_arm(
     names = [name for name in places if (name, arm) in found.top1]
     each = [found.estimate(name, arm) for name in names]
     limits = [words.share_limits(one) or (one.mean, one.mean) for one in each]
-    axis.errorbar(
+    drawn = axis.errorbar(
         [places[name] for name in names],
         [one.mean for one in each],
         yerr=[
@@ -64,6 +65,11 @@ def _draw_arm(
         capsize=2,
         label=style.label(arm),
     )
+    said = [
+        f"{arm}, {name}, top-1 in %: {plain(words.percentage(one))}"
+        for name, one in zip(names, each, strict=True)
+    ]
+    style.mark(drawn, arm=arm, said=said)
 
 
 def _places(found: Compared) -> dict[str, float]:
