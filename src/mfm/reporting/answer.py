@@ -14,12 +14,16 @@ from mfm.reporting.verdict import Comparison, between
 from mfm.reporting.words import interval, listed, points
 from mfm.statistics.over_seeds import FEWEST, FEWEST_EACH
 
-_WORTH = "Not worth its cost here"
-# Of a verdict at equal cost, about the arm that is trained as long.
-_NOT_WORTH = {
-    "not distinguishable": "is not distinguishable from it",
-    "worse": "is better than it",
-    "suggestive (lower)": "is higher, which is suggestive",
+# That an arm isn't worth its cost takes a clear verdict against it: an interval that holds zero, or
+# one test of two, leaves open whether it is.
+_NOT_WORTH = "not worth its cost here"
+_NOT_SHOWN = "not shown to be worth its cost here"
+# Of a verdict at equal cost: what it says of the gain, and of what is trained as long.
+_AT_EQUAL_COST = {
+    "not distinguishable": (_NOT_SHOWN, "{longer} is not distinguishable from it"),
+    "worse": (_NOT_WORTH, "{longer} is better than it"),
+    "suggestive (lower)": (_NOT_SHOWN, "{longer} is higher, which is suggestive"),
+    "suggestive (higher)": (_NOT_SHOWN, "its gain over {longer} is suggestive"),
 }
 
 _WORDS = {
@@ -32,11 +36,14 @@ _WORDS = {
 }
 
 
-def opening(experiment: Experiment, found: Sequence[Comparison]) -> str:
-    """The answer to the declared question; without one, to whether any arm is better."""
+def opening(experiment: Experiment, found: Sequence[Comparison], *, numbers: bool = True) -> str:
+    """The answer to the declared question; without one, to whether any arm is better.
+
+    Without `numbers` it is for where those stand beside it.
+    """
     primary = next((each for each in found if each.primary), None)
     if primary is not None:
-        return answer(experiment, primary, found)
+        return answer(experiment, primary, found, numbers=numbers)
     if (asked_for := experiment.question) is not None:
         both = f"{asked_for.arm} and {asked_for.baseline}"
         return f"No verdict on {both}: there are no runs of both."
@@ -44,7 +51,7 @@ def opening(experiment: Experiment, found: Sequence[Comparison]) -> str:
     compared = [between(found, arm, base) for arm in experiment.arms]
     known = [each for each in compared if each is not None]
     if len(known) == 1:
-        return answer(experiment, known[0], found)
+        return answer(experiment, known[0], found, numbers=numbers)
     if not known:
         return "No verdict: there are no two arms to compare."
     groups: dict[str, list[str]] = {}
@@ -61,37 +68,42 @@ def opening(experiment: Experiment, found: Sequence[Comparison]) -> str:
     return f"Compared with {base}, {'; '.join(parts)}."
 
 
-def answer(experiment: Experiment, one: Comparison, found: Sequence[Comparison]) -> str:
+def answer(
+    experiment: Experiment, one: Comparison, found: Sequence[Comparison], *, numbers: bool = True
+) -> str:
     """One comparison's verdict, and whether longer training alone would have given as much."""
     gap, verdict = one.difference, one.difference.verdict
-    equal = _at_equal_cost(experiment, one, found)
-    costs = _costs_more(experiment, one)
     longer = longer_arms(experiment)
     other = _longer(one.other) if longer.get(one.other) == one.arm else one.other
-    by = f"by {abs(gap.mean):.2f} points (interval {interval(gap, sign='+')})"
-    plus = f"{points(gap.mean)} points (interval {interval(gap, sign='+')})"
+    if verdict == "no verdict":
+        return f"No verdict on {one.arm} and {one.other}: {_why_none(one, numbers)}."
+    by, plus = (text if numbers else "" for text in _in_points(one))
     lead = ""
     if verdict in ("better", "worse"):
-        body = f"{one.arm} is {verdict} than {other} {by}"
-        lead = _WORTH if costs and verdict == "worse" else ""
+        body = f"{one.arm} is {verdict} than {other}{by}"
+        lead = _NOT_WORTH if _costs_more(experiment, one) and verdict == "worse" else ""
     elif verdict == "not distinguishable":
-        # Two or three units can hardly show anything: that is no sign of a gain that isn't there.
-        shown = "Not shown to be worth its cost here" if gap.units < FEWEST_EACH else _WORTH
-        body, lead = (
-            f"{one.arm} is not distinguishable from {other}: {plus}",
-            shown if costs else "",
-        )
-    elif verdict == "no verdict":
-        return f"No verdict on {one.arm} and {other}: {_why_none(one)}."
+        body = f"{one.arm} is not distinguishable from {other}{plus}"
+        lead = _NOT_SHOWN if _costs_more(experiment, one) else ""
     else:
-        lead = _WORTH if costs and gap.mean < 0 else "Suggestive, not clear"
-        body = f"{one.arm} is {'higher' if gap.mean > 0 else 'lower'} than {other} {by}"
-        body += ", which is suggestive" if lead == _WORTH else ""
+        lead = "suggestive, not clear"
+        body = f"{one.arm} is {'higher' if gap.mean > 0 else 'lower'} than {other}{by}"
+        if _costs_more(experiment, one) and gap.mean < 0:
+            lead, body = _NOT_SHOWN, f"{body}, which is suggestive"
+    lead = f"{lead[:1].upper()}{lead[1:]}"
     if one.given:
         text = f"{lead}, given {one.given}: {body}" if lead else f"Given {one.given}, {body}"
     else:
         text = f"{lead}: {body}" if lead else body
-    return f"{text}{_and_its_cost(equal) if verdict in ('better', 'suggestive (higher)') else ''}."
+    gained = verdict in ("better", "suggestive (higher)")
+    return f"{text}{_and_its_cost(_at_equal_cost(experiment, one, found)) if gained else ''}."
+
+
+def _in_points(one: Comparison) -> tuple[str, str]:
+    """The difference after 'better than it', and after 'not distinguishable from it'."""
+    gap = one.difference
+    within = f"points (interval {interval(gap, sign='+')})"
+    return f" by {abs(gap.mean):.2f} {within}", f": {points(gap.mean)} {within}"
 
 
 def _costs_more(experiment: Experiment, one: Comparison) -> bool:
@@ -100,11 +112,13 @@ def _costs_more(experiment: Experiment, one: Comparison) -> bool:
     return pretraining_of(experiment, one.arm) is not None and not started
 
 
-def _why_none(one: Comparison) -> str:
+def _why_none(one: Comparison, numbers: bool) -> str:
     gap = one.difference
     if gap.low is None:
-        return f"{points(gap.mean)} points, and an interval needs at least 2 runs of each"
-    return f"all {one.unit}s differ by the same {points(gap.mean)} points"
+        plus = f"{points(gap.mean)} points, and " if numbers else ""
+        return f"{plus}an interval needs at least 2 runs of each"
+    same = f"{points(gap.mean)} points" if numbers else "amount"
+    return f"all {one.unit}s differ by the same {same}"
 
 
 def _at_equal_cost(
@@ -123,11 +137,10 @@ def _and_its_cost(equal: Comparison | None) -> str:
     longer, verdict = _longer(equal.other), equal.difference.verdict
     if verdict == "better":
         return f", and better than {longer}"
-    if verdict in _NOT_WORTH:
-        return f", but not worth its cost here: {longer} {_NOT_WORTH[verdict]}"
     if verdict == "no verdict":
         return f", but there is no verdict on it and {longer}"
-    return f", but not shown to be worth its cost: over {longer} its gain is suggestive"
+    worth, why = _AT_EQUAL_COST[verdict]
+    return f", but {worth}: {why.format(longer=longer)}"
 
 
 def _longer(arm: str) -> str:
