@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from mfm.data import manifest
+from mfm.data.division import Division
 from mfm.data.selection import labelled_positions
 from mfm.errors import UserError
 
@@ -260,7 +261,7 @@ def splits(table):
 def test_the_holdout_is_balanced_and_taken_from_train(tmp_path, count):
     make_folder(tmp_path)
     plain = scanned(tmp_path)
-    table = scanned(tmp_path, holdout_per_class=count)
+    table = scanned(tmp_path, division=Division(holdout_per_class=count))
     held = [row for row in table.to_pylist() if row["split"] == "holdout"]
     assert np.bincount([row["label"] for row in held]).tolist() == [count] * 3
     assert all(row["path"].startswith("train/") for row in held)
@@ -272,7 +273,7 @@ def test_the_holdout_is_balanced_and_taken_from_train(tmp_path, count):
 
 
 def test_the_loaded_splits_are_disjoint(tmp_path):
-    path = saved(scanned(make_folder(tmp_path), holdout_per_class=2), tmp_path)
+    path = saved(scanned(make_folder(tmp_path), division=Division(holdout_per_class=2)), tmp_path)
     rows = [set(manifest.load(path, split).rows) for split in ("train", "val", "holdout")]
     assert [len(each) for each in rows] == [12, 6, 6]
     assert len(set.union(*rows)) == 24
@@ -284,7 +285,7 @@ def test_the_holdout_is_the_same_every_time(tmp_path):
     held = [
         {
             path
-            for path, split in splits(scanned(f, holdout_per_class=2)).items()
+            for path, split in splits(scanned(f, division=Division(holdout_per_class=2))).items()
             if split == "holdout"
         }
         for f in (first, second)
@@ -295,7 +296,7 @@ def test_the_holdout_is_the_same_every_time(tmp_path):
 
 def test_a_holdout_of_everything_is_a_user_error(tmp_path):
     with pytest.raises(UserError, match=r"dataset\.holdout_per_class"):
-        scanned(make_folder(tmp_path), holdout_per_class=6)
+        scanned(make_folder(tmp_path), division=Division(holdout_per_class=6))
 
 
 def test_a_class_too_small_for_the_holdout_is_named(tmp_path):
@@ -303,7 +304,7 @@ def test_a_class_too_small_for_the_holdout_is_named(tmp_path):
     for number in range(2, 6):
         (tmp_path / f"train/bee/{number}.png").unlink()
     with pytest.raises(UserError, match=r"(?s)holdout_per_class.*bee|bee.*holdout_per_class"):
-        scanned(tmp_path, holdout_per_class=4)
+        scanned(tmp_path, division=Division(holdout_per_class=4))
 
 
 @st.composite

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from mfm.data import headers, manifest, scan
+from mfm.data.division import Division
 from mfm.data.headers import Job
 from mfm.errors import UserError
 from mfm.processes import pool
@@ -194,7 +195,7 @@ def test_bad_images_can_be_skipped_and_are_listed(folder):
     manifest.write(folder)
     before = rows(folder)
     bad = damage(folder)
-    found = manifest.write(folder, on_bad_image="skip", holdout_per_class=4)
+    found = manifest.write(folder, on_bad_image="skip", division=Division(holdout_per_class=4))
     assert (found.bad.total(), found.read, found.unchanged) == (3, 4, 14)
     assert left_out(folder) == bad
     held = {path for path, row in rows(folder).items() if row["split"] == "holdout"}

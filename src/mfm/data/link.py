@@ -26,12 +26,20 @@ from mfm.data import (
     meaning,
     torchvision_export,
 )
+from mfm.data.division import division_of
 from mfm.data.scan import Check
 from mfm.data.settings import Dataset
-from mfm.data.sources import OWNER, check_owner, check_source, is_folder, source_of
+from mfm.data.sources import (
+    OWNER,
+    check_owner,
+    check_source,
+    folders_of,
+    is_folder,
+    source_of,
+)
 from mfm.data.torchvision_names import TORCHVISION
 from mfm.data.tree import UNLABELLED
-from mfm.errors import UserError
+from mfm.errors import UserError, several
 from mfm.files import records
 from mfm.files.atomic import write_text
 
@@ -71,10 +79,12 @@ def link(dataset: Dataset, folder: Path, *, demands: Check = lambda counts: []) 
             lambda target: torchvision_export.export(dataset.source, root, target),
         )
     else:
-        root = Path(dataset.source).expanduser().resolve()
-        for split in ("train", "val"):
-            _link(root / split, folder / split)
-    splits = ["train", "val"]
+        folders = folders_of(dataset)
+        for split, images in folders.items():
+            _link(images, folder / split)
+        if "val" not in folders and (folder / "val").is_symlink():
+            (folder / "val").unlink()
+    splits = ["train", "val"] if dataset.val_fraction is None else ["train"]
     if dataset.unlabelled is not None:
         _link(Path(dataset.unlabelled).expanduser(), folder / UNLABELLED)
         splits.append(UNLABELLED)
@@ -83,7 +93,7 @@ def link(dataset: Dataset, folder: Path, *, demands: Check = lambda counts: []) 
     found = manifest.write(
         folder,
         splits=splits,
-        holdout_per_class=dataset.holdout_per_class,
+        division=division_of(dataset),
         on_bad_image=dataset.on_bad_image,
         check=lambda counts: [*meaning.faults(counts), *demands(counts)],
         check_rows=meaning.check_val,
@@ -111,18 +121,19 @@ def foresee(dataset: Dataset, *, demands: Check) -> None:
     }
     if dataset.source in known:
         counts = {"train": known[dataset.source]}
-        manifest.check_counts(counts, holdout_per_class=dataset.holdout_per_class, check=demands)
+        faults = division_of(dataset).faults(counts, demands)
+        if faults:
+            raise several(faults)
     if not is_folder(dataset):
         return
-    root = Path(dataset.source).expanduser()
-    roots = {split: root / split for split in ("train", "val")}
+    roots = folders_of(dataset)
     if not all(each.is_dir() for each in roots.values()):
         return  # which is told of the source
     if dataset.unlabelled is not None:
         roots[UNLABELLED] = Path(dataset.unlabelled).expanduser()
     manifest.foresee(
         roots,
-        holdout_per_class=dataset.holdout_per_class,
+        division=division_of(dataset),
         on_bad_image=dataset.on_bad_image,
         check=lambda counts: [*meaning.faults(counts), *demands(counts)],
     )

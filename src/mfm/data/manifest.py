@@ -24,17 +24,17 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mfm.data import left_out
+from mfm.data.division import Division
 from mfm.data.scan import ROWS_AT_ONCE, SCAN, SCHEMA, Check, Scan, look, scan
-from mfm.data.selection import per_class_positions
 from mfm.data.settings import MANIFEST, images_file
-from mfm.data.tree import by_split, no_images, quoted
+from mfm.data.tree import by_split, no_images
 from mfm.errors import UserError, several
 from mfm.files.atomic import replacing, write_text
 from mfm.files.lines import shown
-from mfm.numerics.draws import Ints, Stream
+from mfm.numerics.draws import Ints
 
 NAME = MANIFEST
-_HOLDOUT_SEED = 0
+_WHOLE = Division()
 _SECONDS = 10.0  # for a look at names before any job
 
 
@@ -74,7 +74,7 @@ def write(
     folder: Path,
     *,
     splits: Sequence[str] = ("train", "val"),
-    holdout_per_class: int = 0,
+    division: Division = _WHOLE,
     on_bad_image: Literal["error", "skip"] = "error",
     check: Check = lambda counts: [],
     check_rows: Callable[[pa.Table], None] = lambda rows: None,
@@ -84,21 +84,22 @@ def write(
     And beside it what says of each split which images it has (`mfm.data.settings.images_file`).
 
     Raises UserError as `scan` does, for unreadable images unless they're skipped (named, with their
-    number), for classes that have no others, for a holdout that leaves a class nothing, for what
-    `check` finds in the number of images of each class by split, the holdout's among them, and as
-    `check_rows` does, which is given each image's split before the holdout, label and content.
+    number), for classes that have no others, for a division that leaves a class nothing, for what
+    `check` finds in the number of images of each class by split, and, of a folder with a val of its
+    own, as `check_rows` does, which is given each image's split before the holdout, label, content.
     """
 
-    checks = partial(_counted, check=check, holdout_per_class=holdout_per_class)
+    checks = partial(division.faults, check=check)
     found = scan(folder, splits=splits, check=checks)
     faults = _faults(found, on_bad_image, listed=f" (all of them: {folder / left_out.NAME})")
     faults = faults or checks(by_split(found.images))
     if faults:
         raise several(faults)
     scanned = folder / SCAN
-    few = pq.read_table(scanned, columns=["split", "label", "content"])
-    check_rows(few)
-    held_out = _holdout(few, holdout_per_class)
+    few = pq.read_table(scanned, columns=["split", "label", "class", "content"])
+    val, held_out = division.of(few)
+    if division.val_fraction is None:
+        check_rows(few)
     schema = SCHEMA.remove(SCHEMA.get_field_index("mtime_ns"))  # a touched file is the same image
     with (
         replacing(folder / NAME) as temporary,
@@ -107,8 +108,9 @@ def write(
     ):
         start = 0
         for batch in file.iter_batches(batch_size=ROWS_AT_ONCE, columns=schema.names):
-            held = pa.array(held_out[start : start + len(batch)])
-            split = pc.if_else(held, "holdout", batch["split"])
+            here = slice(start, start + len(batch))
+            split = pc.if_else(pa.array(held_out[here]), "holdout", batch["split"])
+            split = pc.if_else(pa.array(val[here]), "val", split)
             rows.write_batch(batch.set_column(0, "split", split))
             start += len(batch)
     _write_images(folder / NAME)
@@ -118,7 +120,7 @@ def write(
 def foresee(
     roots: Mapping[str, Path],
     *,
-    holdout_per_class: int = 0,
+    division: Division = _WHOLE,
     on_bad_image: Literal["error", "skip"] = "error",
     check: Check,
 ) -> None:
@@ -126,27 +128,10 @@ def foresee(
 
     Where there are too many of them to look at in a few seconds, nothing is said.
     """
-    checks = partial(_counted, check=check, holdout_per_class=holdout_per_class)
+    checks = partial(division.faults, check=check)
     found = look(roots, check=checks, seconds=_SECONDS)
     if found is not None and not found.is_sound:
         raise several(_faults(found, on_bad_image))
-
-
-def check_counts(
-    counts: dict[str, dict[str, int]], *, holdout_per_class: int, check: Check
-) -> None:
-    """Raise UserError for what `check` finds in such numbers, or for too few to hold some out."""
-    faults = _counted(counts, check=check, holdout_per_class=holdout_per_class)
-    if faults:
-        raise several(faults)
-
-
-def _counted(
-    counts: dict[str, dict[str, int]], *, check: Check, holdout_per_class: int
-) -> list[str]:
-    """What is wrong with the numbers of files or images, and of those of the holdout."""
-    short = _too_few_for_holdout(counts, holdout_per_class)
-    return short or check(_less_holdout(counts, holdout_per_class))
 
 
 def _faults(found: Scan, on_bad_image: Literal["error", "skip"], *, listed: str = "") -> list[str]:
@@ -174,47 +159,6 @@ def _bad_images(found: Scan, on_bad_image: Literal["error", "skip"], listed: str
         for (split, name), number in sorted(found.bad.items())
         if number and not found.images[split, name]
     ]
-
-
-def _too_few_for_holdout(counts: Mapping[str, Mapping[str, int]], per_class: int) -> list[str]:
-    short = {
-        name: number
-        for name, number in sorted(counts.get("train", {}).items())
-        if number <= per_class
-    }
-    if not per_class or not short:
-        return []
-    shortest = sorted(short, key=lambda name: short[name])[:3]
-    listed = ", ".join(f"{quoted(name)} has {short[name]}" for name in shortest)
-    more = f" and {len(short) - 3} more" * (len(short) > 3)
-    return [
-        f"dataset.holdout_per_class is {per_class}, which leaves some classes no training image "
-        f"({listed}{more}); lower it"
-    ]
-
-
-def _less_holdout(
-    counts: Mapping[str, Mapping[str, int]], per_class: int
-) -> dict[str, dict[str, int]]:
-    found = {split: dict(names) for split, names in counts.items()}
-    if per_class:
-        found["holdout"] = dict.fromkeys(found["train"], per_class)
-        found["train"] = {name: number - per_class for name, number in found["train"].items()}
-    return found
-
-
-def _holdout(table: pa.Table, per_class: int) -> npt.NDArray[np.bool_]:
-    """Which rows are held out: `per_class` training images of each class, once and for all."""
-    held = np.zeros(table.num_rows, bool)
-    if not per_class:
-        return held
-    labels = table["label"].to_numpy()
-    train = np.flatnonzero(pc.equal(table["split"], "train").to_numpy())
-    chosen = per_class_positions(
-        labels[train], per_class, seed=_HOLDOUT_SEED, stream=Stream.HOLDOUT
-    )
-    held[train[chosen]] = True
-    return held
 
 
 def load(path: Path, split: str) -> Images:

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import (
+    Field,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from mfm.settings.section import Name, Range, Section, Text
 
@@ -23,6 +29,8 @@ LoaderChoice = Annotated[
 
 
 MANIFEST = "manifest.parquet"
+# Keys that earlier versions didn't have, as what they did.
+_LATER: list[tuple[str, Any]] = [("val_fraction", None), ("val_seed", 0)]
 
 
 def images_file(manifest: Path, split: str) -> Path:
@@ -44,8 +52,18 @@ class Dataset(Section):
         min_length=1,
         description="'fashion-mnist', 'generated' (tiny drawn images, for tests), "
         "'torchvision/<name>' for a classification dataset of torchvision (torchvision/CIFAR10), "
-        "or the path of a folder that holds train/<class>/ and val/<class>/.",
+        "or the path of a folder that holds train/<class>/ and val/<class>/ (with val_fraction: "
+        "train/<class>/ alone, or <class>/).",
     )
+    val_fraction: float | None = Field(
+        None,
+        gt=0,
+        le=0.5,
+        description="For a folder without val/: this share of each class's images, drawn once by "
+        "val_seed, is val and in no training; files with the same content stay together. null: the "
+        "source has a val/ of its own.",
+    )
+    val_seed: int = Field(0, ge=0, description="Seed of that draw, which is by files' contents.")
     unlabelled: Text | None = Field(
         None,
         description="Folder of unlabelled images, at any depth, for pretrainings that need no "
@@ -71,6 +89,13 @@ class Dataset(Section):
         "'error' stops before any training, 'skip' leaves it out. Both list it in "
         "data/<name>/left_out.csv.",
     )
+
+    @model_serializer(mode="wrap")
+    def _without_later_defaults(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """As ever, less a key that came later, where it says what held before it: a dataset that an
+        earlier version linked is known by this text, and stays so."""
+        values: dict[str, Any] = write(self)
+        return {key: values[key] for key in values if (key, values[key]) not in _LATER}
 
     @property
     def curve(self) -> Literal["val", "holdout"]:

@@ -24,6 +24,11 @@ def check_source(dataset: Dataset, *, linked: bool = True) -> None:
         raise UserError(f"dataset.archives: there is no folder '{dataset.archives}'")
     if dataset.unlabelled is not None and not Path(dataset.unlabelled).expanduser().is_dir():
         raise UserError(f"dataset.unlabelled: there is no folder '{dataset.unlabelled}'")
+    if dataset.val_fraction is not None and not is_folder(dataset):
+        raise UserError(
+            f"dataset.val_fraction is for a folder of your own, and {dataset.source} has a val: "
+            "leave it out"
+        )
     if dataset.source in BUILT_IN:
         return
     if dataset.source.startswith(TORCHVISION):
@@ -31,6 +36,9 @@ def check_source(dataset: Dataset, *, linked: bool = True) -> None:
         check_name(name, found_elsewhere=linked or dataset.archives is not None)
         return
     root = Path(dataset.source).expanduser()
+    if dataset.val_fraction is not None and root.is_dir():
+        _check_undivided(dataset, root)
+        return
     if not root.is_dir():
         raise UserError(
             f"dataset.source: '{dataset.source}' is neither a built-in dataset "
@@ -46,12 +54,38 @@ def check_source(dataset: Dataset, *, linked: bool = True) -> None:
         if not (root / split).is_dir():
             raise UserError(
                 f"dataset.source: {root} has no folder '{split}'; it needs train/<class>/ and "
-                "val/<class>/"
+                "val/<class>/, or dataset.val_fraction, which takes val from the images there are"
             )
     if os.path.samefile(root / "train", root / "val"):
         raise UserError(
             f"dataset.source: {root}/val is the same folder as {root}/train: nothing can be said "
             "of images that were not trained on; put other images into val"
+        )
+
+
+def folders_of(dataset: Dataset) -> dict[str, Path]:
+    """Folder of each split that the user's source has: with val_fraction there is but one."""
+    root = Path(dataset.source).expanduser()
+    if dataset.val_fraction is None:
+        return {"train": root / "train", "val": root / "val"}
+    return {"train": root / "train" if (root / "train").is_dir() else root}
+
+
+def _check_undivided(dataset: Dataset, root: Path) -> None:
+    """Raise UserError where a folder has a val already, or its classes hold what has no class."""
+    if (root / "val").is_dir():
+        raise UserError(
+            f"dataset.val_fraction: {root} has a folder 'val'; leave val_fraction out to use it, "
+            "or move that folder away"
+        )
+    (classes,) = folders_of(dataset).values()
+    if dataset.unlabelled is None:
+        return
+    unlabelled = Path(dataset.unlabelled).expanduser().resolve()
+    if classes.resolve() == unlabelled.parent:
+        raise UserError(
+            f"dataset.unlabelled: {unlabelled} lies among the classes and would be one of them: "
+            f"move the classes below {root}/train"
         )
 
 

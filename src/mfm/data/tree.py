@@ -112,13 +112,15 @@ def survey(
     """
     tree = Tree(roots, classes=[], loose=[])
     names = {}
-    for split in ("train", "val"):
+    for split in roots:
+        if split == UNLABELLED:
+            continue
         names[split], beside, systems = _top(tree, split)
         tree.loose += ((split, path) for path in beside)
         for path in systems:
             leave_out(path, _SYSTEM_FILE)
-    tree.classes = sorted({*names["train"], *names["val"]})
-    tree.faults += _differing(tree, names)
+    tree.classes = sorted({name for each in names.values() for name in each})
+    tree.faults += _differing(tree, names) if len(names) > 1 else []
     strange = [path for _, path in tree.loose if not _is_utf8(path)]
 
     def note(start: str, fault: str) -> None:
@@ -159,9 +161,10 @@ def no_images(tree: Tree, counts: Counts) -> list[str]:
     if not empty:
         return []
     one = len(empty) == 1
+    where = " from train and val" * ("val" in tree.roots)
     return [
         f"class folder{'s' * (not one)} {_few(empty)} {'has' if one else 'have'} no images; add "
-        f"some or remove {'it' if one else 'them'} from train and val"
+        f"some or remove {'it' if one else 'them'}{where}"
     ]
 
 

@@ -38,6 +38,7 @@ class Stream(IntEnum):
     NOISE = 13
     PATCHES = 14
     VIEW = 15
+    VAL = 16
 
 
 def hashes(*, seed: int, epoch: int, stream: Stream, indices: Ints, n: int = 1) -> Uint64s:

@@ -1,0 +1,145 @@
+"""Division of a folder's training images: what is taken from them for other splits, once, by draws.
+
+`val` is taken where the folder has none of its own, then the holdout from what remains.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mfm.data.selection import per_class_positions, share
+from mfm.data.settings import Dataset
+from mfm.data.tree import quoted
+from mfm.errors import UserError
+from mfm.numerics.draws import Ints, Stream, Uint64s, hashes
+
+_HOLDOUT_SEED = 0
+_SHOWN = 3
+Counts = Mapping[str, Mapping[str, int]]  # of images, by split and class
+Rows = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Division:
+    """How many training images of each class go to other splits."""
+
+    holdout_per_class: int = 0
+    val_fraction: float | None = None
+    val_seed: int = 0
+
+    def faults(
+        self, counts: Counts, check: Callable[[dict[str, dict[str, int]]], list[str]]
+    ) -> list[str]:
+        """What such numbers leave nothing of; else what `check` finds in those of the splits.
+
+        Of val they are what they would be without copies of files.
+        """
+        return self._short(counts) or check(self._divided(counts))
+
+    def of(self, table: pa.Table) -> tuple[Rows, Rows]:
+        """Which rows are val, and which the holdout, from columns split, label, class and content.
+
+        Raises UserError for a class that has too few different images to divide.
+        """
+        labels = table["label"].to_numpy()
+        train = pc.equal(table["split"], "train").to_numpy()
+        val, held = np.zeros(len(train), bool), np.zeros(len(train), bool)
+        if self.val_fraction is not None:
+            rows = np.flatnonzero(train)
+            contents = table["content"].to_numpy()[rows]
+            val[rows] = _drawn(labels[rows], contents, self.val_fraction, seed=self.val_seed)
+            _check_both_sides(table, rows, val)
+        if self.holdout_per_class:
+            rows = np.flatnonzero(train & ~val)
+            chosen = per_class_positions(
+                labels[rows], self.holdout_per_class, seed=_HOLDOUT_SEED, stream=Stream.HOLDOUT
+            )
+            held[rows[chosen]] = True
+        return val, held
+
+    def _divided(self, counts: Counts) -> dict[str, dict[str, int]]:
+        found = {split: dict(names) for split, names in counts.items()}
+        if self.val_fraction is not None:
+            train = np.array(list(found["train"].values()), np.int64)
+            taken = share(train, self.val_fraction).tolist()
+            found["val"] = dict(zip(found["train"], taken, strict=True))
+            found["train"] = {name: n - found["val"][name] for name, n in found["train"].items()}
+        if self.holdout_per_class:
+            found["holdout"] = dict.fromkeys(found["train"], self.holdout_per_class)
+            found["train"] = {
+                name: number - self.holdout_per_class for name, number in found["train"].items()
+            }
+        return found
+
+    def _short(self, counts: Counts) -> list[str]:
+        """What is wrong with the numbers of training images that the division leaves."""
+        train = dict(sorted(counts.get("train", {}).items()))
+        if self.val_fraction is not None:
+            few = {name: number for name, number in train.items() if number < 2}
+            if few:
+                return [
+                    "dataset.val_fraction takes an image of each class for val, which leaves some "
+                    f"classes no training image ({_fewest(few)}); add some, or move those away"
+                ]
+            train = Division(val_fraction=self.val_fraction)._divided({"train": train})["train"]
+        few = {name: number for name, number in train.items() if number <= self.holdout_per_class}
+        if not self.holdout_per_class or not few:
+            return []
+        return [
+            f"dataset.holdout_per_class is {self.holdout_per_class}, which leaves some classes no "
+            f"training image ({_fewest(few)}); lower it"
+        ]
+
+
+def division_of(dataset: Dataset) -> Division:
+    """What a dataset's settings say."""
+    return Division(
+        holdout_per_class=dataset.holdout_per_class,
+        val_fraction=dataset.val_fraction,
+        val_seed=dataset.val_seed,
+    )
+
+
+def _fewest(few: Mapping[str, int]) -> str:
+    names = sorted(few, key=lambda name: few[name])[:_SHOWN]
+    more = f" and {len(few) - _SHOWN} more" * (len(few) > _SHOWN)
+    return f"{', '.join(f'{quoted(name)} has {few[name]}' for name in names)}{more}"
+
+
+def _drawn(labels: Ints, contents: Uint64s, fraction: float, *, seed: int) -> Rows:
+    """Which images are val: of each class its share, whole groups of files with one content.
+
+    A group belongs to the class of its first file, and the draw is keyed by its content alone: a
+    file that is added, renamed or moved leaves the others where they are, but for the last ones.
+    """
+    found, first, group = np.unique(contents, return_index=True, return_inverse=True)
+    sizes = np.bincount(group, minlength=len(found))
+    words = hashes(seed=seed, epoch=0, stream=Stream.VAL, indices=found.view(np.int64))[:, 0]
+    wanted = share(np.bincount(labels), fraction)
+    taken = np.zeros(len(found), bool)
+    for label in np.unique(labels):
+        mine = np.flatnonzero(labels[first] == label)
+        mine = mine[np.argsort(words[mine], kind="stable")]
+        before = np.cumsum(sizes[mine]) - sizes[mine]
+        taken[mine[:-1][before[:-1] < wanted[label]]] = True  # the last one stays in train
+    val: Rows = taken[group]
+    return val
+
+
+def _check_both_sides(table: pa.Table, rows: Ints, val: Rows) -> None:
+    """Raise UserError for a class that is all in val, or all in train."""
+    labels = table["label"].to_numpy()
+    for label in np.unique(labels[rows]):
+        mine = rows[labels[rows] == label]
+        if len(set(val[mine].tolist())) < 2:
+            name = table["class"][int(mine[0])].as_py()
+            raise UserError(
+                f"dataset.val_fraction: class {quoted(name)} has too few different images to be in "
+                "train and in val (copies stay together); add some, or move it away"
+            )
