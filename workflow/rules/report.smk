@@ -7,6 +7,7 @@ rule figures:
         summary=rules.link_dataset.output.summary,
         pictures=get_pictures(),
     output:
+        answer=LAYOUT.figure("answer"),
         difference=report(
             LAYOUT.figure("difference"),
             caption="../report/difference.rst",

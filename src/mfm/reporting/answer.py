@@ -147,8 +147,11 @@ def _longer(arm: str) -> str:
     return f"scratch trained as long ({arm})"
 
 
-def remarks(found: Finished, compared: Sequence[Comparison]) -> list[Text]:
-    """What to know of the answer: was it declared, how often did one look, what is missing."""
+def remarks(found: Finished, compared: Sequence[Comparison], *, numbers: bool = True) -> list[Text]:
+    """What to know of the answer: was it declared, how often did one look, what is missing.
+
+    Without `numbers` it is for where the number of its runs stands beside it.
+    """
     experiment = found.experiment
     primary = next((each for each in compared if each.primary), None)
     lines: list[Text] = []
@@ -159,7 +162,7 @@ def remarks(found: Finished, compared: Sequence[Comparison]) -> list[Text]:
                 "Equal cost was not compared: no arm from scratch is trained as long as "
                 f"{primary.arm} with its pretraining."
             )
-        lines += _too_few(primary)
+        lines += _too_few(primary) if numbers else []
     lines += _declared(found)
     if found.looks:
         one = found.looks == 1
@@ -172,14 +175,20 @@ def remarks(found: Finished, compared: Sequence[Comparison]) -> list[Text]:
     return lines
 
 
-def _too_few(one: Comparison) -> list[Text]:
+def needed(one: Comparison) -> int | None:
+    """How many units a clear verdict takes, where there are fewer."""
     gap = one.difference
-    needed = FEWEST if gap.method == "paired" else FEWEST_EACH
-    if gap.verdict in ("better", "worse") or gap.units >= needed:
+    least = FEWEST if gap.method == "paired" else FEWEST_EACH
+    return None if gap.verdict in ("better", "worse") or gap.units >= least else least
+
+
+def _too_few(one: Comparison) -> list[Text]:
+    gap, least = one.difference, needed(one)
+    if least is None:
         return []
     return [
         f"{gap.units} {one.unit}{'s' * (gap.units != 1)} {'are' if gap.units != 1 else 'is'} too "
-        f"few for a clear verdict, whatever they show: it takes {needed}"
+        f"few for a clear verdict, whatever they show: it takes {least}"
         f"{' of each arm' if gap.method == 'welch' else ''}."
     ]
 

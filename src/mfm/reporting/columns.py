@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import pandas as pd
@@ -13,7 +13,7 @@ from mfm.experiment.arms import FromWeights
 from mfm.experiment.jobs import split_of
 from mfm.experiment.resolve import longer_arms, pretraining_of
 from mfm.reporting import cost, floors
-from mfm.reporting.document import Bold, Column, Text
+from mfm.reporting.document import Bold, Column, Link, Text
 from mfm.reporting.finished import Finished
 from mfm.reporting.floors import Floor
 from mfm.reporting.initial_weights import trained_on
@@ -103,6 +103,10 @@ def _runs(arm: MeasuredArm) -> str:
     return f"{len(counts)} x {each}"
 
 
+def _cost(arm: MeasuredArm) -> str:
+    return cost.times(arm.found, arm.name)
+
+
 # In names, {baseline} is the baseline's.
 COLUMNS: list[Column[MeasuredArm]] = [
     Column("arm", _name),
@@ -119,7 +123,7 @@ COLUMNS: list[Column[MeasuredArm]] = [
         "pretrainings x finetunings", _runs, description="finetunings of each pretraining",
     ),
     Column(
-        "cost", lambda arm: cost.times(arm.found, arm.name), unit="times {baseline}",
+        "cost", _cost, unit="times {baseline}",
         description="training time of a pretraining and a finetuning",
     ),
 ]  # fmt: skip
@@ -127,12 +131,49 @@ COLUMNS: list[Column[MeasuredArm]] = [
 
 def columns(found: Finished) -> list[Column[MeasuredArm | Floor]]:
     """Those that say something in this experiment, for its arms and floors."""
-    shown = [
-        column.of(baseline=found.experiment.baseline)
-        for column in COLUMNS
-        if column.cell is not _at_equal_cost or longer_arms(found.experiment)
+    return [
+        _for_floors_too(column.of(baseline=found.experiment.baseline)) for column in _shown(found)
     ]
-    return [_for_floors_too(column) for column in shown]
+
+
+def _shown(found: Finished) -> list[Column[MeasuredArm]]:
+    equal = bool(longer_arms(found.experiment))
+    return [column for column in COLUMNS if equal or column.cell is not _at_equal_cost]
+
+
+# What a reader of ten seconds looks at.
+_SHORT = (_name, _top1, _difference, _verdict, _cost)
+
+
+def in_two(
+    found: Finished, primary: Comparison | None
+) -> tuple[list[Column[MeasuredArm]], list[Column[MeasuredArm]]]:
+    """The columns of a short table, and the arm's name with the others.
+
+    What is of the primary comparison links to where a page opens with it.
+    """
+    short, others = [], []
+    for column in _shown(found):
+        shown = _once(column, primary).of(baseline=found.experiment.baseline)
+        if column.cell in _SHORT:
+            short.append(shown)
+        if column.cell is _name or column.cell not in _SHORT:
+            others.append(shown)
+    return short, others
+
+
+def _once(column: Column[MeasuredArm], primary: Comparison | None) -> Column[MeasuredArm]:
+    """With a link to what the page opens with in place of its numbers."""
+
+    def cell(arm: MeasuredArm) -> Text:
+        if primary is not None and arm.name == primary.arm:
+            compared = arm.at_equal_cost if column.cell is _at_equal_cost else arm.from_baseline
+            of_it = column.cell in (_difference, _cost, _at_equal_cost)
+            if of_it and compared is not None and compared.other == primary.other:
+                return Link("see above", "#answer")
+        return column.cell(arm)
+
+    return replace(column, cell=cell)
 
 
 def _for_floors_too(column: Column[MeasuredArm]) -> Column[MeasuredArm | Floor]:

@@ -102,9 +102,9 @@ def _cost(found: Finished, arm: str, rows: pd.DataFrame) -> Cost:
     )
 
 
-def times(found: Finished, arm: str) -> str:
-    """Time of a pretraining and a finetuning, in that of the baseline."""
-    own, base = _one_run(found, arm), _one_run(found, found.experiment.baseline)
+def times(found: Finished, arm: str, other: str | None = None) -> str:
+    """Time of a pretraining and a finetuning, in that of another arm, or of the baseline."""
+    own, base = (_one_run(found, each) for each in (arm, other or found.experiment.baseline))
     more = _more(found.experiment, arm)
     return f"{own / base:.1f}{more}" if own is not None and base else "-"
 

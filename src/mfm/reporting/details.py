@@ -16,10 +16,12 @@ from mfm.reporting.words import epochs, listed, p_text
 from mfm.statistics.over_images import ImageTest
 
 
-def sections(found: Finished, compared: Sequence[Comparison]) -> list[Section]:
-    """What the rows rest on."""
+def sections(
+    found: Finished, compared: Sequence[Comparison], *, floors_above: bool = True
+) -> list[Section]:
+    """What the rows rest on; `floors_above` as in `floors.learned`."""
     return [
-        *floors.learned(found),
+        *floors.learned(found, above=floors_above),
         Section("How it was measured", [Bullets(_how(found, compared))]),
         *_comparisons(compared),
         cost.section(found),

@@ -34,7 +34,16 @@ class Link:
     address: str
 
 
-Inline: TypeAlias = str | Bold | Code | Link
+@dataclass(frozen=True)
+class Term:
+    """A word, what it means, and where on the page that stands; in Markdown the word alone."""
+
+    text: str
+    meaning: str
+    address: str
+
+
+Inline: TypeAlias = str | Bold | Code | Link | Term
 Text: TypeAlias = Inline | tuple[Inline, ...]
 
 Row = TypeVar("Row")

@@ -114,11 +114,12 @@ class _Features:
 
     name: str
     found: Finished
+    above: bool  # whether the floors' rows stand above
 
     def top1(self, method: str) -> Text:
         sample = _sample(self.found, self.name, method)
-        if sample is None or (self.name in _OF and method == "logistic"):
-            return "-" if sample is None else "see above"  # a floor of the table
+        if sample is None or (self.above and self.name in _OF and method == "logistic"):
+            return "-" if sample is None else "see above"
         return percentage(estimate(sample))
 
     def gain(self, method: str, other: str = RANDOM) -> str:
@@ -139,8 +140,11 @@ LEARNED: list[Column[_Features]] = [
 ]
 
 
-def learned(found: Finished) -> list[Section]:
-    """What can be read from the weights that arms start from, without finetuning them."""
+def learned(found: Finished, *, above: bool = True) -> list[Section]:
+    """What can be read from the weights that arms start from, without finetuning them.
+
+    `above`: the floors have rows above.
+    """
     if found.frozen is None:
         return []
     known = set(found.frozen["features"])
@@ -149,5 +153,5 @@ def learned(found: Finished) -> list[Section]:
         "Read with each seed's labelled images from features that are not trained further. "
         "None of these differences is tested."
     ]
-    rows = [_Features(name=name, found=found) for name in names]
+    rows = [_Features(name=name, found=found, above=above) for name in names]
     return [Section("What pretraining learned", [Table(LEARNED, rows), Bullets(notes)])]

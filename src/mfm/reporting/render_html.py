@@ -21,6 +21,7 @@ from mfm.reporting.document import (
     Picture,
     Section,
     Table,
+    Term,
     Text,
     parts_of,
 )
@@ -69,6 +70,10 @@ def _inline(part: Inline) -> Markup:
             return Markup("<code>{}</code>").format(part.text)
         case Link():
             return Markup('<a href="{}">{}</a>').format(part.address, part.text)
+        case Term():
+            return Markup('<a class="term" href="{}" title="{}">{}</a>').format(
+                part.address, part.meaning, part.text
+            )
 
 
 def _bullets(block: Bullets) -> Markup:
@@ -99,8 +104,20 @@ def _table(table: Table[Any]) -> Markup:
     )
     return Markup(
         '<div class="scroll"><table>\n<thead><tr>{}</tr></thead>\n<tbody>\n{}\n</tbody>\n'
-        "</table></div>"
-    ).format(heads, rows)
+        "</table></div>{}"
+    ).format(heads, rows, _meanings(table))
+
+
+def _meanings(table: Table[Any]) -> Markup:
+    """What the columns' heads say under a pointer, for who has none."""
+    said = [(column.head, column.description) for column in table.columns if column.description]
+    if not said:
+        return _NOTHING
+    return Markup(
+        '\n<details class="columns"><summary>What the columns are</summary>\n<dl>{}</dl></details>'
+    ).format(
+        _NOTHING.join(Markup("<dt>{}</dt><dd>{}</dd>").format(head, text) for head, text in said)
+    )
 
 
 def _picture(picture: Picture, folder: Path) -> Markup:

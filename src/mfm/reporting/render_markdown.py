@@ -18,6 +18,7 @@ from mfm.reporting.document import (
     Picture,
     Section,
     Table,
+    Term,
     Text,
     parts_of,
 )
@@ -87,6 +88,8 @@ def _inline(part: Inline, *, in_table: bool) -> str:
     match part:
         case str():
             return _escaped(part)
+        case Term():
+            return _escaped(part.text)
         case Bold():
             text = inline(part.text, in_table=in_table)
             inside = text.strip()  # stars beside a space are no markup

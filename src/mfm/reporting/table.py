@@ -57,20 +57,25 @@ def opening(found: Finished, compared: Sequence[Comparison]) -> Text:
 def arms(found: Finished, compared: Sequence[Comparison]) -> list[Block]:
     """The rows, with what is to be known before they are believed."""
     remarks = [*answer.remarks(found, compared), *images.notes(found)]
-    alarms: list[Text] = [
+    return [
+        Paragraph(joined(remarks, " ")),
+        Paragraph(setting(found)),
+        measured(found, compared),
+        *alarms(found, compared),
+    ]
+
+
+def alarms(found: Finished, compared: Sequence[Comparison]) -> list[Block]:
+    """What may spoil the comparison, or bounds what it says."""
+    lines: list[Text] = [
         *floors.warning(found),
         *floors.lost(found),
         *_given(found, compared),
         *comparability.continued(found.results),
         *_corrected(compared),
     ]
-    return [
-        Paragraph(joined(remarks, " ")),
-        Paragraph(_setting(found)),
-        measured(found, compared),
-        *(Paragraph(alarm) for alarm in alarms),
-        *comparability.warnings(found.results, intended=_intended(found.experiment)),
-    ]
+    warnings = comparability.warnings(found.results, intended=_intended(found.experiment))
+    return [*(Paragraph(line) for line in lines), *warnings]
 
 
 def measured(found: Finished, compared: Sequence[Comparison]) -> Table[MeasuredArm | Floor]:
@@ -81,7 +86,8 @@ def measured(found: Finished, compared: Sequence[Comparison]) -> Table[MeasuredA
     return Table(columns(found), [*rows, *floors.floors(found)])
 
 
-def _setting(found: Finished) -> Text:
+def setting(found: Finished) -> Text:
+    """How much every arm is finetuned on, and what it is evaluated on."""
     experiment, first = found.experiment, found.results.iloc[0]
     recipe = f"for {epochs(experiment.finetune.epochs)}"
     if experiment.tuning is not None:  # the table has each arm's own best, then

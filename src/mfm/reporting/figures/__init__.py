@@ -2,6 +2,7 @@
 
 # Name, and what it shows.
 FIGURES = {
+    "answer": "An interval that holds zero leaves open which of the two is better.",
     "difference": "Differences of the arms that are compared, in points of top-1 accuracy, with "
     "their 95% intervals. Small dots are single seeds. An interval that holds zero leaves open "
     "which of the two is better.",

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mfm.experiment.settings import Experiment
@@ -11,7 +14,8 @@ from mfm.files import style
 from mfm.reporting import words
 from mfm.reporting.document import plain
 from mfm.reporting.verdict import pairs, samples
-from mfm.statistics.over_seeds import difference, estimate
+from mfm.statistics.over_seeds import Difference, difference, estimate
+from mfm.statistics.units import Sample
 
 
 def draw_accuracy(experiment: Experiment, results: pd.DataFrame) -> Figure:
@@ -67,25 +71,7 @@ def draw_difference(experiment: Experiment, results: pd.DataFrame) -> Figure:
     axis.axvline(0, color=style.GREY, lw=1, ls="--", zorder=1)
     names = []
     for line, (name, other) in enumerate(compared):
-        colour, marker = looks[name]
-        values, base = measured[name].values, measured[other].values
-        found = difference(measured[name], measured[other])
-        if found.low is not None and found.high is not None:
-            limits = np.clip([found.low, found.high], -100, 100)
-            (drawn,) = axis.plot(limits, [line, line], color=colour, lw=2, zorder=2)
-            style.mark(drawn, arm=name)
-        if found.method == "paired":
-            each = {seed: values[seed] - base[seed] for seed in sorted(set(values) & set(base))}
-            dots = axis.scatter(
-                list(each.values()), [line + 0.22] * len(each), s=22, color=colour, alpha=0.55, lw=0
-            )
-            seeds = [f"seed {seed}: {words.points(gain)} points" for seed, gain in each.items()]
-            style.mark(dots, arm=name, said=[f"{name} less {other}, {told}" for told in seeds])
-        (drawn,) = axis.plot(
-            found.mean, line, marker=marker, ms=8, color=colour, mec="white", zorder=4
-        )
-        told = f"{name} less {other}: mean {words.difference(found)} points"
-        style.mark(drawn, arm=name, said=[told])
+        found = _draw_one(axis, line, (name, other), measured=measured, look=looks[name])
         both = f"{style.shown(name)} less {style.shown(other)}"
         if len(both) > 32:
             both = f"{style.shown(name)}\nless {style.shown(other)}"
@@ -94,3 +80,56 @@ def draw_difference(experiment: Experiment, results: pd.DataFrame) -> Figure:
     said = "points of top-1: mean and 95% interval; small dots are seeds"
     axis.set_xlabel(style.wrapped(said), fontsize=9)
     return figure
+
+
+def draw_answer(experiment: Experiment, results: pd.DataFrame) -> Figure:
+    """The first comparison alone, the declared one if there is one: on which side of zero it is."""
+    measured = samples(experiment, results)
+    compared = pairs(experiment, measured)
+    if not compared:
+        return style.nothing("There are no two arms to compare.")
+    name, other = compared[0]
+    look = style.looks([name for name in experiment.arms if name in measured])[name]
+    figure = Figure(figsize=(5.0, 1.5), layout="constrained")
+    axis = figure.subplots()
+    axis.axvline(0, color=style.GREY, lw=1, ls="--", zorder=1)
+    _draw_one(axis, 0, compared[0], measured=measured, look=look)
+    style.rows(axis, [""])
+    furthest = max(map(abs, axis.get_xlim()))
+    axis.set_xlim(-furthest, furthest)  # zero in the middle: neither side is nearer
+    for place, side, text in (
+        (0, "left", f"\N{LEFTWARDS ARROW} {style.shown(other)} better"),
+        (1, "right", f"{style.shown(name)} better \N{RIGHTWARDS ARROW}"),
+    ):
+        axis.text(place, 1.02, text, transform=axis.transAxes, ha=side, va="bottom")
+    axis.set_xlabel("points of top-1: mean and 95% interval; small dots are seeds", fontsize=9)
+    return figure
+
+
+def _draw_one(
+    axis: Axes,
+    line: int,
+    pair: tuple[str, str],
+    *,
+    measured: Mapping[str, Sample],
+    look: tuple[str, str],
+) -> Difference:
+    """One comparison on its line, and what it found."""
+    (name, other), (colour, marker) = pair, look
+    values, base = measured[name].values, measured[other].values
+    found = difference(measured[name], measured[other])
+    if found.low is not None and found.high is not None:
+        limits = np.clip([found.low, found.high], -100, 100)
+        (drawn,) = axis.plot(limits, [line, line], color=colour, lw=2, zorder=2)
+        style.mark(drawn, arm=name)
+    if found.method == "paired":
+        each = {seed: values[seed] - base[seed] for seed in sorted(set(values) & set(base))}
+        dots = axis.scatter(
+            list(each.values()), [line + 0.22] * len(each), s=22, color=colour, alpha=0.55, lw=0
+        )
+        seeds = [f"seed {seed}: {words.points(gain)} points" for seed, gain in each.items()]
+        style.mark(dots, arm=name, said=[f"{name} less {other}, {told}" for told in seeds])
+    (drawn,) = axis.plot(found.mean, line, marker=marker, ms=8, color=colour, mec="white", zorder=4)
+    told = f"{name} less {other}: mean {words.difference(found)} points"
+    style.mark(drawn, arm=name, said=[told])
+    return found

@@ -14,7 +14,7 @@ from mfm.files import style
 from mfm.objectives.picture_files import LOSSES
 from mfm.objectives.supervised import accuracy_curve
 from mfm.reporting.figures import FIGURES
-from mfm.reporting.figures.accuracy import draw_accuracy, draw_difference
+from mfm.reporting.figures.accuracy import draw_accuracy, draw_answer, draw_difference
 from mfm.reporting.figures.classes import draw_classes, draw_confusion
 from mfm.reporting.figures.curves import draw_finetuning, draw_pretraining
 from mfm.reporting.figures.frontier import draw_frontier
@@ -55,6 +55,7 @@ def draw_all(experiment: Experiment, results: pd.DataFrame, folder: Path) -> Non
         for name, seed in resolve.pictured_pretrainings(experiment)
     }
     drawn = {
+        "answer": draw_answer(experiment, results),
         "difference": draw_difference(experiment, results),
         "accuracy": draw_accuracy(experiment, results),
         "frontier": draw_frontier(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import jinja2
@@ -16,35 +17,64 @@ from mfm.experiment.resolve import pictured_pretrainings
 from mfm.experiment.settings import Experiment
 from mfm.experiment.variants import Runs
 from mfm.objectives.picture_files import read_captions
-from mfm.reporting import (
-    dataset_text,
-    details,
-    finished,
-    published,
-    table,
-    variants,
-)
-from mfm.reporting.document import Block, Picture, Section
+from mfm.reporting import dataset_text, details, finished, published, table, variants
+from mfm.reporting.document import Block, Listing, Paragraph, Picture, Section
 from mfm.reporting.figures import FIGURES
-from mfm.reporting.page import pages, provenance
+from mfm.reporting.page import glossary, opening, pages, provenance
 from mfm.reporting.render_html import inline, to_html
+from mfm.reporting.verdict import Comparison
 from mfm.settings.section import dumps_ordered
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fold:
+    """A part of the page that is closed at first."""
+
+    name: str
+    heading: Markup
+    body: Markup
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Report:
+    """What the page is made of."""
+
+    experiment: Experiment
+    found: finished.Finished
+    compared: Sequence[Comparison]
+    runs: Runs
+    studies: Sequence[variants.Compared]
+    checked: int
+
+    @property
+    def layout(self) -> Layout:
+        return self.runs.layout
+
+    def html(self, blocks: Sequence[Block], *, level: int = 3) -> Markup:
+        return to_html(blocks, folder=Path(self.layout.results), level=level)
+
+    def fold(self, name: str, section: Section) -> Fold:
+        return Fold(name=name, heading=inline(section.title), body=self.html(section.blocks))
 
 
 def build(experiment: Experiment, *, checked: int) -> str:
     """The report of an experiment whose results are all there; `checked` files fit together."""
     found, runs = finished.read(experiment), Runs(experiment)
-    layout = runs.layout
-    studies = [
-        variants.Compared(
-            runs=runs, study=study, rows=variants.read_rows(layout.variants(study, "csv"))
-        )
-        for study in runs.studies
-    ]
-    figures = [
-        Picture(layout.relative(layout.figure(name)), caption) for name, caption in FIGURES.items()
-    ]
-    others, compared = published.sections(experiment), table.compare(found)
+    report = _Report(
+        experiment=experiment,
+        found=found,
+        compared=table.compare(found),
+        runs=runs,
+        studies=[
+            variants.Compared(
+                runs=runs,
+                study=study,
+                rows=variants.read_rows(runs.layout.variants(study, "csv")),
+            )
+            for study in runs.studies
+        ],
+        checked=checked,
+    )
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("mfm.reporting.page", "."),
         autoescape=True,
@@ -54,38 +84,60 @@ def build(experiment: Experiment, *, checked: int) -> str:
     )
     return environment.get_template("page.html.j2").render(
         title=table.title(experiment),
-        style=_asset("page.css"),
-        script=_asset("page.js"),
-        answer=inline(table.opening(found, compared)),
-        comparison=_html(
-            layout,
-            [*table.arms(found, compared), figures[0], *details.sections(found, compared)],
-            level=3,
-        ),
-        published=_html(layout, others, level=4) if others else None,
-        figures=_html(layout, figures[1:], level=3),
-        pages=[
+        style=_asset("page.css") + _asset("opening.css"),
+        script=_asset("page.js") + _asset("folds.js"),
+        sentence=inline(opening.sentence(found, report.compared)),
+        picture=report.html(_figures(report.layout, ["answer"]) if report.compared else []),
+        numbers=[
             {
-                "name": page.name,
-                "heading": inline(pages.heading(found, page.section)),
-                "body": to_html(page.section.blocks, folder=page.folder, level=4),
+                "name": inline(each.name),
+                "value": each.value,
+                "unit": inline(each.unit),
+                "note": inline(each.note),
             }
-            for page in pages.gather(found, runs, studies)
+            for each in opening.numbers(found, report.compared)
         ],
-        pretrainings={
-            name: _html(layout, _pictures(layout, name, seed), level=4)
-            for name, seed in pictured_pretrainings(experiment)
-        },
-        dataset=_html(layout, [_dataset(layout)], level=3),
-        provenance=_html(layout, [_provenance(runs, found, studies, checked)], level=2),
-        configuration=yaml.safe_dump(
-            json.loads(dumps_ordered(experiment)), sort_keys=False, width=100
-        ),
+        remarks=inline(opening.remarks(found, report.compared)),
+        arms=report.html(opening.arms(found, report.compared)),
+        folds=list(_folds(report)),
+        words={glossary.place(word): (word, said) for word, said in glossary.WORDS.items()},
     )
 
 
-def _html(layout: Layout, blocks: Sequence[Block], *, level: int) -> Markup:
-    return to_html(blocks, folder=Path(layout.results), level=level)
+def _folds(report: _Report) -> Iterator[Fold]:
+    """What stands below the answer, in the order of what a reader asks next."""
+    found, compared, layout = report.found, report.compared, report.layout
+    names = [name for name in FIGURES if name != "answer"]
+    if len(compared) < 2:
+        names.remove("difference")  # it is the answer's
+    yield report.fold("figures", Section("Figures", _figures(layout, names)))
+    for page in pages.gather(found, report.runs, report.studies):
+        yield Fold(
+            name=f"page-{page.name}",
+            heading=inline(pages.heading(found, page.section)),
+            body=to_html(page.section.blocks, folder=page.folder, level=3),
+        )
+    pictured = [
+        Section(name, _pictures(layout, name, seed))
+        for name, seed in pictured_pretrainings(report.experiment)
+    ]
+    if pictured:
+        yield report.fold("pretraining", Section("Does pretraining learn anything?", pictured))
+    others = [
+        *opening.more(found, compared),
+        *details.sections(found, compared, floors_above=False),
+    ]
+    for number, section in enumerate(others, 1):
+        yield report.fold(f"detail-{number}", section)
+    if reference := published.sections(report.experiment):
+        yield report.fold("published", Section("Published figures, for reference", reference))
+    yield report.fold("images", Section("The dataset", [_dataset(layout)]))
+    yield report.fold("provenance", _provenance(report))
+    yield report.fold("configuration", _configuration(report.experiment))
+
+
+def _figures(layout: Layout, names: Sequence[str]) -> list[Picture]:
+    return [Picture(layout.relative(layout.figure(name)), FIGURES[name]) for name in names]
 
 
 def _pictures(layout: Layout, pretraining: str, seed: int) -> list[Picture]:
@@ -102,12 +154,17 @@ def _dataset(layout: Layout) -> Section:
     )
 
 
-def _provenance(
-    runs: Runs, found: finished.Finished, studies: Sequence[variants.Compared], checked: int
-) -> Section:
-    rows = pd.concat([found.results, *(study.rows for study in studies)])
-    origins = provenance.pretrainings(runs) + provenance.finetunings(rows, runs.layout)
-    return provenance.section(origins, runs.layout, checked=checked)
+def _provenance(report: _Report) -> Section:
+    rows = pd.concat([report.found.results, *(study.rows for study in report.studies)])
+    origins = provenance.pretrainings(report.runs)
+    origins += provenance.finetunings(rows, report.layout)
+    return provenance.section(origins, report.layout, checked=report.checked)
+
+
+def _configuration(experiment: Experiment) -> Section:
+    values = json.loads(dumps_ordered(experiment))
+    text = yaml.safe_dump(values, sort_keys=False, width=100)
+    return Section("Configuration", [Paragraph("With every default written out."), Listing(text)])
 
 
 def _asset(name: str) -> Markup:
