@@ -13,7 +13,7 @@ from mfm.experiment.question import Declaration, declare
 from mfm.experiment.settings import Experiment
 from mfm.experiment.variants import Runs
 from mfm.files import style
-from mfm.objectives.picture_files import LIST, LOSSES
+from mfm.objectives.picture_files import LIST
 from mfm.reporting.figures.draw import draw_all
 from mfm.reporting.figures.variants import draw_study
 from mfm.reporting.finished import Finished
@@ -57,7 +57,7 @@ def finish(folder: Path) -> Experiment:
     write_metrics(Path(pretraining.folder), [3.0, 2.0])
     pictures = Path(pretraining.pictures)
     pictures.mkdir()
-    (pictures / LOSSES).write_text("epoch,low,high\n0.0,3.0,4.0\n2.0,2.0,1.5\n")
+    kept_losses().to_csv(layout.losses, index=False)
     (pictures / LIST).write_text(json.dumps(CAPTIONS))
     for name in CAPTIONS:
         style.save(style.nothing(name), pictures / f"{name}.png")
@@ -151,7 +151,9 @@ def planted_row(ours: Experiment, arm: str, seed: int, top1: float) -> dict:
 
 def planted(gains: dict, *, declared: dict | None = None, finished: int = 0, **more) -> Finished:
     """What the table reads of a planted experiment, with its declaration, or another one."""
-    facts = {key: more.pop(key) for key in ("looks", "frozen", "declarations") if key in more}
+    facts = {
+        key: more.pop(key) for key in ("looks", "frozen", "declarations", "losses") if key in more
+    }
     ours, rows = plant(gains, **more)
     if ours.question is not None and "declarations" not in facts:
         asks = {**resolve.asked(ours), **(declared or {})}
@@ -239,6 +241,20 @@ def dataset_facts() -> dict:
             "train": values | {"images": 30, "rotated_by_exif": 0, "pretrainings": {"p": said}}
         },
     }
+
+
+def kept_losses(pretraining: str = "p", last: tuple[float, float] = (2.0, 1.5)) -> pd.DataFrame:
+    """losses.csv of a run whose two losses fall to `last`, beside constants of 2.1 and 4."""
+    columns = ["pretraining", "seed", "loss", "epoch", "value", "constant", "predicted"]
+    rows = [
+        (pretraining, 0, loss, epoch, value, constant, predicted)
+        for loss, constant, predicted, values in (
+            ("low", 2.1, "zero", (3.0, last[0])),
+            ("high", 4.0, "mean", (4.5, last[1])),
+        )
+        for epoch, value in zip((0.0, 2.0), values, strict=True)
+    ]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def write_metrics(run: Path, losses: list[float]) -> None:

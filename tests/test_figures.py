@@ -117,7 +117,7 @@ def test_one_arm_has_no_difference(done):
     few = results[results["arm"] == "scratch"]
     for figure in (draw_difference(alone, few), draw_classes(alone, {"scratch": {}})):
         assert "to compare" in figure.texts[0].get_text()
-    assert "No arm" in draw_pretraining(alone, {}, {}).texts[0].get_text()
+    assert "No arm" in draw_pretraining(alone, {}, finished.kept_losses()).texts[0].get_text()
 
 
 def test_classes_are_ordered_by_their_difference(done):
@@ -159,17 +159,33 @@ def test_curves_show_the_epochs(done):
     higher = epochs.assign(loss=[5.0, 3.0])
     (axis,) = draw_finetuning(ours, {"mfm": [epochs, higher]}, {}, images=30).axes
     assert axis.lines[0].get_ydata().tolist() == [4.0, 2.0]
-    kept = pd.DataFrame({"epoch": [0.0, 2.0], "low": [4.0, 2.0], "high": [1.0, 0.5]})
-    (axis,) = draw_pretraining(ours, {"p": [epochs]}, {"p": kept}).axes
-    assert [line.get_ydata().tolist() for line in axis.lines] == [[3, 1], [4, 2], [1, 0.5]]
+    kept = finished.kept_losses()
+    (axis,) = draw_pretraining(ours, {"p": [epochs]}, kept).axes
+    drawn = [list(line.get_ydata()) for line in axis.lines]
+    assert drawn == [[3, 1], [3, 2], [2.1, 2.1], [4.5, 1.5], [4, 4]]
     labels = [text.get_text() for text in axis.get_legend().get_texts()]
-    assert labels[1] == "fixed validation images, from low frequencies"
+    assert labels[1:3] == [
+        "fixed validation images, from low frequencies",
+        "from low frequencies: zero for every image",
+    ]
+    assert len({axis.lines[number].get_color() for number in (1, 2)}) == 1
     assert axis.get_title(loc="left") == "p: masked frequency modeling, recipe upstream"
-    other = pd.DataFrame({"epoch": [0.0], "of its own": [0.5]})
-    (axis,) = draw_pretraining(ours, {"p": [epochs]}, {"p": other}).axes
+    (axis,) = draw_pretraining(ours, {"p": [epochs]}, kept.assign(loss="of its own")).axes
     assert axis.get_legend().get_texts()[1].get_text() == "fixed validation images, of its own"
-    (axis,) = draw_pretraining(ours, {"p": [epochs[:1]]}, {}).axes
+    (axis,) = draw_pretraining(ours, {"p": [epochs[:1]]}, kept[:0]).axes
     assert "3.0000" in axis.texts[0].get_text()
+
+
+def test_a_training_loss_has_its_constant_too(done):
+    ours, *_ = done
+    epochs = pd.DataFrame({"epoch": [1, 2], "loss": [3.0, 1.0]})
+    known = finished.kept_losses()[:2].assign(loss="training", predicted="alike", constant=3.5)
+    (axis,) = draw_pretraining(ours, {"p": [epochs]}, known).axes
+    assert [list(line.get_ydata()) for line in axis.lines] == [[3, 1], [3.5, 3.5]]
+    said = axis.get_legend().get_texts()[1].get_text()
+    assert said == "training images: the same for every image"
+    (axis,) = draw_pretraining(ours, {"p": [epochs[:1]]}, known).axes
+    assert axis.texts[0].get_text().endswith("; 3.5000 with the same for all images")
 
 
 def test_the_frontier_is_of_arms_that_no_cheaper_one_is_as_good_as():

@@ -3,7 +3,6 @@
 from types import SimpleNamespace
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from backbones import SIZE, SMALL
@@ -23,7 +22,8 @@ from mfm.models.settings import Model
 from mfm.models.weights import load_backbone
 from mfm.objectives.masking import mae, simmim
 from mfm.objectives.masking.masks import draw_masks, enlarged, filled
-from mfm.objectives.picture_files import LOSSES, read_captions
+from mfm.objectives.picture_files import read_captions
+from mfm.objectives.pictures import load_snapshots
 from mfm.reporting.pictures import draw_pictures
 from mfm.settings.section import parse
 from mfm.training.optimizers import parameter_groups
@@ -489,9 +489,9 @@ def test_reconstructions_are_drawn(task, name, dataset, tmp_path):
     assert set(captions) == {"epochs", "reconstructions"}
     assert all(("mean and the deviation" in each) == (task == "mae") for each in captions.values())
     assert (folder / "reconstructions.png").stat().st_size > 5000
-    losses = pd.read_csv(folder / LOSSES)
-    assert list(losses) == ["epoch", *run.training.losses]
-    assert np.isfinite(losses).all(axis=None)
+    kept = load_snapshots(tmp_path)
+    assert list(kept) == [0, 1]
+    assert {f"loss_{name}" for name in run.training.losses} | {"prediction"} == set(kept[1])
 
 
 @pytest.mark.parametrize(("task", "name"), PAIRS)

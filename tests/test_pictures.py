@@ -5,7 +5,6 @@ import sys
 from types import SimpleNamespace
 
 import numpy as np
-import pandas as pd
 import pytest
 import safetensors.torch
 import torch
@@ -18,7 +17,7 @@ from mfm.experiment.jobs import PretrainJob
 from mfm.objectives.mfm.bands import completed
 from mfm.objectives.mfm.pictures import MfmPictures
 from mfm.objectives.mfm.task import MaskedFrequencyModeling
-from mfm.objectives.picture_files import LIST, LOSSES, read_captions
+from mfm.objectives.picture_files import LIST, read_captions
 from mfm.objectives.pictures import (
     SNAPSHOTS,
     Snapshots,
@@ -152,20 +151,14 @@ def draw(job, run, images):
 
 
 @pytest.mark.parametrize("recipe", ["upstream", "paper"])
-def test_a_folder_of_pictures_lists_them_and_their_losses(images, tmp_path, recipe):
+def test_a_folder_of_pictures_lists_them(images, tmp_path, recipe):
     job = finish(tmp_path, images, recipe=recipe, epochs=1)
     folder = draw(job, tmp_path, images)
     captions = read_captions(folder)
     assert set(captions) == {"epochs", "reconstructions", "spectra"}
     assert all(captions.values())
     pngs = [f"{name}.png" for name in captions]
-    assert {path.name for path in folder.iterdir()} == {LIST, LOSSES, *pngs}
-    losses = pd.read_csv(folder / LOSSES)
-    assert list(losses) == ["epoch", *job.training.losses]
-    assert losses["epoch"].tolist() == [0, 1]
-    # The kept state and the checkpoint's are the same here.
-    kept = load_snapshots(tmp_path)[1.0]
-    assert losses["low"].tolist() == [kept["loss_low"].item()] * 2
+    assert {path.name for path in folder.iterdir()} == {LIST, *pngs}
     before = {name: (folder / name).read_bytes() for name in pngs}
     assert {name: (draw(job, tmp_path, images) / name).read_bytes() for name in pngs} == before
 
@@ -183,7 +176,6 @@ def test_without_snapshots_the_figure_says_so(images, tmp_path):
     for path in (tmp_path / SNAPSHOTS).iterdir():
         path.unlink()
     folder = draw(job, tmp_path, images)
-    assert pd.read_csv(folder / LOSSES).empty
     assert json.loads((folder / LIST).read_text()).keys() == read_captions(folder).keys()
 
 

@@ -5,7 +5,6 @@ import math
 from types import SimpleNamespace
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from scipy import stats
@@ -19,7 +18,8 @@ from mfm.experiment.jobs import PretrainJob
 from mfm.models.settings import Model
 from mfm.numerics.draws import Stream, hashes, uniforms
 from mfm.numerics.noise import normals
-from mfm.objectives.picture_files import LOSSES, read_captions
+from mfm.objectives.picture_files import read_captions
+from mfm.objectives.pictures import load_snapshots
 from mfm.objectives.restoration.degradations import Keys
 from mfm.objectives.restoration.objective import Restoration
 from mfm.reporting.pictures import draw_pictures
@@ -269,6 +269,6 @@ def test_reconstructions_are_drawn(task, dataset, tmp_path):
     draw_pictures(run, manifest_path=dataset, checkpoint=tmp_path / "checkpoint.pt", folder=folder)
     assert set(read_captions(folder)) == {"epochs", "reconstructions"}
     assert (folder / "reconstructions.png").stat().st_size > 5000
-    losses = pd.read_csv(folder / LOSSES)
-    assert list(losses) == ["epoch", *run.training.losses]
-    assert np.isfinite(losses).all(axis=None)
+    kept = load_snapshots(tmp_path)
+    assert list(kept) == [0, 1]
+    assert {f"loss_{name}" for name in run.training.losses} | {"prediction"} == set(kept[1])

@@ -386,6 +386,11 @@ def get_pretrain_metrics():
     return [LAYOUT.pretraining(*run).metrics for run in resolve.pretrainings(EXPERIMENT)]
 
 
+def get_losses():
+    """The pretrainings' losses beside those of constants, where there are any."""
+    return LAYOUT.losses if resolve.compared_pretrainings(EXPERIMENT) else []
+
+
 def get_pictures():
     """Pictures of the first of each pretraining's runs, where it has some."""
     pictured = resolve.pictured_pretrainings(EXPERIMENT)

@@ -5,7 +5,7 @@ rule figures:
         metrics=get_compared("run", "metrics"),
         pretrain_metrics=get_pretrain_metrics(),
         summary=rules.link_dataset.output.summary,
-        pictures=get_pictures(),
+        losses=get_losses(),
     output:
         answer=LAYOUT.figure("answer"),
         difference=report(
@@ -82,6 +82,7 @@ rule report_page:
         summary=rules.link_dataset.output.summary,
         dataset=rules.dataset_report.output.json,
         figures=rules.figures.output,
+        losses=get_losses(),
         pictures=get_pictures(),
         further=get_further_pages("csv"),
         frozen=get_frozen(),

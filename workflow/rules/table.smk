@@ -63,6 +63,7 @@ rule table:
         plan=rules.plan.output.plan,
         summary=rules.link_dataset.output.summary,
         pretrain_metrics=get_pretrain_metrics(),
+        losses=get_losses(),
         frozen=get_frozen(),
     output:
         table=report(LAYOUT.file("table.md"), caption="../report/table.rst", category="Comparison"),

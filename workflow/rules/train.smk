@@ -155,6 +155,29 @@ rule pictures:
         "../scripts/pictures.py"
 
 
+if resolve.compared_pretrainings(EXPERIMENT):
+
+    rule losses:
+        input:
+            metrics=[
+                LAYOUT.pretraining(*run).metrics
+                for run in resolve.compared_pretrainings(EXPERIMENT)
+            ],
+            manifest=ancient(rules.link_dataset.output.manifest),
+        output:
+            csv=LAYOUT.losses,
+        log:
+            LAYOUT.log("losses"),
+        benchmark:
+            LAYOUT.benchmark("losses")
+        conda:
+            "../envs/mfm.yaml"
+        params:
+            experiment=get_experiment(),
+        script:
+            "../scripts/losses.py"
+
+
 rule pretrainings:
     input:
         get_pretrainings(),

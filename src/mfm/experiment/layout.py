@@ -142,6 +142,11 @@ class Layout:
         return self.file(f"frozen/{features}.{ending}" if features else f"frozen.{ending}")
 
     @property
+    def losses(self) -> str:
+        """Losses of the pretrainings beside those of constant predictions."""
+        return self.file("losses.csv")
+
+    @property
     def question(self) -> str:
         """The declared comparison, a line each time that it changed."""
         return self.file("question.csv")

@@ -166,6 +166,16 @@ def pictured_pretrainings(experiment: Experiment) -> list[tuple[str, int]]:
     return [(name, first[name]) for name, each in used.items() if each.pictured]
 
 
+def compared_pretrainings(experiment: Experiment) -> list[tuple[str, int]]:
+    """Runs whose loss is compared with that of a constant prediction: (name, seed)."""
+    each = experiment.pretrain
+    return [
+        (name, seed)
+        for name, seed in pretrainings(experiment)
+        if each[name].pictured or each[name].constant_loss is not None
+    ]
+
+
 def longer_arms(experiment: Experiment) -> dict[str, str]:
     """Arms from scratch that are trained for as long as another arm: {arm: the other}."""
     return {

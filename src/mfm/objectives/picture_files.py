@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 
 LIST = "pictures.json"
-LOSSES = "losses.csv"  # on the fixed images: epoch, and a column for each loss
 
 
 def read_captions(folder: Path) -> dict[str, str]:

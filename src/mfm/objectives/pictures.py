@@ -51,15 +51,22 @@ class Pictures(ABC):
         """What the model makes of images, float32 [n, 3, H, W] in [0, 1]. It is left as it was."""
 
     @abstractmethod
+    def answers(self, images: Tensor) -> Tensor:
+        """What a model without error would predict of images: [n, ...]."""
+
+    @abstractmethod
     def draw(
         self, model: nn.Module, images: Tensor, kept: Mapping[float, Seen], *, name: str
     ) -> list[Picture]:
         """Figures of the trained model and of what was seen on its way, by the epochs done."""
 
 
-def fixed_images(count: int, *, manifest_path: Path, size: int) -> Tensor:
-    """The validation images that are shown: float32 [n, 3, size, size] in [0, 1]."""
-    images = manifest.load(manifest_path, "val")
+def fixed_images(count: int, *, manifest_path: Path, size: int, split: str = "val") -> Tensor:
+    """Images of a split, the validation images that are shown: float32 [n, 3, size, size].
+
+    In [0, 1].
+    """
+    images = manifest.load(manifest_path, split)
     # Evenly spread over the manifest, which is sorted by class.
     chosen = np.linspace(0, len(images) - 1, min(count, len(images)))
     batches = EvalBatches(images, resize=size, crop=size, interpolation="bilinear")
@@ -112,16 +119,3 @@ def load_snapshots(run: Path) -> dict[float, Seen]:
             raise UserError(f"{path} is damaged; remove it") from None
         found[values.pop("epoch").item()] = values
     return found
-
-
-def losses(kept: Mapping[float, Seen]) -> list[dict[str, float]]:
-    """Rows of the finished pictures' losses.csv."""
-    return [
-        {"epoch": epoch}
-        | {
-            name.removeprefix("loss_"): value.item()
-            for name, value in seen.items()
-            if name.startswith("loss_")
-        }
-        for epoch, seen in kept.items()
-    ]

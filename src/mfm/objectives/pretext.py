@@ -84,6 +84,14 @@ class Pretext(Training):
         """What is shown of these images, where `pictured` says so."""
         raise NotImplementedError(f"{type(self).__name__} is pictured, and has no pictures")
 
+    @property
+    def constant_loss(self) -> float | None:
+        """The training's loss where a network tells no image from another.
+
+        None where that isn't known from the settings. Of tasks with pictures it is measured.
+        """
+        return None
+
     def sample_constants(self, size: int) -> dict[str, str]:
         """Numbers of the task for images of `size` pixels that `image_shares` depends on."""
         return {}

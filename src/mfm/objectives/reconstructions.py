@@ -38,6 +38,10 @@ class Reconstructions(Pictures):
     def shown(self, predictions: Tensor, images: Tensor) -> Tensor:
         """What was predicted, to be shown: [n, 3, H, W] in [0, 1]."""
 
+    def compared(self, predicted: Tensor, images: Tensor) -> dict[str, Tensor]:
+        """What the loss sees of pictures as they are shown; nothing more where it sees them all."""
+        return {}
+
     def look(self, model: nn.Module, images: Tensor) -> Seen:
         """`prediction`, and its mean loss."""
         training = model.training
@@ -79,7 +83,10 @@ class Reconstructions(Pictures):
                 )
                 continue
             columns = {"input": self.inputs(images)}
-            columns |= {head: self.shown(values.float(), images) for head, values in seen.items()}
+            made = {head: self.shown(values.float(), images) for head, values in seen.items()}
+            columns |= made
+            if seen is last:
+                columns |= self.compared(made["prediction"], images)
             columns |= {"image": images}
             title = f"{name}: {self._title}"
             figures[figure], axes = panels.grid(len(chosen), len(columns), title)

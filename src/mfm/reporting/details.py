@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from mfm.experiment.jobs import split_of
 from mfm.experiment.resolve import used_pretrainings
-from mfm.reporting import cost, floors
+from mfm.reporting import constants, cost, floors
 from mfm.reporting.columns import MeasuredArm
 from mfm.reporting.document import Block, Bullets, Column, Link, Section, Table, Text, joined
 from mfm.reporting.finished import Finished
@@ -22,6 +22,7 @@ def sections(
     """What the rows rest on; `floors_above` as in `floors.learned`."""
     return [
         *floors.learned(found, above=floors_above),
+        *constants.sections(found),
         Section("How it was measured", [Bullets(_how(found, compared))]),
         *_comparisons(compared),
         cost.section(found),

@@ -18,7 +18,7 @@ from mfm.experiment.layout import Layout, dataset_folder
 from mfm.experiment.question import Declaration
 from mfm.experiment.resolve import pretraining_of, pretrainings
 from mfm.experiment.settings import Experiment
-from mfm.reporting import frozen
+from mfm.reporting import frozen, pretraining_losses
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +32,7 @@ class Finished:
     declarations: Sequence[Declaration] = ()  # of the question, the first one first
     looks: int = 0  # different experiments that were evaluated on these images; 0: not known
     frozen: pd.DataFrame | None = None  # accuracies on frozen features
+    losses: pd.DataFrame | None = None  # of pretrainings, beside constants
 
     @property
     def layout(self) -> Layout:
@@ -66,4 +67,5 @@ def read(experiment: Experiment) -> Finished:
         looks=looks.count(data, experiment.evaluate.split),
         # A file that is left of an earlier configuration is no part of this one.
         frozen=frozen.read(layout.frozen()) if experiment.frozen is not None else None,
+        losses=pretraining_losses.of(experiment),
     )

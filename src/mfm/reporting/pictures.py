@@ -5,18 +5,16 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import pandas as pd
-
 from mfm.experiment.jobs import PretrainJob
 from mfm.files import style
 from mfm.files.atomic import write_text
 from mfm.files.pickles import load_pickle
-from mfm.objectives.picture_files import LIST, LOSSES
-from mfm.objectives.pictures import fixed_images, load_snapshots, losses
+from mfm.objectives.picture_files import LIST
+from mfm.objectives.pictures import fixed_images, load_snapshots
 
 
 def draw_pictures(job: PretrainJob, *, manifest_path: Path, checkpoint: Path, folder: Path) -> None:
-    """Leave FIGURE.png for each picture, the losses and the list of captions in `folder`.
+    """Leave FIGURE.png for each picture, and the list of captions, in `folder`.
 
     The model's final state is that of the checkpoint; earlier ones are the snapshots beside it.
 
@@ -33,8 +31,5 @@ def draw_pictures(job: PretrainJob, *, manifest_path: Path, checkpoint: Path, fo
     folder.mkdir(parents=True, exist_ok=True)
     for picture in pictures:
         style.save(picture.figure, folder / f"{picture.name}.png")
-    rows = losses(kept)
-    named = list(dict.fromkeys(["epoch", *training.losses, *(key for row in rows for key in row)]))
-    write_text(folder / LOSSES, pd.DataFrame(rows, columns=named).to_csv(index=False))
     captions = {picture.name: picture.caption for picture in pictures}
     write_text(folder / LIST, json.dumps(captions, indent=2) + "\n")

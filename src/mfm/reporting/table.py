@@ -6,7 +6,16 @@ from collections.abc import Sequence
 
 from mfm.experiment.resolve import longer_arms
 from mfm.experiment.settings import Experiment
-from mfm.reporting import answer, comparability, details, floors, images, published, verdict
+from mfm.reporting import (
+    answer,
+    comparability,
+    constants,
+    details,
+    floors,
+    images,
+    published,
+    verdict,
+)
 from mfm.reporting.columns import MeasuredArm, columns
 from mfm.reporting.document import (
     Block,
@@ -70,6 +79,7 @@ def alarms(found: Finished, compared: Sequence[Comparison]) -> list[Block]:
     lines: list[Text] = [
         *floors.warning(found),
         *floors.lost(found),
+        *constants.warning(found),
         *_given(found, compared),
         *comparability.continued(found.results),
         *_corrected(compared),

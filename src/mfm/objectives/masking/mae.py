@@ -157,13 +157,19 @@ def image_losses(prediction: Tensor, target: Tensor, masks: Tensor, *, norm_pixe
     own deviation. All images mask as many patches, so the batch's mean is the mean of these.
     """
     with torch.autocast(target.device.type, enabled=False):
-        patches = patches_of(target, masks.shape[-1])
-        if norm_pixels:
-            mean, deviation = statistics(patches)
-            patches = (patches - mean) / deviation
+        patches = answers(target, side=masks.shape[-1], norm_pixels=norm_pixels)
         hidden = masks.flatten(1)
         errors = (prediction.to(target.dtype) - patches).square().mean(dim=2)
         return (errors * hidden).sum(dim=1) / hidden.sum(dim=1)
+
+
+def answers(target: Tensor, *, side: int, norm_pixels: bool) -> Tensor:
+    """What is to be predicted of normalised images [N, 3, H, W]: [N, side * side, p * p * 3]."""
+    patches = patches_of(target, side)
+    if norm_pixels:
+        mean, deviation = statistics(patches)
+        patches = (patches - mean) / deviation
+    return patches
 
 
 def as_images(prediction: Tensor, target: Tensor, *, side: int, norm_pixels: bool) -> Tensor:

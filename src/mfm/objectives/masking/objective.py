@@ -25,6 +25,11 @@ def _images(predictions: Tensor, target: Tensor) -> Tensor:
     return predictions
 
 
+def _answers(target: Tensor) -> Tensor:
+    """What is right where predictions are images."""
+    return target
+
+
 @dataclass(frozen=True, kw_only=True)
 class Masking:
     """What is masked of images of one size, and what a prediction of that costs."""
@@ -33,6 +38,7 @@ class Masking:
     count: int  # of masked patches
     image_losses: ImageLosses
     as_images: Images = _images
+    answers: Callable[[Tensor], Tensor] = _answers  # normalised images to what is to be predicted
     note: str = ""  # on predictions as they are shown, at the end of their captions
 
     def draw(self, *, seed: int, epoch: int, rows: Ints) -> Tensor:

@@ -28,12 +28,18 @@ class MaskingPictures(Reconstructions):
             "goes on. If pretraining works, these come nearer to the image from left to right."
             f"{masking.note}",
             "reconstructions": "Patches that are masked, here in the image's mean colour; what the "
-            f"trained model predicts for them, put into the image; and the image.{masking.note}",
+            "trained model predicts for them, put into the image; and the image. Between them, "
+            "what the loss compares: the masked patches alone, as they are predicted and as they "
+            f"are.{masking.note}",
         }
 
     def predict(self, model: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
         """As the model gives it."""
         return self._masking.look(model, images, self._masks(images))
+
+    def answers(self, images: Tensor) -> Tensor:
+        """The pixels of all patches, as the model is to give them."""
+        return self._masking.answers(normalise(images, mean=IMAGENET_MEAN, std=IMAGENET_STD))
 
     def inputs(self, images: Tensor) -> Tensor:
         """Masked patches filled."""
@@ -45,8 +51,19 @@ class MaskingPictures(Reconstructions):
         predicted = denormalise(
             self._masking.as_images(predictions, target), mean=IMAGENET_MEAN, std=IMAGENET_STD
         )
-        pixels = enlarged(self._masks(images), images.shape[-1])
-        return torch.where(pixels[:, None], predicted, images)
+        return torch.where(self._masked(images), predicted, images)
+
+    def compared(self, predicted: Tensor, images: Tensor) -> dict[str, Tensor]:
+        """Masked patches on white."""
+        masked, white = self._masked(images), torch.ones(())
+        return {
+            "masked,\npredicted": torch.where(masked, predicted, white),
+            "masked,\nimage": torch.where(masked, images, white),
+        }
+
+    def _masked(self, images: Tensor) -> Tensor:
+        """Masked pixels: bool [n, 1, H, W]."""
+        return enlarged(self._masks(images), images.shape[-1])[:, None]
 
     def _masks(self, images: Tensor) -> Tensor:
         return self._masking.draw(seed=0, epoch=0, rows=np.arange(len(images)))

@@ -226,7 +226,7 @@ class MaePretraining(MaskingPretraining):
 
     def masking(self, *, model: Model, size: int) -> Masking:
         """What is masked of images of `size` pixels: what models_mae.py's random_masking leaves."""
-        from mfm.objectives.masking.mae import as_images, image_losses
+        from mfm.objectives.masking.mae import answers, as_images, image_losses
         from mfm.objectives.masking.objective import Masking
 
         facts = facts_of(model)
@@ -249,5 +249,6 @@ class MaePretraining(MaskingPretraining):
             count=side**2 - kept,
             image_losses=partial(image_losses, norm_pixels=self.norm_pixels),
             as_images=partial(as_images, side=side, norm_pixels=self.norm_pixels),
+            answers=partial(answers, side=side, norm_pixels=self.norm_pixels),
             note=_OWN_LEVEL if self.norm_pixels else "",
         )

@@ -35,13 +35,17 @@ def look_at_band(
     return Band(inputs=inputs.cpu(), predictions=predictions.cpu(), loss=loss)
 
 
+def removed(task: MaskedFrequencyModeling, values: Tensor, *, low: bool) -> Tensor:
+    """What the loss sees of targets or predictions [n, C, H, W]: the frequencies that were removed.
+
+    `low`: the inputs kept low frequencies. What a model predicts for those is in no loss.
+    """
+    return keep_band(values, torch.full((len(values),), not low), task.radius)
+
+
 def completed(
     task: MaskedFrequencyModeling, images: Tensor, predictions: Tensor, *, low: bool
 ) -> Tensor:
-    """The target with the removed frequencies replaced by the predicted ones: [n, C, H, W].
-
-    What a model predicts for the frequencies it was given is in no loss, and left out here.
-    """
-    keep_low = torch.full((len(images),), low)
-    kept_of_target = keep_band(task.target(images), keep_low, task.radius)
-    return kept_of_target + predictions - keep_band(predictions, keep_low, task.radius)
+    """The target with the removed frequencies replaced by the predicted ones: [n, C, H, W]."""
+    target = task.target(images)
+    return target + removed(task, predictions - target, low=low)

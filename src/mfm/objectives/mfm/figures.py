@@ -13,7 +13,7 @@ from matplotlib.patches import Circle
 from torch import Tensor
 
 from mfm.files import style
-from mfm.objectives.mfm.bands import Band, completed
+from mfm.objectives.mfm.bands import Band, completed, removed
 from mfm.objectives.mfm.task import MaskedFrequencyModeling
 from mfm.objectives.panels import epoch_title, few, grid, show
 from mfm.objectives.pictures import Seen
@@ -39,9 +39,12 @@ def compared(
     for low, name in ((True, "low-pass"), (False, "high-pass")):
         band = bands[low]
         whole = completed(task, images, band.predictions, low=low)
+        lost = removed(task, target, low=low)
+        predicted = removed(task, band.predictions, low=low)
         columns += [
             Column(title=f"{name}\ninput", values=band.inputs, scale=band.inputs),
-            Column(title="prediction\nfrom it", values=band.predictions, scale=target),
+            Column(title="the rest,\npredicted", values=predicted, scale=lost),
+            Column(title="the rest,\ntarget", values=lost, scale=lost),
             Column(title="input's band\n+ prediction", values=whole, scale=target),
         ]
     return [*columns, Column(title="target", values=target, scale=target)]

@@ -15,9 +15,9 @@ from mfm.objectives.pictures import SNAPSHOTS, Picture, Pictures, Seen
 _CAPTIONS = {
     "epochs": "The input's band, completed by what the model predicts of the removed one, as the "
     "training goes on. If pretraining works, these come nearer to the target from left to right.",
-    "reconstructions": "What the trained model is given and what it predicts. The loss counts the "
-    "removed frequencies only: the raw prediction is arbitrary on the others, so beside it the "
-    "input's own band is put in.",
+    "reconstructions": "What the trained model is given, and what the loss compares: the removed "
+    "frequencies as it predicts them, and as they are. What it predicts of the others is in no "
+    "loss, and not shown: beside it, the input's own band is completed by the prediction.",
     "spectra": "Log spectra of the same pictures. Inside the circle lies what a low-pass input "
     "keeps and a high-pass input has lost. (The paper's recipe clamps its inputs to the range of "
     "pixels, which puts a little back.)",
@@ -38,6 +38,10 @@ class MfmPictures(Pictures):
             seen[f"prediction_{name}"] = band.predictions
             seen[f"loss_{name}"] = torch.tensor(band.loss, dtype=torch.float64)
         return seen
+
+    def answers(self, images: Tensor) -> Tensor:
+        """The target."""
+        return self._task.target(images)
 
     def draw(
         self, model: nn.Module, images: Tensor, kept: Mapping[float, Seen], *, name: str

@@ -22,7 +22,7 @@ class RestorationPictures(Reconstructions):
         "epochs": "What the model makes of the input, as the training goes on. If pretraining "
         "works, these come nearer to the image from left to right.",
         "reconstructions": "What the trained model is given, what it makes of that, and the image "
-        "that it should have made.",
+        "that it should have made. The loss compares the two on all frequencies.",
     }
     loss: ClassVar[str] = "whole"
 
@@ -34,6 +34,10 @@ class RestorationPictures(Reconstructions):
         """The normalised image [n, 3, H, W]."""
         predictions = model(self._corrupted(images)).float()
         return predictions, self._task.image_losses(predictions, images)
+
+    def answers(self, images: Tensor) -> Tensor:
+        """The normalised image."""
+        return self._task.target(images)
 
     def inputs(self, images: Tensor) -> Tensor:
         """Degraded."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
@@ -86,6 +87,11 @@ class SimclrPretraining(Pretext):
             f"SimCLR, temperature {self.temperature:g}, two views with colour jitter {jitter:g} "
             f"and blur of {blur:.0%}"
         )
+
+    @property
+    def constant_loss(self) -> float:
+        """Each view's partner is one of 2 N - 1 others, all alike."""
+        return math.log(2 * self.batch - 1)
 
     def build(self, inputs: Inputs) -> Task:
         """Backbone and projection, and the loss on their views."""

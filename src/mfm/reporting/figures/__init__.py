@@ -16,6 +16,8 @@ FIGURES = {
     "classes": "Which classes gain. Intervals are for one class at a time and not corrected for "
     "the number of classes: of twenty, about one misses zero by chance.",
     "pretraining": "Loss of each pretraining. The dashed lines, where there are some, are "
-    "measured on a few fixed validation images at some steps.",
+    "measured on a few fixed validation images at some steps. A dotted line is a prediction that "
+    "is the same for every image: a loss that doesn't fall clearly below the dotted line of its "
+    "colour has learned nothing from the images.",
     "confusion": "What images of the worst classes are taken for, over all seeds.",
 }

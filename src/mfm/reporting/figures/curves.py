@@ -12,6 +12,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFor
 
 from mfm.experiment.settings import Experiment
 from mfm.files import style
+from mfm.reporting.pretraining_losses import PREDICTED, TRAINING
 
 _MARKERS = "s^Dv"  # of the losses on fixed images
 
@@ -19,18 +20,20 @@ _MARKERS = "s^Dv"  # of the losses on fixed images
 def draw_pretraining(
     experiment: Experiment,
     metrics: Mapping[str, Sequence[pd.DataFrame]],
-    losses: Mapping[str, pd.DataFrame],
+    losses: pd.DataFrame,
 ) -> Figure:
     """One panel for each pretraining: their losses are different quantities.
 
-    `metrics` are the epochs of its runs, by the pretraining's name. `losses` are the first run's on
-    the fixed validation images, where some were measured: the column epoch (a fraction), and one
-    for each loss.
+    `metrics` are the epochs of its runs, by the pretraining's name, and `losses` what is beside
+    constant predictions, as `mfm.reporting.pretraining_losses` has it.
     """
     if not metrics:
         return style.nothing("No arm of this experiment is pretrained here.")
-    measured = {name: losses[name] if name in losses else pd.DataFrame() for name in metrics}
-    alone = [len(runs[0]) == 1 and measured[name].empty for name, runs in metrics.items()]
+    measured = {name: losses[losses["pretraining"] == name] for name in metrics}
+    alone = [
+        len(runs[0]) == 1 and set(measured[name]["loss"]) <= {TRAINING}
+        for name, runs in metrics.items()
+    ]
     heights = [0.6 if single else 2.8 for single in alone]
     figure = Figure(figsize=(7.0, sum(heights)), layout="constrained")
     panels = figure.subplots(len(metrics), height_ratios=heights, squeeze=False)[:, 0]
@@ -41,6 +44,8 @@ def draw_pretraining(
             axis.axis("off")
             told = ", ".join(f"{run['loss'].item():.4f}" for run in runs)
             text = f"loss {told}, the mean of the only epoch"
+            for row in measured[name].drop_duplicates("loss").to_dict("records"):
+                text += f"; {row['constant']:.4f} with {PREDICTED[row['predicted']]} for all images"
             axis.text(0, 0.9, text, va="top", color=style.GREY, transform=axis.transAxes)
         else:
             _losses(axis, runs, measured[name], texts=training.losses)
@@ -58,18 +63,24 @@ def _losses(
             marker="o" if len(epochs) < 30 else None,
             label="_" if number else "training images, mean of the epoch",
         )
-    columns = [column for column in measured.columns if column != "epoch"]
-    for number, column in enumerate(columns):
-        axis.plot(
-            measured["epoch"],
-            measured[column],
-            color=style.OKABE_ITO[1 + number % (len(style.OKABE_ITO) - 1)],
-            marker=_MARKERS[number % len(_MARKERS)],
-            ms=5,
-            ls="--",
-            label=f"fixed validation images, {texts.get(column, column)}",
-        )
-    if columns:
+    for number, (loss, rows) in enumerate(measured.groupby("loss", sort=False)):
+        training = loss == TRAINING
+        colour = style.OKABE_ITO[0 if training else 1 + number % (len(style.OKABE_ITO) - 1)]
+        what = "training images" if training else texts.get(str(loss), str(loss))
+        for place, (_, run) in enumerate(rows.groupby("seed") if not training else ()):
+            axis.plot(
+                run["epoch"],
+                run["value"],
+                color=colour,
+                marker=_MARKERS[number % len(_MARKERS)],
+                ms=5,
+                ls="--",
+                label="_" if place else f"fixed validation images, {what}",
+            )
+        first = rows.iloc[0]
+        said = f"{what}: {PREDICTED[first['predicted']]} for every image"
+        axis.axhline(first["constant"], color=colour, lw=1, ls=":", label=said)
+    if not measured.empty:
         axis.set_yscale("log")  # the losses are of different sizes
         low, high = axis.get_ylim()
         few = high < 6 * low

@@ -11,8 +11,8 @@ from mfm.experiment import resolve
 from mfm.experiment.layout import FinetunedModel, Layout, dataset_folder, locate
 from mfm.experiment.settings import Experiment
 from mfm.files import style
-from mfm.objectives.picture_files import LOSSES
 from mfm.objectives.supervised import accuracy_curve
+from mfm.reporting import pretraining_losses
 from mfm.reporting.figures import FIGURES
 from mfm.reporting.figures.accuracy import draw_accuracy, draw_answer, draw_difference
 from mfm.reporting.figures.classes import draw_classes, draw_confusion
@@ -50,10 +50,6 @@ def draw_all(experiment: Experiment, results: pd.DataFrame, folder: Path) -> Non
     for name, seed in resolve.pretrainings(experiment):
         epochs = pd.read_csv(layout.pretraining(name, seed).metrics)
         metrics.setdefault(name, []).append(epochs)
-    losses = {
-        name: pd.read_csv(Path(layout.pretraining(name, seed).pictures, LOSSES))
-        for name, seed in resolve.pictured_pretrainings(experiment)
-    }
     drawn = {
         "answer": draw_answer(experiment, results),
         "difference": draw_difference(experiment, results),
@@ -68,7 +64,7 @@ def draw_all(experiment: Experiment, results: pd.DataFrame, folder: Path) -> Non
         "finetuning": draw_finetuning(
             experiment, finetunings, curves, images=_measured_images(experiment)
         ),
-        "pretraining": draw_pretraining(experiment, metrics, losses),
+        "pretraining": draw_pretraining(experiment, metrics, pretraining_losses.of(experiment)),
     }
     assert drawn.keys() == FIGURES.keys()
     for name, figure in drawn.items():

@@ -13,7 +13,7 @@ import yaml
 from markupsafe import Markup
 
 from mfm.experiment.layout import Layout
-from mfm.experiment.resolve import pictured_pretrainings
+from mfm.experiment.resolve import pictured_pretrainings, used_pretrainings
 from mfm.experiment.settings import Experiment
 from mfm.experiment.variants import Runs
 from mfm.objectives.picture_files import read_captions
@@ -118,8 +118,8 @@ def _folds(report: _Report) -> Iterator[Fold]:
             body=to_html(page.section.blocks, folder=page.folder, level=3),
         )
     pictured = [
-        Section(name, _pictures(layout, name, seed))
-        for name, seed in pictured_pretrainings(report.experiment)
+        Section(name, _pictures(report.experiment, layout, name))
+        for name in used_pretrainings(report.experiment)
     ]
     if pictured:
         yield report.fold("pretraining", Section("Does pretraining learn anything?", pictured))
@@ -140,8 +140,15 @@ def _figures(layout: Layout, names: Sequence[str]) -> list[Picture]:
     return [Picture(layout.relative(layout.figure(name)), FIGURES[name]) for name in names]
 
 
-def _pictures(layout: Layout, pretraining: str, seed: int) -> list[Picture]:
-    folder = Path(layout.pretraining(pretraining, seed).pictures)
+def _pictures(experiment: Experiment, layout: Layout, name: str) -> list[Block]:
+    """What the pretraining's first run shows, or why it shows nothing."""
+    training, first = experiment.pretrain[name], dict(pictured_pretrainings(experiment))
+    if name not in first:
+        why = "it was asked for no pictures (reconstructions: 0)"
+        if not training.predicts_images:
+            why = "it predicts no images, so there are no reconstructions to look at"
+        return [Paragraph(f"{training.title}: {why}. Its loss is among the figures.")]
+    folder = Path(layout.pretraining(name, first[name]).pictures)
     return [
         Picture(layout.relative((folder / f"{name}.png").as_posix()), caption, width=1000)
         for name, caption in read_captions(folder).items()

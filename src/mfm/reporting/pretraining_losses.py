@@ -1,0 +1,92 @@
+"""Losses of pretrainings beside those of constant predictions: losses.csv.
+
+A row for each run, loss and time. Losses of a task with pictures are measured on a few fixed
+validation images, on the way; those of another one, whose settings say what a constant has, are
+its training's, a row an epoch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from mfm.experiment import resolve
+from mfm.experiment.layout import Layout
+from mfm.experiment.settings import Experiment
+
+TRAINING = "training"  # the loss of the training images, in the mean of each epoch
+COLUMNS = ("pretraining", "seed", "loss", "epoch", "value", "constant", "predicted")
+_ALIKE = "alike"
+# What a constant is, for every image.
+PREDICTED = {
+    "zero": "zero",
+    "mean": "the mean of training images",
+    "median": "the median of training images",
+    _ALIKE: "the same",
+}
+
+
+def measure(experiment: Experiment, *, manifest_path: Path) -> pd.DataFrame:
+    """The rows of all runs that are compared. A run that kept nothing on its way has none."""
+    layout, rows = Layout(experiment.results), list[dict[str, Any]]()
+    constants: dict[str, dict[str, Any]] = {}  # the same for all runs of a pretraining
+    for name, seed in resolve.compared_pretrainings(experiment):
+        files = layout.pretraining(name, seed)
+        if experiment.pretrain[name].pictured:
+            if name not in constants:
+                constants[name] = _constants(experiment, name, manifest_path)
+            found = _on_fixed_images(Path(files.folder))
+        else:
+            known = {"constant": experiment.pretrain[name].constant_loss, "predicted": _ALIKE}
+            constants[name] = {TRAINING: known}
+            found = _in_training(Path(files.metrics))
+        rows += [
+            {"pretraining": name, "seed": seed, **row, **constants[name][row["loss"]]}
+            for row in found
+        ]
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def _constants(experiment: Experiment, name: str, manifest_path: Path) -> dict[str, Any]:
+    """By the loss's name, what the best constant has, and what that is."""
+    from mfm.objectives.constants import EXAMPLES, constant_losses
+    from mfm.objectives.pictures import fixed_images
+
+    job = resolve.pretrain_job(experiment, name, experiment.pretrain[name].seeds[0])
+    images = partial(fixed_images, manifest_path=manifest_path, size=job.size)
+    found = constant_losses(
+        job.training.pictures(model=job.model, size=job.size),
+        images(job.training.pictured),
+        examples=images(EXAMPLES, split=job.split),
+    )
+    return {
+        loss: {"constant": each.loss, "predicted": each.predicted} for loss, each in found.items()
+    }
+
+
+def _on_fixed_images(run: Path) -> Iterator[dict[str, Any]]:
+    from mfm.objectives.pictures import load_snapshots
+
+    for epoch, seen in load_snapshots(run).items():
+        for name, value in seen.items():
+            if name.startswith("loss_"):
+                loss = name.removeprefix("loss_")
+                yield {"loss": loss, "epoch": epoch, "value": value.item()}
+
+
+def _in_training(metrics: Path) -> Iterator[dict[str, Any]]:
+    for row in pd.read_csv(metrics).to_dict("records"):
+        yield {"loss": TRAINING, "epoch": float(row["epoch"]), "value": row["loss"]}
+
+
+def of(experiment: Experiment) -> pd.DataFrame:
+    """losses.csv of an experiment; no rows where it compares no pretraining."""
+    path = Path(Layout(experiment.results).losses)
+    # A file that is left of an earlier configuration is no part of this one.
+    if not resolve.compared_pretrainings(experiment) or not path.exists():
+        return pd.DataFrame(columns=list(COLUMNS))
+    return pd.read_csv(path, dtype={"pretraining": str})
