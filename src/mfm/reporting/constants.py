@@ -30,6 +30,11 @@ class Compared:
     hardly: int  # runs that didn't get clearly below the constant
 
     @property
+    def some(self) -> str:
+        """'more than 95% in 1 of 2 runs'."""
+        return f"more than {HARDLY:.0%} in {self.hardly} of {self.runs} runs"
+
+    @property
     def share(self) -> float:
         """Of the constant's, in percent."""
         return 100 * self.mean / self.constant
@@ -57,22 +62,19 @@ def _compared(found: Finished, losses: pd.DataFrame) -> Iterator[Compared]:
 
 def warning(found: Finished) -> list[Text]:
     """A sentence on losses that are hardly better than saying the same of every image."""
-    groups: dict[str, list[Compared]] = {}
-    for each in compared(found):
-        if each.hardly:
-            groups.setdefault(each.pretraining, []).append(each)
-    parts = []
-    for name, those in groups.items():
-        runs = f", in {those[0].hardly} of {those[0].runs} runs" if those[0].runs > 1 else ""
-        shares = listed(f"{each.share:.0f}% {each.loss}" for each in those)
-        parts.append(f"that of {name} is {shares}{runs}")
-    if not parts:
+    those = [each for each in compared(found) if each.hardly]
+    if not those:
         return []
+    parts = [
+        f"the loss of {each.pretraining} {each.loss} is {each.share:.0f}% of that of saying the "
+        f"same of every image{'' if each.hardly == each.runs else f' ({each.some})'}"
+        for each in those
+    ]
     return [
         Bold(
-            f"Hardly learned: of the loss of a constant prediction, {'; '.join(parts)}. There, it "
-            "has hardly used its images: train it longer or with another learning rate, or give "
-            "the network a last map of more positions (model.stem_stride), before judging the task."
+            f"Hardly learned: {listed(parts)}. There it has hardly used its images: train it "
+            "longer or with another learning rate, or give the network a last map of more "
+            "positions (model.stem_stride), before judging the task."
         )
     ]
 

@@ -7,7 +7,7 @@ its training's, a row an epoch.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,7 @@ def measure(experiment: Experiment, *, manifest_path: Path) -> pd.DataFrame:
         if experiment.pretrain[name].pictured:
             if name not in constants:
                 constants[name] = _constants(experiment, name, manifest_path)
-            found = _on_fixed_images(Path(files.folder))
+            found = _on_fixed_images(Path(files.folder), constants[name])
         else:
             known = {"constant": experiment.pretrain[name].constant_loss, "predicted": _ALIKE}
             constants[name] = {TRAINING: known}
@@ -68,14 +68,13 @@ def _constants(experiment: Experiment, name: str, manifest_path: Path) -> dict[s
     }
 
 
-def _on_fixed_images(run: Path) -> Iterator[dict[str, Any]]:
+def _on_fixed_images(run: Path, losses: Iterable[str]) -> Iterator[dict[str, Any]]:
     from mfm.objectives.pictures import load_snapshots
 
-    for epoch, seen in load_snapshots(run).items():
-        for name, value in seen.items():
-            if name.startswith("loss_"):
-                loss = name.removeprefix("loss_")
-                yield {"loss": loss, "epoch": epoch, "value": value.item()}
+    kept = load_snapshots(run)
+    for loss in losses:
+        for epoch, seen in kept.items():
+            yield {"loss": loss, "epoch": epoch, "value": seen[f"loss_{loss}"].item()}
 
 
 def _in_training(metrics: Path) -> Iterator[dict[str, Any]]:

@@ -23,7 +23,7 @@ _DECADES = 4.0  # of a spectrum, below its largest value
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
-    """One kind of picture of all images."""
+    """One kind of picture of all images, in the units of pixels."""
 
     title: str
     values: Tensor  # [n, C, H, W]
@@ -34,17 +34,18 @@ def compared(
     task: MaskedFrequencyModeling, images: Tensor, bands: dict[bool, Band]
 ) -> list[Column]:
     """What is shown beside each other, for all images."""
-    target = task.target(images)
+    target = as_pixels(task, task.target(images))
     columns = [Column(title="image", values=images, scale=images)]
     for low, name in ((True, "low-pass"), (False, "high-pass")):
         band = bands[low]
-        whole = completed(task, images, band.predictions, low=low)
+        inputs = as_pixels(task, band.inputs)
+        whole = as_pixels(task, completed(task, images, band.predictions, low=low))
         lost = removed(task, target, low=low)
-        predicted = removed(task, band.predictions, low=low)
+        predicted = removed(task, as_pixels(task, band.predictions), low=low)
         columns += [
-            Column(title=f"{name}\ninput", values=band.inputs, scale=band.inputs),
-            Column(title="the rest,\npredicted", values=predicted, scale=lost),
-            Column(title="the rest,\ntarget", values=lost, scale=lost),
+            Column(title=f"{name}\ninput", values=inputs, scale=inputs),
+            Column(title="removed,\npredicted", values=predicted, scale=lost),
+            Column(title="removed,\ntarget", values=lost, scale=lost),
             Column(title="input's band\n+ prediction", values=whole, scale=target),
         ]
     return [*columns, Column(title="target", values=target, scale=target)]
@@ -58,22 +59,18 @@ def as_pixels(task: MaskedFrequencyModeling, values: Tensor) -> Tensor:
     return (values - black) / (white - black)
 
 
-def draw_reconstructions(
-    task: MaskedFrequencyModeling, columns: list[Column], *, title: str
-) -> Figure:
+def draw_reconstructions(columns: list[Column], *, title: str) -> Figure:
     """Images, inputs, predictions and targets, a line an image."""
     figure, panels = grid(
         len(columns[0].values),
         len(columns),
-        f"{title}. Image and inputs on scales of their own, the rest on the target's.",
+        f"{title}. Image and inputs on scales of their own, the rest on that "
+        "of the target, or of its removed frequencies.",
     )
     for column, part in enumerate(columns):
         panels[0, column].set_title(part.title, fontsize=8, loc="center")
-        plain = column == 0  # the image itself is not normalised
-        values = part.values if plain else as_pixels(task, part.values)
-        scale = part.scale if plain else as_pixels(task, part.scale)
         for row, axis in enumerate(panels[:, column]):
-            show(axis, values[row], scale[row])
+            show(axis, part.values[row], part.scale[row])
     return figure
 
 
@@ -91,7 +88,7 @@ def draw_spectra(columns: list[Column], radius: float, *, title: str) -> Figure:
         len(columns),
         f"{title}. Log spectra, the zero frequency in the middle; the circle is the radius.\n"
         f"Colours span {_DECADES:.0f} decades; image and inputs on scales of their own, the rest "
-        "on the target's.",
+        "on that of the target, or of its removed frequencies.",
     )
     for column, part in enumerate(columns):
         panels[0, column].set_title(part.title, fontsize=8, loc="center")

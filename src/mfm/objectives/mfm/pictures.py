@@ -64,7 +64,7 @@ class MfmPictures(Pictures):
         columns = figures.compared(task, images, bands)
         drawn = {
             "epochs": figures.draw_epochs(task, images, kept, title=name),
-            "reconstructions": figures.draw_reconstructions(task, columns, title=title),
+            "reconstructions": figures.draw_reconstructions(columns, title=title),
             "spectra": figures.draw_spectra(columns, task.radius, title=title),
         }
         return [

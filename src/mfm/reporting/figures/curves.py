@@ -14,6 +14,7 @@ from mfm.experiment.settings import Experiment
 from mfm.files import style
 from mfm.reporting.pretraining_losses import PREDICTED, TRAINING
 
+_LINE = 0.18  # of a legend, inches
 _MARKERS = "s^Dv"  # of the losses on fixed images
 
 
@@ -34,7 +35,10 @@ def draw_pretraining(
         len(runs[0]) == 1 and set(measured[name]["loss"]) <= {TRAINING}
         for name, runs in metrics.items()
     ]
-    heights = [0.6 if single else 2.8 for single in alone]
+    lines = [1 + 2 * each["loss"].nunique() for each in measured.values()]
+    heights = [
+        0.6 if single else 2.8 + _LINE * count for single, count in zip(alone, lines, strict=True)
+    ]
     figure = Figure(figsize=(7.0, sum(heights)), layout="constrained")
     panels = figure.subplots(len(metrics), height_ratios=heights, squeeze=False)[:, 0]
     for axis, (name, runs), single in zip(panels, metrics.items(), alone, strict=True):
@@ -93,7 +97,8 @@ def _losses(
     axis.set_ylabel("loss")
     axis.grid(axis="y")
     axis.set_axisbelow(True)
-    axis.legend(fontsize=8)
+    # Below: a loss may be anywhere.
+    axis.legend(fontsize=8, loc="upper left", bbox_to_anchor=(0, -0.2))
 
 
 def draw_finetuning(
