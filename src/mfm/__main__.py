@@ -10,6 +10,7 @@ from mfm.processes.startup import QuickEnd, importing
 
 # A module of mfm.commands each, with '_' for '-', that is imported only if it is asked for.
 FOR_PEOPLE = {
+    "init": "draft an experiment for a folder of your own pictures",
     "watch": "show the runs of a workflow while they run",
     "plan": "how many seeds would find which difference, from what is finished",
     "verify": "whether a results folder's files fit together, also of one that was sent",
@@ -24,6 +25,7 @@ FOR_THE_WORKFLOW = {
     "link": "put a dataset below data/NAME/ and describe it",
     "dataset": "report on a linked dataset",
     "fetch": "torchvision's weights into its cache",
+    "measure": "steps of a training, timed, for init",
     "train": "a pretraining or a finetuning, from its config.json",
     "evaluate": "accuracy of a finetuned model",
     "frozen": "logistic regression and kNN on frozen features",

@@ -24,6 +24,7 @@ from mfm.data.batches import EvalBatches, to_float
 from mfm.data.decoding import read
 from mfm.data.formats import format_of, open_image
 from mfm.data.manifest import Images
+from mfm.data.settings import Dataset
 from mfm.experiment.jobs import DatasetReportJob
 from mfm.numerics.draws import Ints, Stream, permutation
 from mfm.objectives import Pretraining
@@ -47,23 +48,31 @@ def describe(run: DatasetReportJob, manifest_path: Path) -> Report:
 
     Raises UserError for a sampled image that can't be read any more.
     """
-    table = pq.read_table(manifest_path)
-    splits = [name for name in meaning.SPLITS if name in table["split"].unique().to_pylist()]
+    found = facts(run.dataset, manifest_path)
     return {
-        "name": run.dataset.name,
-        "source": run.dataset.source,
-        "image_size": run.dataset.image_size,
-        "on_bad_image": run.dataset.on_bad_image,
-        "splits": {name: _split(table, name, run.dataset.image_size) for name in splits},
-        **_names(table),
-        "identical": _identical(table),
-        "left_out": _left_out(manifest_path.parent),
+        **found,
         "normalisations": _normalisations(run),
         "sample": {
             name: _sample(run, manifest.load(manifest_path, name))
-            for name in splits
+            for name in found["splits"]
             if name in ("train", "pretrain")
         },
+    }
+
+
+def facts(dataset: Dataset, manifest_path: Path) -> Report:
+    """What the manifest says, without opening an image."""
+    table = pq.read_table(manifest_path)
+    splits = [name for name in meaning.SPLITS if name in table["split"].unique().to_pylist()]
+    return {
+        "name": dataset.name,
+        "source": dataset.source,
+        "image_size": dataset.image_size,
+        "on_bad_image": dataset.on_bad_image,
+        "splits": {name: _split(table, name, dataset.image_size) for name in splits},
+        **_names(table),
+        "identical": _identical(table),
+        "left_out": _left_out(manifest_path.parent),
     }
 
 

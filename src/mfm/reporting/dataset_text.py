@@ -51,7 +51,7 @@ def render(report: Report) -> str:
 
 def document(report: Report) -> Section:
     """The whole report."""
-    warnings = _warnings(report)
+    lines = warnings(report)
     return Section(
         f"Dataset {report['name']}",
         [
@@ -59,7 +59,7 @@ def document(report: Report) -> Section:
                 f"From {report['source']}. Counts are of all images; what needs pixels is measured "
                 "on a sample."
             ),
-            Section("To look at", [Bullets(warnings) if warnings else Paragraph("Nothing.")]),
+            Section("To look at", [Bullets(lines) if lines else Paragraph("Nothing.")]),
             _images(report),
             _classes(report),
             _pixels(report),
@@ -69,7 +69,8 @@ def document(report: Report) -> Section:
     )
 
 
-def _warnings(report: Report) -> list[Text]:
+def warnings(report: Report) -> list[Text]:
+    """What may spoil a comparison; of a report without a sample of pixels what names say."""
     lines: list[Text] = []
     for name, (what, why) in _IDENTICAL.items():
         if number := report["identical"]["across"].get(name):
@@ -96,7 +97,7 @@ def _warnings(report: Report) -> list[Text]:
             f"val has only {number:,} images: each is {100 / number:.2g} points of top-1, so only "
             "large differences will show."
         )
-    for name, sample in report["sample"].items():
+    for name, sample in report.get("sample", {}).items():
         if sample["rotated_by_exif"]:
             lines.append(
                 f"Sampled images of {name} that ask by EXIF to be turned: "

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from mfm.data import manifest
 from mfm.data.batches import TrainBatches
 from mfm.data.loading import create_loader
+from mfm.data.manifest import Images
 from mfm.data.order import Plan
 from mfm.files import records
 from mfm.models.weights import save_weights
@@ -17,6 +19,7 @@ from mfm.training.loop import Setup, Trainer
 from mfm.training.metrics import write_metrics
 from mfm.training.operation import Operation
 from mfm.training.provenance import provenance
+from mfm.training.task import Task
 
 
 def run(
@@ -49,6 +52,34 @@ def run(
         print(
             f"{job.training.describe(model=job.model, size=job.size)}; {initial.text}", flush=True
         )
+    identity = job.identity(
+        **{file.name: records.sha256(file) for file in images_of_splits},
+        weights=weights if initial.checksum == "-" else initial.checksum,
+    )
+    setup = setup_of(job, images, task, identity=identity, operation=operation, process=process)
+    observe = None
+    if process.is_main:
+        observe = job.observer(manifest_path=manifest_path, run=operation.run, plan=setup.plan)
+    trainer = Trainer(setup, operation=operation, process=process, observe=observe)
+    trainer.train()
+    if process.is_main:
+        records.write(read=read, left=_leave(job, trainer, initial))
+        checkpoint.remove_rolling(operation.run)
+
+
+def setup_of(
+    job: TrainingJob,
+    images: Images,
+    task: Task,
+    *,
+    identity: dict[str, Any],
+    operation: Operation,
+    process: Process,
+) -> Setup:
+    """What decides what a job's training computes, and its loader.
+
+    Raises UserError for a batch larger than the dataset.
+    """
     plan = Plan(
         images=len(images),
         batch=job.training.batch,
@@ -66,32 +97,22 @@ def run(
         seed=job.run_seed,
         randaugment=task.randaugment,
     )
-    setup = Setup(
+    loader = create_loader(
+        job.loader,
+        batches,
+        workers=operation.workers,
+        device=process.device,
+        timeout_minutes=operation.timeout_minutes,
+    )
+    return Setup(
         task=task,
         images=images,
         size=job.size,
-        loader=create_loader(
-            job.loader,
-            batches,
-            workers=operation.workers,
-            device=process.device,
-            timeout_minutes=operation.timeout_minutes,
-        ),
+        loader=loader,
         plan=plan,
         training=job.training,
-        identity=job.identity(
-            **{file.name: records.sha256(file) for file in images_of_splits},
-            weights=weights if initial.checksum == "-" else initial.checksum,
-        ),
+        identity=identity,
     )
-    observe = None
-    if process.is_main:
-        observe = job.observer(manifest_path=manifest_path, run=operation.run, plan=plan)
-    trainer = Trainer(setup, operation=operation, process=process, observe=observe)
-    trainer.train()
-    if process.is_main:
-        records.write(read=read, left=_leave(job, trainer, initial))
-        checkpoint.remove_rolling(operation.run)
 
 
 def _leave(job: TrainingJob, trainer: Trainer, initial: Initial) -> list[Path]:

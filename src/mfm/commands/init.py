@@ -1,0 +1,43 @@
+"""Draft of an experiment for your own pictures: mine.yaml, complete and commented, fit for here.
+
+    mfm init pictures/
+    mfm init pictures/ --out mine.yaml --time 30m
+
+Looks at the pictures (train/CLASS/ and val/CLASS/; train/CLASS/ or CLASS/ alone are divided; those
+without labels in unlabelled/) and at the machine, times some steps, and writes what to change and
+what to expect. Nothing is trained; an existing file is not overwritten. Then
+
+    snakemake --cores all --configfile mine.yaml
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+from pathlib import Path
+
+from mfm.commands.arguments import create_parser
+from mfm.planning.drafting import draft_file
+
+_UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
+
+
+def main(words: list[str]) -> None:
+    """Command line: see the module's docstring."""
+    parser = create_parser("init", __doc__)
+    parser.add_argument("folder", type=Path, help="your pictures")
+    parser.add_argument(
+        "--out", type=Path, default=Path("mine.yaml"), help="file to write (%(default)s)"
+    )
+    parser.add_argument(
+        "--time", type=_seconds, help="fit the experiment to this time: 30m, 8h (default: none)"
+    )
+    options = parser.parse_args(words)
+    draft_file(options.folder, options.out, seconds=options.time)
+
+
+def _seconds(text: str) -> float:
+    found = re.fullmatch(r"(\d+(?:\.\d+)?) ?(s|m|min|h|d)", text)
+    if found is None or float(found[1]) == 0:
+        raise argparse.ArgumentTypeError(f"give a time such as 30m or 8h, not '{text}'")
+    return float(found[1]) * _UNITS[found[2]]

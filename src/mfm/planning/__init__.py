@@ -1,0 +1,1 @@
+"""Planning: an experiment drafted for a folder of pictures and this machine."""

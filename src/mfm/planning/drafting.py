@@ -1,0 +1,132 @@
+"""Drafting of an experiment: look, choose, measure, fit, write."""
+
+from __future__ import annotations
+
+import importlib.util
+import shlex
+import sys
+import tempfile
+import textwrap
+from dataclasses import replace
+from pathlib import Path
+
+from mfm.errors import UserError
+from mfm.files.atomic import write_text
+from mfm.files.lines import shown
+from mfm.planning import budget, findings, machine, pictures, speeds, summary
+from mfm.planning.draft import Draft, fitting_size
+from mfm.planning.layouts import lay_out
+from mfm.planning.speeds import Speeds
+from mfm.planning.summary import Planned
+from mfm.planning.writing import to_yaml
+
+_HEAD = """\
+yaml-language-server: $schema=config.schema.json
+
+Drafted by `mfm init` for {source}.
+Stands alone: it has every key, and takes none from config.yaml. Change what you like.
+"""
+_FASTER = 1.1  # times as fast as torchvision's loader DALI is to be
+
+
+def draft_file(folder: Path, out: Path, *, seconds: float | None) -> None:
+    """Write the experiment of a folder of pictures, and tell what to expect of it.
+
+    Raises UserError where there is a file of that name, and for pictures that can't be compared on.
+    """
+    if out.exists():
+        raise UserError(f"{shown(out)} is there, and stays as it is: give --out another name")
+    if out.suffix not in (".yaml", ".yml"):
+        raise UserError(f"--out: {shown(out)} is to end with .yaml")
+    layout = lay_out(folder)
+    with tempfile.TemporaryDirectory(prefix="mfm-init-") as work:
+        found = pictures.look(
+            layout, pictures.free_name(folder.resolve().name, layout.source), Path(work)
+        )
+        print(f"mfm: timing some steps for {shown(out)}", file=sys.stderr, flush=True)
+        planned = plan(
+            first_draft(found, machine.look(), results_for(out)), Path(work), seconds=seconds
+        )
+    text, told = rendered(planned, out)
+    write_text(out, text)
+    print(told)
+
+
+def first_draft(found: pictures.Pictures, here: machine.Machine, results: str) -> Draft:
+    """What fits, before anything is known of time."""
+    val = found.images["val"]
+    return Draft(
+        pictures=found,
+        machine=here,
+        results=results,
+        size=fitting_size(found.side, gpu=bool(here.gpus)),
+        pretrainings=findings.pretrainings(val),
+        deviation=findings.deviation(val),
+    )
+
+
+def plan(draft: Draft, work: Path, *, seconds: float | None) -> Planned:
+    """Measure, and fit to the budget; smaller images are measured again."""
+    draft, measured = with_loader(draft, work)
+    fitted = draft if seconds is None else budget.fit(draft, measured, seconds)
+    if fitted.size != draft.size:
+        measured = speeds.measure(fitted, work)
+        fitted = budget.fit(replace(draft, size=fitted.size), measured, seconds or 0.0)
+    return Planned(full=draft, draft=fitted, speeds=measured, budget=seconds)
+
+
+def with_loader(draft: Draft, work: Path) -> tuple[Draft, Speeds]:
+    """The draft with the faster loader, where both are for its images, and its speeds."""
+    measured = speeds.measure(draft, work)
+    large = draft.pictures.jpegs >= 0.9 and draft.pictures.side >= 2 * draft.size
+    if not large or importlib.util.find_spec("nvidia") is None:
+        return draft, measured
+    if importlib.util.find_spec("nvidia.dali") is None:
+        return draft, measured
+    other = replace(draft, loader="dali")
+    try:
+        faster = speeds.measure(other, work)
+    except UserError as error:
+        print(f"mfm: note: loader dali doesn't go here: {error}", file=sys.stderr)
+        return draft, measured
+    if measured.pretrain.image > _FASTER * faster.pretrain.image:
+        return other, faster
+    return draft, measured
+
+
+def results_for(out: Path) -> str:
+    """A results folder after the file's name, that holds nothing yet."""
+    stem = "".join(c if c.isalnum() or c in "_-." else "-" for c in out.stem).strip("-.") or "mine"
+    number, name = 1, f"results/{stem}"
+    while Path(name).exists():
+        number += 1
+        name = f"results/{stem}-{number}"
+    return name
+
+
+def rendered(planned: Planned, out: Path) -> tuple[str, str]:
+    """The file's text, and what the terminal shows."""
+    command = f"snakemake --cores all --configfile {shlex.quote(str(out))}"
+    told = summary.lines(planned, command)
+    head = _HEAD.format(source=planned.draft.pictures.dataset.source).splitlines()
+    text = to_yaml(
+        planned.draft.experiment,
+        head=[*head, "", *_table(told, 97)],
+        why=summary.reasons(planned),
+    )
+    return text, "\n".join([f"{shown(out)}:", *_table(told, 100)])
+
+
+def _table(told: list[tuple[str, str]], width: int) -> list[str]:
+    lines = []
+    for about, text in told:
+        first, rest = f"{about:<11} ", " " * 12
+        lines += textwrap.wrap(
+            text,
+            width,
+            initial_indent=first,
+            subsequent_indent=rest,
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+    return lines

@@ -1,0 +1,121 @@
+"""Pictures of a user's folder, as the workflow will link them: numbers, sizes, kinds, faults."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+from contextlib import redirect_stdout, suppress
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from mfm.data.link import link
+from mfm.data.manifest import NAME
+from mfm.data.scan import SCAN
+from mfm.data.settings import Dataset
+from mfm.data.sources import OWNER, source_of
+from mfm.experiment.layout import dataset_folder
+from mfm.planning.layouts import Layout
+from mfm.reporting.dataset import facts
+from mfm.reporting.dataset_text import warnings
+from mfm.reporting.document import plain
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pictures:
+    """What there is to train and measure on."""
+
+    dataset: Dataset
+    images: dict[str, int]  # by split: train, val, and pretrain where some are unlabelled
+    per_class: dict[str, int]  # of train
+    side: int  # median short side of a training image in pixels
+    sides: tuple[int, int]  # the shortest and the longest short side
+    jpegs: float  # share of them
+    report: dict[str, Any]  # what `mfm.reporting.dataset.facts` found
+
+    @property
+    def unlabelled(self) -> bool:
+        """Whether pretrainings have images of their own."""
+        return "pretrain" in self.images
+
+    @property
+    def pretraining_images(self) -> int:
+        """Images that a pretraining without labels sees in an epoch."""
+        return self.images.get("pretrain", self.images["train"])
+
+    @cached_property
+    def kinds(self) -> str:
+        """Formats and modes of the training images, the most frequent first."""
+        split = self.report["splits"]["train"]
+        return ", ".join([*split["formats"], *split["modes"]])
+
+    def remarks(self, image_size: int) -> list[str]:
+        """What may spoil a comparison on them, a line each."""
+        report = self.report | {"image_size": image_size}
+        return [plain(line) for line in warnings(report)]
+
+
+def look(layout: Layout, name: str, work: Path) -> Pictures:
+    """Link them in `work`, which is the dataset's folder for a measurement, and count.
+
+    Every file is read once: the workflow finds what was read in data/<name>.
+
+    Raises UserError for what is wrong with them, unless it is a bad image among others.
+    """
+    kept = dataset_folder(name) / SCAN
+    with suppress(OSError):
+        shutil.copy(kept, work / SCAN)
+    dataset = Dataset(
+        name=name,
+        source=str(layout.source),
+        unlabelled=None if layout.unlabelled is None else str(layout.unlabelled),
+        val_fraction=layout.val_fraction,
+        on_bad_image="skip",
+    )
+    with redirect_stdout(io.StringIO()):
+        link(dataset, work)
+    with suppress(OSError):  # it is read again then
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(work / SCAN, kept)
+    report = facts(dataset, work / NAME)
+    if not any(line.startswith("Unreadable") for line in map(plain, warnings(report))):
+        dataset = dataset.model_copy(update={"on_bad_image": "error"})
+    table = pq.read_table(work / NAME, columns=["split", "width", "height"])
+    is_train = np.array(table["split"].to_pylist()) == "train"
+    sides = np.minimum(table["width"].to_numpy(), table["height"].to_numpy())[is_train]
+    splits = report["splits"]
+    train = splits["train"]
+    return Pictures(
+        dataset=dataset,
+        images={name: each["images"] for name, each in splits.items()},
+        per_class=_per_class(work),
+        side=int(np.median(sides)),
+        sides=(int(sides.min()), int(sides.max())),
+        jpegs=train["formats"].get("JPEG", 0) / train["images"],
+        report=report,
+    )
+
+
+def _per_class(work: Path) -> dict[str, int]:
+    summary = json.loads((work / "summary.json").read_text(encoding="utf-8"))
+    found: dict[str, int] = summary["splits"]["train"]["per_class"]
+    return found
+
+
+def free_name(wanted: str, source: Path) -> str:
+    """A name for the dataset that no other source has, in plain letters."""
+    letters = "".join(c if c.isascii() and (c.isalnum() or c in "_-.") else "-" for c in wanted)
+    stem = letters.strip("-.")[:60] or "images"
+    dataset = Dataset(name="new", source=str(source))
+    number, name = 1, stem
+    while True:
+        owner = dataset_folder(name) / OWNER
+        if not owner.exists() or owner.read_text(encoding="utf-8").strip() == source_of(dataset):
+            return name
+        number += 1
+        name = f"{stem}-{number}"

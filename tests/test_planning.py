@@ -1,0 +1,285 @@
+"""Planning: what `mfm init` drafts for folders as people have them."""
+
+import io
+import os
+import subprocess
+import sys
+from contextlib import redirect_stdout
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+import trees
+import yaml
+from conftest import ROOT
+from pydantic import BaseModel
+
+from mfm.commands import init
+from mfm.errors import UserError
+from mfm.experiment import preflight
+from mfm.experiment.resolve import evaluate_job, finetune_job, pretrain_job
+from mfm.experiment.settings import load_yaml
+from mfm.experiment.variants import Runs
+from mfm.planning import budget, drafting, findings, pictures, speeds, steps
+from mfm.planning.cost import cost_of
+from mfm.planning.draft import fitting_size
+from mfm.planning.layouts import lay_out
+from mfm.planning.machine import Machine
+from mfm.planning.speeds import Speed, Speeds
+from mfm.processes.ranks import Process
+
+CPU = Machine(cores=2, memory=24 * 2**30, gpus=(), at_once=0, free=400 * 2**30)
+GPU = Machine(cores=16, memory=128 * 2**30, gpus=("H100",), at_once=1, free=400 * 2**30)
+SPEED = Speed(
+    start=4.0,
+    load=0.001,
+    compute=0.004,
+    checkpoint=0.05,
+    evaluate=0.002,
+    weights=5e6,
+    memory=600,
+    number_format="bf16",
+)
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    """A folder that the workflow would be called in, on a machine that is always the same."""
+    folder = tmp_path / "here"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(drafting.machine, "look", lambda: CPU)
+    monkeypatch.setattr(speeds, "measure", lambda draft, work: both(SPEED, draft.size))
+    return folder
+
+
+def drafted(make, *words, root=None):
+    """The experiment of a tree, and what the terminal shows."""
+    root = root or Path("..") / make.__name__
+    if not root.exists():
+        make(root)
+    told = io.StringIO()
+    with redirect_stdout(told):
+        init.main([str(root), *words])
+    return load_yaml(Path("mine.yaml")), told.getvalue()
+
+
+SIZES = {"tiny": 32, "small_28": 32, "uneven": 32, "many_classes": 32, "mixed_modes": 32}
+SIZES |= {"few_labels": 32, "odd_names": 32, "train_alone": 64, "grey": 64, "sixteen_bit": 64}
+SIZES |= {"one_broken": 64, "copies": 64, "val_in_train": 64, "nested": 64, "with_rubbish": 64}
+SIZES |= {"usual": 96, "without_val": 96, "two_classes": 96, "large_3000": 96}
+TOLD = {
+    "sixteen_bit": "more than 8 bits a pixel",
+    "mixed_modes": "transparency",
+    "one_broken": "Unreadable images, left out",
+    "copies": "also lie in another class of train",
+    "val_in_train": "val that are also in train: 5",
+    "with_rubbish": "beside the class folders, left out",
+    "few_labels": "400 without labels",
+    "small_28": "val has only 120 images",
+}
+
+
+@pytest.mark.parametrize("name", trees.TREES)
+def test_a_folder_of_pictures_gives_an_experiment_that_the_workflow_takes(name):
+    experiment, told = drafted(trees.TREES[name])
+    assert experiment.dataset.image_size == SIZES[name]
+    assert TOLD.get(name, "") in " ".join(told.split())
+    assert len(told.splitlines()) < 32
+    assert max(map(len, told.splitlines())) <= 100
+    # As a dry run does: files, numbers and networks; nothing is to be said of the choices.
+    runs = Runs(experiment)
+    preflight.check(runs)
+    assert preflight.remarks(runs) == []
+    assert experiment.dataset.on_bad_image == ("skip" if name == "one_broken" else "error")
+    train = experiment.finetune.batch
+    assert train & (train - 1) == 0
+    assert experiment.seeds == experiment.pretrain["mfm"].seeds
+    assert len(experiment.seeds) >= 6
+
+
+@pytest.mark.parametrize("make", trees.REFUSED, ids=lambda make: make.__name__)
+def test_what_cannot_be_compared_on_is_one_line(make):
+    with pytest.raises(UserError) as error:
+        drafted(make)
+    assert trees.REFUSED[make] in str(error.value)
+    assert "\n" not in str(error.value)
+    assert not Path("mine.yaml").exists()
+
+
+def keys_of(model: BaseModel) -> dict:
+    """All keys of a section and of those in it, as a file would have them."""
+    found = {}
+    for name in type(model).model_fields:
+        value = getattr(model, name)
+        if name == "arms":
+            found[name] = set(value)
+        elif isinstance(value, BaseModel):
+            found[name] = keys_of(value)
+        elif isinstance(value, dict) and any(isinstance(v, BaseModel) for v in value.values()):
+            found[name] = {key: keys_of(each) for key, each in value.items()}
+        else:
+            found[name] = None
+    return found
+
+
+def written_keys(values: dict, like: dict) -> dict:
+    found = {}
+    for name, value in values.items():
+        inner = like.get(name)
+        if isinstance(inner, dict):
+            found[name] = written_keys(value, inner)
+        else:
+            found[name] = inner if inner is None else set(value)
+    return found
+
+
+def test_the_file_is_complete_and_each_key_is_described():
+    experiment, _ = drafted(trees.usual)
+    text = Path("mine.yaml").read_text()
+    expected = keys_of(experiment)
+    assert written_keys(yaml.safe_load(text), expected) == expected
+    lines = text.splitlines()
+    keys = [number for number, line in enumerate(lines) if line.startswith("  ") and ":" in line]
+    described = [n for n in keys if lines[n - 1].lstrip().startswith("#")]
+    assert len(described) > len(keys) / 2  # those of the finetuning stand at the pretraining
+    assert max(map(len, lines)) <= 100
+    assert "Here: the images' short side is 120 px (median), and there is time for less." in text
+    assert "snakemake --cores all --configfile mine.yaml" in text
+
+
+def test_a_file_that_is_there_stays():
+    Path("mine.yaml").write_text("x")
+    with pytest.raises(UserError, match=r"mine\.yaml is there, and stays as it is: give --out"):
+        drafted(trees.tiny)
+    assert Path("mine.yaml").read_text() == "x"
+    with pytest.raises(UserError, match=r"is to end with \.yaml"):
+        drafted(trees.tiny, "--out", "mine")
+
+
+def test_results_and_names_that_are_taken_are_left():
+    Path("results/mine").mkdir(parents=True)
+    Path("data/tiny").mkdir(parents=True)
+    Path("data/tiny/source.txt").write_text("/elsewhere\n")
+    experiment, _ = drafted(trees.tiny)
+    assert (experiment.results, experiment.dataset.name) == ("results/mine-2", "tiny-2")
+
+
+def test_files_are_read_once(monkeypatch):
+    drafted(trees.tiny)
+    assert Path("data/tiny/.scan.parquet").exists()
+    Path("mine.yaml").unlink()
+    monkeypatch.setattr("mfm.data.headers._read_open", None)  # a file read again would end here
+    drafted(trees.tiny)
+
+
+def draft_of(make, tmp_path, machine=CPU):
+    make(tmp_path / "pictures")
+    (tmp_path / "work").mkdir()
+    found = pictures.look(lay_out(tmp_path / "pictures"), "own", tmp_path / "work")
+    return drafting.first_draft(found, machine, "results/mine")
+
+
+def both(speed, size):
+    return Speeds(size=size, pretrain=speed, finetune=speed)
+
+
+def test_a_budget_cuts_in_the_order_that_is_told(tmp_path):
+    draft = draft_of(trees.usual, tmp_path)
+    measured = both(SPEED, draft.size)
+    whole = cost_of(draft, measured).seconds
+    assert (draft.pretrainings, draft.size, draft.length) == (10, 96, 1.0)
+    seen = []
+    for share in (1.0, 0.75, 0.4, 0.2, 0.12, 0.08):
+        fitted = budget.fit(draft, measured, share * whole)
+        assert cost_of(fitted, measured).seconds <= share * whole
+        seen.append((fitted.pretrainings, fitted.size, fitted.length))
+    assert seen == sorted(seen, reverse=True)
+    assert seen[0] == (10, 96, 1.0)
+    assert 6 <= seen[1][0] < 10
+    assert seen[1][1:] == (96, 1.0)
+    assert seen[2][:2] == (6, 64)
+    with pytest.raises(UserError, match=r"--time: the shortest .*: give --time \d+m or more"):
+        budget.fit(draft, measured, 10)
+    shortest = budget.told(draft, replace(draft, pretrainings=3, size=64, length=0.25))
+    assert shortest == [
+        "3 pretrainings and not 10",
+        "images of 64 px and not 96",
+        "25% of the epochs",
+    ]
+
+
+def test_the_time_is_an_option():
+    experiment, told = drafted(trees.usual, "--time", "20m")
+    assert "cut         for --time: 6 pretrainings and not 10" in told
+    assert experiment.dataset.image_size == 64
+    for wrong in ("soon", "0m", "5"):
+        with pytest.raises(SystemExit):
+            init.main(["x", "--time", wrong])
+
+
+def test_what_is_found_follows_from_the_evaluation_images():
+    deviations = [findings.deviation(val) for val in (50, 500, 5000, 500_000)]
+    assert deviations == sorted(deviations, reverse=True)
+    assert deviations[-1] == pytest.approx(findings.RETRAINED, abs=0.01)
+    assert [findings.pretrainings(val) for val in (50, 500_000)] == [10, 6]
+
+
+def test_a_gpu_has_time_for_more(tmp_path):
+    draft = draft_of(trees.usual, tmp_path, GPU)
+    assert draft.size == 128
+    model = draft.experiment.model
+    assert (model.backbone, model.options) == ("resnet18", {})
+    assert fitting_size(3000, gpu=True) == 224
+    many = replace(draft, pictures=replace(draft.pictures, images={"train": 10**6, "val": 9}))
+    assert many.experiment.model.backbone == "resnet50"
+    assert many.batch("pretrain") == 256
+
+
+def test_equal_cost_is_counted_as_the_workflow_counts_it(tmp_path):
+    draft = draft_of(trees.usual, tmp_path)
+    cost = cost_of(draft, both(SPEED, draft.size))
+    image, experiment = SPEED.load + SPEED.compute, draft.experiment
+    pretrained = 120 // experiment.pretrain["mfm"].batch * experiment.pretrain["mfm"].batch
+    seconds = pretrained * experiment.pretrain["mfm"].epochs * image
+    checkpoints = SPEED.checkpoint * experiment.pretrain["mfm"].epochs
+    assert cost.stages["pretraining"] == pytest.approx((seconds + checkpoints + 5) * 10 / 2)
+    assert cost.stages["finetuning"] > 10 / 2 * seconds  # that of scratch-long alone
+
+
+@pytest.mark.parametrize("stage", ["pretrain", "finetune"])
+def test_steps_are_the_trainings_own(stage, tmp_path):
+    experiment = draft_of(trees.tiny, tmp_path).experiment
+    job = {
+        "pretrain": lambda: pretrain_job(experiment, "mfm", 0),
+        "finetune": lambda: finetune_job(experiment, "scratch", 0),
+    }[stage]()
+    found = steps.measure(
+        job,
+        evaluate_job(experiment) if stage == "finetune" else None,
+        manifest_path=tmp_path / "work/manifest.parquet",
+        seconds=0.05,
+        workers=0,
+        process=Process(rank=0, world=1, device=torch.device("cpu")),
+    )
+    assert found.load > 0
+    assert found.compute > 0
+    assert (found.evaluate > 0) == (stage == "finetune")
+    assert found.weights > 1e6
+    assert found.busy > 0.05
+
+
+@pytest.mark.processes
+def test_with_its_measurement_it_is_a_file_that_snakemake_takes(here, monkeypatch):
+    monkeypatch.undo()
+    os.chdir(here)
+    monkeypatch.setattr(speeds, "SECONDS", 0.1)
+    trees.odd_names(here / "my pictures")
+    _, told = drafted(None, "--time", "8h", root=here / "my pictures")
+    assert "from steps timed here just now" in " ".join(told.split())
+    words = [str(Path(sys.executable).parent / "snakemake"), "--dry-run", "--cores", "all"]
+    words += ["--snakefile", str(ROOT / "Snakefile"), "--configfile", "mine.yaml"]
+    done = subprocess.run(words, cwd=here, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "mfm: error" not in done.stderr
