@@ -23,6 +23,7 @@ FOR_PEOPLE = {
 FOR_THE_WORKFLOW = {
     "declare": "the experiment's question, before its first training",
     "link": "put a dataset below data/NAME/ and describe it",
+    "link-other": "other images of a dataset's classes, beside it",
     "dataset": "report on a linked dataset",
     "fetch": "torchvision's weights into its cache",
     "measure": "steps of a training, timed, for init",

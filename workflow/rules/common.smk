@@ -7,12 +7,13 @@ import sys
 from contextlib import contextmanager
 from pathlib import Path
 
-from mfm.data.settings import MANIFEST, images_file
+from mfm.data.settings import MANIFEST, OTHER_SPLIT, images_file
 from mfm.errors import explain
+from mfm.evaluation import also_evaluations, further_evaluations
 from mfm.evaluation.frozen.settings import FLOORS
 from mfm.experiment import preflight, resolve
 from mfm.experiment.demands import demands_of
-from mfm.experiment.layout import Layout, dataset_folder, locate
+from mfm.experiment.layout import Layout, dataset_folder, locate, other_images_folder
 from mfm.experiment.settings import Experiment
 from mfm.experiment.tuning import Choice
 from mfm.experiment.variants import Runs
@@ -99,8 +100,8 @@ def get_experiment(others=False):
     """The experiment as JSON; without what else is compared, unless a page is about that."""
     if others:
         return dumps_ordered(EXPERIMENT)
-    further = dict.fromkeys(resolve.evaluated_names(EXPERIMENT)[1:])
-    evaluate = EXPERIMENT.evaluate.model_copy(update=further)
+    others = dict.fromkeys(FURTHER) | {"also": {}}
+    evaluate = EXPERIMENT.evaluate.model_copy(update=others)
     alone = EXPERIMENT.model_copy(update={"variants": {}, "evaluate": evaluate})
     if EXPERIMENT.tuning is not None and EXPERIMENT.tuning.use == "shared":
         alone = alone.model_copy(update={"tuning": None})
@@ -134,6 +135,10 @@ def get_demands(wildcards, output):
 
 def get_dataset_job(wildcards):
     return resolve.dataset_job(EXPERIMENT)
+
+
+def get_other_images_job(wildcards):
+    return resolve.other_images_job(EXPERIMENT, wildcards.evaluation)
 
 
 def get_dataset_report_job(wildcards):
@@ -189,6 +194,12 @@ def get_images(get_job):
         return [str(images_file(manifest, split)) for split in get_job(wildcards).splits]
 
     return get_files
+
+
+def get_trained_images(wildcards):
+    """Input function: the same of the images that are trained on, which others are compared with."""
+    manifest = Path(checkpoints.link_dataset.get().output.manifest)
+    return [str(images_file(manifest, "train"))]
 
 
 def get_frozen_weights(wildcards):
@@ -424,7 +435,7 @@ def get_further_rows(wildcards):
 
 def get_further_pages(ending="md"):
     """The pages of the further evaluations that the configuration asks for."""
-    return [LAYOUT.file(f"{name}.{ending}") for name in FURTHER]
+    return [LAYOUT.file(f"{name}.{ending}") for name in [*FURTHER, *["also"] * bool(ALSO)]]
 
 
 def get_study_rows(wildcards):
@@ -451,13 +462,15 @@ RUNS = get_runs(config)
 EXPERIMENT = RUNS.experiment
 LAYOUT = RUNS.layout
 DATA = dataset_folder(EXPERIMENT.dataset.name)
-FURTHER = resolve.evaluated_names(EXPERIMENT)[1:]
+FURTHER = list(further_evaluations(EXPERIMENT.evaluate))
+ALSO = list(also_evaluations(EXPERIMENT.evaluate))
 FROZEN = resolve.frozen_features(EXPERIMENT)
 
 # Paths with wildcards. `folder` is empty for the experiment's own runs.
 PRETRAINING = LAYOUT.pretraining("{pretraining}", "{seed}", folder="{folder}")
 FINETUNING = LAYOUT.finetuning("{arm}", "{seed}", folder="{folder}")
 EVALUATION = LAYOUT.evaluation("{arm}", "{seed}", folder="{folder}")
+OTHER = str(other_images_folder(EXPERIMENT.dataset.name, "{evaluation}"))
 FURTHER_EVALUATION = LAYOUT.evaluation("{arm}", "{seed}", folder="{folder}", name="{evaluation}")
 
 # Jobs run with the Python that runs this workflow, also where its environment isn't activated. In

@@ -3,7 +3,7 @@
 Columns: split ('train', 'val', 'holdout', or 'pretrain' for unlabelled images), path (below the
 dataset's folder), label, class, width, height, bytes, mode and format (Pillow's names), content (a
 hash of the file). Sorted by folder (train, val, pretrain) and path, so a row number means the same
-on every machine.
+on every machine. Where the labels are another dataset's, the file says which classes that has.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from mfm.numerics.draws import Ints
 
 NAME = MANIFEST
 _WHOLE = Division()
+_CLASSES = b"classes"
 _SECONDS = 10.0  # for a look at names before any job
 
 
@@ -74,6 +75,7 @@ def write(
     folder: Path,
     *,
     splits: Sequence[str] = ("train", "val"),
+    classes: Sequence[str] | None = None,
     division: Division = _WHOLE,
     on_bad_image: Literal["error", "skip"] = "error",
     check: Check = lambda counts: [],
@@ -82,6 +84,7 @@ def write(
     """Read all images of a dataset's folder (see `mfm.data.scan`) and write its manifest.
 
     And beside it what says of each split which images it has (`mfm.data.settings.images_file`).
+    `classes` are another dataset's, of which the folder may have images of some alone.
 
     Raises UserError as `scan` does, for unreadable images unless they're skipped (named, with their
     number), for classes that have no others, for a division that leaves a class nothing, for what
@@ -90,7 +93,7 @@ def write(
     """
 
     checks = partial(division.faults, check=check)
-    found = scan(folder, splits=splits, check=checks)
+    found = scan(folder, splits=splits, classes=classes, check=checks)
     faults = _faults(found, on_bad_image, listed=f" (all of them: {folder / left_out.NAME})")
     faults = faults or checks(by_split(found.images))
     if faults:
@@ -101,6 +104,8 @@ def write(
     if division.val_fraction is None:
         check_rows(few)
     schema = SCHEMA.remove(SCHEMA.get_field_index("mtime_ns"))  # a touched file is the same image
+    if classes is not None:
+        schema = schema.with_metadata({_CLASSES: json.dumps(list(classes))})
     with (
         replacing(folder / NAME) as temporary,
         pq.ParquetWriter(temporary, schema, compression="zstd") as rows,
@@ -111,7 +116,8 @@ def write(
             here = slice(start, start + len(batch))
             split = pc.if_else(pa.array(held_out[here]), "holdout", batch["split"])
             split = pc.if_else(pa.array(val[here]), "val", split)
-            rows.write_batch(batch.set_column(0, "split", split))
+            batch = batch.set_column(0, "split", split)
+            rows.write_batch(batch.replace_schema_metadata(schema.metadata))
             start += len(batch)
     _write_images(folder / NAME)
     return found
@@ -171,18 +177,24 @@ def load(path: Path, split: str) -> Images:
     selected = np.flatnonzero(_is(table["split"], split))
     if not len(selected):
         raise UserError(f"{path} has no images of split '{split}'")
-    labels, first = np.unique(_numbers(table["label"]), return_index=True)
-    classes = [table["class"][int(row)].as_py() for row in first[labels >= 0]]
     part = table.take(_array(selected))
     return Images(
         root=path.parent,
-        classes=tuple(classes),
+        classes=tuple(_classes(table)),
         paths=part["path"].combine_chunks(),
         rows=selected.astype(np.int64),
         labels=_numbers(part["label"]),
         widths=_numbers(part["width"]),
         heights=_numbers(part["height"]),
     )
+
+
+def _classes(table: pa.Table) -> list[str]:
+    said = (table.schema.metadata or {}).get(_CLASSES)
+    if said is not None:
+        return list(json.loads(said))
+    labels, first = np.unique(_numbers(table["label"]), return_index=True)
+    return [table["class"][int(row)].as_py() for row in first[labels >= 0]]
 
 
 # A training of seconds reads a manifest, too. pyarrow's `read_table`, `array`, `to_numpy`,

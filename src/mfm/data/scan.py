@@ -7,7 +7,6 @@ not read all the others again.
 
 from __future__ import annotations
 
-import math
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -60,9 +59,15 @@ class Scan:
 
 
 def scan(
-    folder: Path, *, splits: Sequence[str] = ("train", "val"), check: Check = lambda counts: []
+    folder: Path,
+    *,
+    splits: Sequence[str] = ("train", "val"),
+    classes: Sequence[str] | None = None,
+    check: Check = lambda counts: [],
 ) -> Scan:
     """Read folder/<split>/<class>/ (at any depth; folder/pretrain/ without classes).
+
+    `classes` are those that there may be, where it isn't the folders that say so.
 
     Rows are in the order of `splits`, then of the path's parts, so a row number means the same on
     every machine. Names come first: what is wrong with them, and what `check` finds in the number
@@ -72,7 +77,8 @@ def scan(
     Raises UserError where there are no folders of classes.
     """
     with left_out.writing(folder) as left:
-        found = _look({split: folder / split for split in splits}, folder / SCAN, left, check)
+        roots = {split: folder / split for split in splits}
+        found = _look(survey(roots, left.add, classes=classes), folder / SCAN, left, check)
         if not found.is_sound:
             return found
         with replacing(folder / SCAN) as temporary, _Writer(temporary, SCHEMA) as rows:
@@ -87,15 +93,14 @@ def look(roots: Mapping[str, Path], *, check: Check, seconds: float) -> Scan | N
     None where the names alone take longer than that.
     """
     try:
-        return _look(roots, Path("-"), LeftOut(), check, until=time.monotonic() + seconds)
+        left = LeftOut()
+        tree = survey(roots, left.add, until=time.monotonic() + seconds)
     except TimeoutError:
         return None
+    return _look(tree, Path("-"), left, check)
 
 
-def _look(
-    roots: Mapping[str, Path], last: Path, left: LeftOut, check: Check, *, until: float = math.inf
-) -> Scan:
-    tree = survey(roots, left.add, until=until)
+def _look(tree: Tree, last: Path, left: LeftOut, check: Check) -> Scan:
     found = Scan(tree=tree, left_out=left, last=last)
     found.faults = [*tree.faults, *check(by_split(tree.counts))]
     found.is_sound = not found.faults and not no_images(tree, tree.counts)

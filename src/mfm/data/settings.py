@@ -6,8 +6,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
+    AfterValidator,
+    Discriminator,
     Field,
     SerializerFunctionWrapHandler,
+    Tag,
     field_validator,
     model_serializer,
     model_validator,
@@ -107,6 +110,50 @@ class Dataset(Section):
         """The splits that its manifest has."""
         more = {"holdout": self.holdout_per_class, "pretrain": self.unlabelled is not None}
         return ["train", "val", *(split for split, there in more.items() if there)]
+
+
+class OtherImages(Section):
+    """A folder of other images of a dataset's classes, or of some of them."""
+
+    folder: Text = Field(min_length=1, description="Folder that holds <class>/<image>.")
+    numbered: bool = Field(
+        False,
+        description="Its class folders are not named as the dataset's, but number them from 0 on, "
+        "in the order of their names (ImageNet-V2).",
+    )
+
+
+def _form(value: object) -> str | None:
+    if isinstance(value, dict | OtherImages):
+        return "section"
+    return "path" if isinstance(value, str) else None
+
+
+def _section(value: str | OtherImages) -> OtherImages:
+    return OtherImages(folder=value) if isinstance(value, str) else value
+
+
+# In a configuration, a path alone will do.
+OtherFolder = Annotated[
+    Annotated[Text, Field(min_length=1), Tag("path")] | Annotated[OtherImages, Tag("section")],
+    Discriminator(
+        _form,
+        custom_error_type="other_images",
+        custom_error_message="give the path of a folder, or {folder: PATH, numbered: true}",
+    ),
+    AfterValidator(_section),
+]
+
+OTHER_SPLIT = "val"  # of the manifest of other images
+
+
+class OtherImagesJob(Section):
+    """Everything that determines how other images are linked, besides the images."""
+
+    stage: Literal["other_images"] = Field("other_images", description="Stage of the job.")
+    name: Name = Field(description="Their name below evaluate.also.")
+    images: OtherImages = Field(description="The folder.")
+    on_bad_image: Literal["error", "skip"] = Field(description="The dataset's.")
 
 
 class Seen(Section):

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from mfm.data.class_names import unknown
 from mfm.data.headers import Unread
 from mfm.data.left_out import SYSTEM
 from mfm.errors import UserError
@@ -103,10 +104,15 @@ def by_split(counts: Counts) -> dict[str, dict[str, int]]:
 
 
 def survey(
-    roots: Mapping[str, Path], leave_out: Callable[[str, Unread], None], *, until: float = math.inf
+    roots: Mapping[str, Path],
+    leave_out: Callable[[str, Unread], None],
+    *,
+    classes: Sequence[str] | None = None,
+    until: float = math.inf,
 ) -> Tree:
     """Look at the names below each split's root: <class>/ at any depth, and 'pretrain' without.
 
+    `classes` are those that there may be, of which folders may lack some; None: the folders' own.
     Tells `leave_out` of what an operating system left there. Raises UserError for a missing folder,
     and TimeoutError where it takes longer than `until` (`time.monotonic`).
     """
@@ -119,8 +125,13 @@ def survey(
         tree.loose += ((split, path) for path in beside)
         for path in systems:
             leave_out(path, _SYSTEM_FILE)
-    tree.classes = sorted({name for each in names.values() for name in each})
-    tree.faults += _differing(tree, names) if len(names) > 1 else []
+    if classes is None:
+        tree.classes = sorted({name for each in names.values() for name in each})
+        tree.faults += _differing(tree, names) if len(names) > 1 else []
+    else:
+        tree.classes = list(classes)
+        for split, each in names.items():
+            tree.faults += unknown(Path(os.path.realpath(roots[split])), each, classes)
     strange = [path for _, path in tree.loose if not _is_utf8(path)]
 
     def note(start: str, fault: str) -> None:
@@ -161,7 +172,7 @@ def no_images(tree: Tree, counts: Counts) -> list[str]:
     if not empty:
         return []
     one = len(empty) == 1
-    where = " from train and val" * ("val" in tree.roots)
+    where = " from train and val" * ({"train", "val"} <= tree.roots.keys())
     return [
         f"class folder{'s' * (not one)} {_few(empty)} {'has' if one else 'have'} no images; add "
         f"some or remove {'it' if one else 'them'}{where}"
@@ -206,7 +217,7 @@ def _top(tree: Tree, split: str) -> tuple[list[str], list[str], list[str]]:
             loose.append(path)
     if not classes and not tree.faults:
         raise UserError(
-            f"{tree.shown(split)} has no class folders; put its images in {split}/<class>/<image>"
+            f"{tree.shown(split)} has no class folders; put its images in <class>/<image> there"
         )
     return classes, loose, systems
 
@@ -235,6 +246,11 @@ def _differing(tree: Tree, names: Mapping[str, list[str]]) -> list[str]:
 def quoted(name: str) -> str:
     """A class's name in quotation marks, so that a space at its end is seen."""
     return f"'{shown(name)}'"
+
+
+def class_folders(root: Path) -> list[str]:
+    """Names of the class folders of a folder that is no dataset's own."""
+    return _top(Tree({"val": root}, classes=[], loose=[]), "val")[0]
 
 
 def _is_systems(name: str) -> bool:

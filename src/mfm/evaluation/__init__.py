@@ -7,23 +7,34 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, create_model
 
+from mfm.data.settings import OtherFolder
 from mfm.errors import UserError
+from mfm.evaluation import also
 from mfm.evaluation.further import Further
 from mfm.evaluation.settings import Classification
 from mfm.settings.messages import nearest
-from mfm.settings.section import parse
+from mfm.settings.section import Name, parse
 
 # One line a further evaluation: a module beside this one, whose class `Settings` it is. Its name is
 # its key below `evaluate:`.
 EVALUATIONS = ("bands",)
 
+
+class _Evaluation(Classification):
+    also: dict[Name, OtherFolder] = Field(
+        {},
+        description="Other folders of evaluation images, by names of your own: the path of each, "
+        "which holds <class>/<image> with the dataset's classes or some of them. {}: none.",
+    )
+
+
 if TYPE_CHECKING:
-    Evaluation = Classification
+    Evaluation = _Evaluation
 else:
     _settings = {name: import_module(f"{__name__}.{name}").Settings for name in EVALUATIONS}
     Evaluation = create_model(
         "Evaluation",
-        __base__=Classification,
+        __base__=_Evaluation,
         __doc__=Classification.__doc__,
         **{
             name: (settings | None, Field(None, description=f"{settings.__doc__} null: off."))
@@ -38,15 +49,28 @@ def further_evaluations(evaluation: Evaluation) -> dict[str, Further]:
     return {name: settings for name, settings in found.items() if settings is not None}
 
 
+def also_evaluations(evaluation: Evaluation) -> dict[str, str]:
+    """The evaluations on other images that are asked for, and what those are called."""
+    return {also.evaluation_of(name): name for name in evaluation.also}
+
+
 def parse_further(name: str, values: dict[str, Any]) -> Further:
-    """The settings of a further evaluation from their plain values.
+    """The settings of a further evaluation, or of one on other images, from their plain values.
 
     Raises UserError for an unknown name, and for values that don't fit.
     """
+    if name.startswith(f"{also.KEY}/"):
+        return parse(also.Settings, values, where=name)
     if name not in EVALUATIONS:
         raise UserError(f"there is no evaluation '{name}'{nearest(name, list(EVALUATIONS))}")
     settings: type[Further] = import_module(f"{__name__}.{name}").Settings
     return parse(settings, values, where=name)
 
 
-__all__ = ["EVALUATIONS", "Evaluation", "further_evaluations", "parse_further"]
+__all__ = [
+    "EVALUATIONS",
+    "Evaluation",
+    "also_evaluations",
+    "further_evaluations",
+    "parse_further",
+]

@@ -40,6 +40,8 @@ class Predictions:
     probabilities: Floats  # of the label, by softmax
     ranks: Ints  # classes scored above the label: 0 is a top-1 hit
     losses: Floats  # cross-entropy
+    # As `ranks`, of the classes alone that the images have; None where it was not asked for.
+    ranks_among: Ints | None = None
 
     @property
     def top1(self) -> float:
@@ -67,7 +69,7 @@ class Subject:
     process: Process
     workers: int  # loader processes per rank
 
-    def predict(self, change: Change | None = None) -> Predictions:
+    def predict(self, change: Change | None = None, *, among_present: bool = False) -> Predictions:
         """Predictions on the images, or on what `change` makes of them.
 
         Each rank takes every world-th image and all get the whole result.
@@ -77,6 +79,7 @@ class Subject:
         self.model.to(process.device).to(memory_format=torch.channels_last).eval()
         number_format = precision.resolve(settings.precision, process.device)
         precision.settle(process.device, deterministic=True)
+        present = torch.tensor(np.unique(self.images.labels)) if among_present else None
         parts: list[dict[str, np.ndarray]] = []
         with torch.inference_mode():
             for chunk, batch in evaluated_batches(
@@ -88,7 +91,7 @@ class Subject:
                 pixels = normalise(images, mean=self.job.mean, std=self.job.std)
                 with precision.autocast(number_format, process.device):
                     logits = self.model(pixels)
-                result = _of_batch(logits.double(), batch.labels)
+                result = _of_batch(logits.double(), batch.labels, present)
                 parts.append({k: v[: len(chunk)].cpu().numpy() for k, v in result.items()})
         return self._gathered(mine, parts)
 
@@ -135,21 +138,27 @@ def evaluated_batches(
         yield chunk, batch.to(device)
 
 
-def _of_batch(logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
-    """What `Predictions` holds of each image; raises UserError for outputs that are no numbers."""
+def _of_batch(logits: Tensor, labels: Tensor, present: Tensor | None = None) -> dict[str, Tensor]:
+    """What `Predictions` holds of each image; raises UserError for outputs that are no numbers.
+
+    `present`: the classes that the images have.
+    """
     if not logits.isfinite().all():
         raise UserError("the model's outputs are not finite numbers: its weights are bad")
     of_label = logits.gather(1, labels[:, None])
     # Equal scores rank in the order of the classes, as argmax breaks ties.
     before = torch.arange(logits.shape[1], device=logits.device) < labels[:, None]
     above = (logits > of_label) | ((logits == of_label) & before)
-    return {
+    found = {
         "labels": labels,
         "predictions": logits.argmax(dim=1),
         "probabilities": logits.softmax(dim=1).gather(1, labels[:, None])[:, 0],
         "ranks": above.sum(dim=1),
         "losses": F.cross_entropy(logits, labels, reduction="none"),
     }
+    if present is not None:
+        found["ranks_among"] = above[:, present.to(above.device)].sum(dim=1)
+    return found
 
 
 def save_predictions(

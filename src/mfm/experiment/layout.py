@@ -21,6 +21,11 @@ def dataset_folder(name: str) -> Path:
     return Path(DATA) / name
 
 
+def other_images_folder(name: str, evaluation: str) -> Path:
+    """Folder beside a dataset of the other images that an evaluation is on."""
+    return dataset_folder(name) / evaluation
+
+
 @dataclass(frozen=True, kw_only=True)
 class RunFiles:
     """Files of one training run."""

@@ -61,6 +61,7 @@ def check(runs: Runs, *, links_again: bool = False, forces: bool = False) -> Non
             lambda: check_folder(experiment.results, dataset),
             lambda: _check_dataset(runs, folder, links_again=links_again),
             lambda: check_owner(dataset, folder),
+            *_other_images_checks(experiment, folder),
             lambda: _check_results(experiment),
             *([] if forces else _check_finished(runs, folder)),
             lambda: _check_tasks(runs),
@@ -228,6 +229,19 @@ def _check_counts(runs: Runs, folder: Path, *, links_again: bool) -> None:
     foresee(dataset, demands=partial(count_faults, demands))
 
 
+def _other_images_checks(experiment: Experiment, folder: Path) -> Iterator[Callable[[], None]]:
+    """A check of each folder of other images, as far as names tell."""
+    if not experiment.evaluate.also:
+        return
+    # numpy and Pillow take their time, of those who ask alone
+    from mfm.data.other import check as check_other
+    from mfm.data.other import known_classes
+
+    classes = known_classes(experiment.dataset, folder)
+    for name, images in experiment.evaluate.also.items():
+        yield partial(_told, partial(check_other, images, classes), f"evaluate.also.{name}: ", "")
+
+
 def _check_finished(runs: Runs, data: Path) -> Iterator[Callable[[], None]]:
     """A check of each finished job whose files would be removed if it were run again."""
     yield partial(records.check_unchanged, records.record_of(data / MANIFEST))
@@ -271,7 +285,7 @@ def _task_checks(
             yield partial(_told, asked, f"pretrain.{name}.", source)
 
 
-def _told(check: Callable[[], None], key: str, source: str) -> None:
+def _told(check: Callable[[], object], key: str, source: str) -> None:
     try:
         check()
     except UserError as error:

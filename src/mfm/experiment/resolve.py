@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from mfm.data.settings import Dataset, Seen
-from mfm.evaluation import Evaluation, further_evaluations
+from mfm.data.settings import OTHER_SPLIT, Dataset, OtherImagesJob, Seen
+from mfm.evaluation import Evaluation, also, also_evaluations, further_evaluations
 from mfm.evaluation.frozen.settings import FLOORS, FrozenJob
 from mfm.evaluation.job import EvaluateJob
 from mfm.evaluation.settings import Classification
@@ -26,6 +26,16 @@ def dataset_job(experiment: Experiment) -> Dataset:
     """What determines the linked dataset: the images as they are, so that all sizes share them."""
     unsized = Dataset.model_fields["image_size"].default
     return experiment.dataset.model_copy(update={"image_size": unsized})
+
+
+def other_images_job(experiment: Experiment, evaluation: str) -> OtherImagesJob:
+    """What determines the other images that an evaluation is on."""
+    name = also_evaluations(experiment.evaluate)[evaluation]
+    return OtherImagesJob(
+        name=name,
+        images=experiment.evaluate.also[name],
+        on_bad_image=experiment.dataset.on_bad_image,
+    )
 
 
 def dataset_report_job(experiment: Experiment) -> DatasetReportJob:
@@ -74,6 +84,9 @@ def evaluate_job(experiment: Experiment, name: str = "evaluate") -> EvaluateJob:
     mean, std = experiment.finetune.normalisation()
     settings = {key: getattr(experiment.evaluate, key) for key in Classification.model_fields}
     further = further_evaluations(experiment.evaluate).get(name)
+    if name in also_evaluations(experiment.evaluate):
+        further = also.Settings()
+        settings["split"] = OTHER_SPLIT
     return EvaluateJob(
         name=name,
         dataset=_seen(experiment),
@@ -114,7 +127,8 @@ def frozen_features(experiment: Experiment) -> list[str]:
 
 def evaluated_names(experiment: Experiment) -> list[str]:
     """The evaluations that are made of every finetuned model: 'evaluate', the table's, first."""
-    return ["evaluate", *further_evaluations(experiment.evaluate)]
+    evaluate = experiment.evaluate
+    return ["evaluate", *further_evaluations(evaluate), *also_evaluations(evaluate)]
 
 
 def finetunings(experiment: Experiment) -> list[tuple[str, int]]:

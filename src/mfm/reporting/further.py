@@ -51,12 +51,11 @@ class MeasuredArm:
         return difference(self.sample(measure), base)
 
 
-def document(experiment: Experiment, name: str, rows: pd.DataFrame) -> Section:
-    """The page; a group of columns for each measure."""
-    settings = further_evaluations(experiment.evaluate)[name]
-    measures, base = settings.measures(), experiment.baseline
+def measured_arms(experiment: Experiment, rows: pd.DataFrame) -> list[MeasuredArm]:
+    """The arms that have rows, in the configuration's order."""
     parts = {str(arm): part for arm, part in rows.groupby("arm", sort=False)}
-    arms = [
+    base = experiment.baseline
+    return [
         MeasuredArm(
             name=arm,
             experiment=experiment,
@@ -66,6 +65,13 @@ def document(experiment: Experiment, name: str, rows: pd.DataFrame) -> Section:
         for arm in experiment.arms
         if arm in parts
     ]
+
+
+def document(experiment: Experiment, name: str, rows: pd.DataFrame) -> Section:
+    """The page; a group of columns for each measure."""
+    settings = further_evaluations(experiment.evaluate)[name]
+    measures, base = settings.measures(), experiment.baseline
+    arms = measured_arms(experiment, rows)
     columns: list[Column[MeasuredArm]] = [
         Column("arm", lambda arm: arm.name),
         Column("n", lambda arm: str(len(arm.rows)), description="number of finetunings"),

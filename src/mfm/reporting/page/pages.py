@@ -16,7 +16,7 @@ from mfm.evaluation import further_evaluations
 from mfm.experiment.layout import Layout
 from mfm.experiment.tuning import Choice
 from mfm.experiment.variants import Runs
-from mfm.reporting import further, plan, tuning, variants
+from mfm.reporting import also, further, plan, tuning, variants
 from mfm.reporting.document import Section, Text, plain
 from mfm.reporting.finished import Finished
 from mfm.settings.section import load_json
@@ -37,6 +37,7 @@ def gather(found: Finished, runs: Runs, studies: Sequence[variants.Compared]) ->
         *_studies(studies),
         *_tuning(runs),
         *_further(found),
+        *_also(found),
         _page(found, "plan", plan.document(found.experiment, found.results)),
     ]
 
@@ -77,3 +78,10 @@ def _further(found: Finished) -> Iterator[Page]:
     for name in further_evaluations(experiment.evaluate):
         rows = pd.read_csv(found.layout.file(f"{name}.csv"))
         yield _page(found, name, further.document(experiment, name, rows))
+
+
+def _also(found: Finished) -> Iterator[Page]:
+    experiment = found.experiment
+    if experiment.evaluate.also:
+        images = also.read(experiment, pd.read_csv(found.layout.file("also.csv")))
+        yield _page(found, "also", also.document(experiment, images))
