@@ -1,6 +1,7 @@
 """The workflow itself: real runs of configs/tiny.yaml in a folder of their own."""
 
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -235,21 +236,45 @@ def test_a_study_whose_only_value_is_the_tables_own_shows_its_runs(finished):
         assert (finished / target).with_suffix(f".{ending}").is_file()
 
 
-def test_a_further_evaluation_evaluates_alone_and_has_a_page(finished):
-    config = ("evaluate={bands: {radii: [2, 40]}}",)
-    jobs = planned(finished, config=config)
-    assert jobs == {
-        "evaluate_config": 1,
+def test_further_evaluations_and_other_images_evaluate_alone_and_have_pages(finished):
+    other, results = finished / "part", finished / "results/tiny"
+    for name in ("discs", "rings"):
+        shutil.copytree(finished / "data/tiny/val" / name, other / name)
+    config = (f"evaluate={{bands: {{radii: [2, 40]}}, also: {{part: {other}}}}}",)
+    assert planned(finished, config=config) == {
+        "evaluate_config": 2,
         "evaluate_further": 6,
         "further": 1,
+        "other_images_config": 1,
+        "link_other": 1,
+        "evaluate_other": 6,
+        "also": 1,
         "report_page": 1,
         "default": 1,
     }
-    snakemake(finished, "results/tiny/bands.md", config=config)
-    rows = pd.read_csv(finished / "results/tiny/bands.csv")
-    results = pd.read_csv(finished / "results/tiny/results.csv")
-    assert rows["low_40"].tolist() == pytest.approx(results["top1"].tolist(), abs=1e-3)
-    assert "| mfm |" in (finished / "results/tiny/bands.md").read_text()
+    pages = [f"results/tiny/{name}.md" for name in ("bands", "also")]
+    done = snakemake(finished, *pages, config=("seeds=[0]", *config))
+    assert "evaluate.also.part: 24 of the 24 images are also in val, byte for byte." in done.stderr
+    clean = pd.read_csv(results / "results.csv").query("seed == 0")
+    rows = pd.read_csv(results / "bands.csv")
+    assert rows["low_40"].tolist() == pytest.approx(clean["top1"].tolist(), abs=1e-3)
+    assert "| mfm |" in (results / "bands.md").read_text()
+    rows = pd.read_csv(results / "also.csv")
+    for arm, top1 in zip(rows["arm"], rows["top1_all"], strict=True):
+        images = pd.read_parquet(results / f"evaluate/{arm}/seed0.parquet")
+        mine = images["label"].isin(["discs", "rings"])
+        assert top1 == pytest.approx(100 * images[mine]["correct"].mean())
+    assert "24 images of 2 of the 4 classes" in (results / "also.md").read_text()
+    # Another folder under that name, and one more: neither has to do with the table.
+    more = {"also": {"part": str(finished / "data/tiny/val"), "whole": str(other)}}
+    jobs = planned(finished, pages[1], config=("seeds=[0]",), more={"evaluate": more})
+    assert jobs == {
+        "evaluate_config": 1,
+        "other_images_config": 2,
+        "link_other": 2,
+        "evaluate_other": 6,
+        "also": 1,
+    }
 
 
 def test_an_arm_from_scratch_that_is_trained_longer_runs_alone(finished):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -133,16 +133,18 @@ def _section(value: str | OtherImages) -> OtherImages:
     return OtherImages(folder=value) if isinstance(value, str) else value
 
 
-# In a configuration, a path alone will do.
-OtherFolder = Annotated[
-    Annotated[Text, Field(min_length=1), Tag("path")] | Annotated[OtherImages, Tag("section")],
-    Discriminator(
-        _form,
-        custom_error_type="other_images",
-        custom_error_message="give the path of a folder, or {folder: PATH, numbered: true}",
-    ),
-    AfterValidator(_section),
-]
+if TYPE_CHECKING:
+    OtherFolder = OtherImages
+else:  # in a configuration, a path alone will do
+    OtherFolder = Annotated[
+        Annotated[Text, Field(min_length=1), Tag("path")] | Annotated[OtherImages, Tag("section")],
+        Discriminator(
+            _form,
+            custom_error_type="other_images",
+            custom_error_message="give the path of a folder, or {folder: PATH, numbered: true}",
+        ),
+        AfterValidator(_section),
+    ]
 
 OTHER_SPLIT = "val"  # of the manifest of other images
 

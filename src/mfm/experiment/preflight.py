@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from mfm.data.settings import MANIFEST, Dataset
+from mfm.data.settings import MANIFEST, Dataset, OtherImagesJob
 from mfm.data.sources import check_owner, check_source
 from mfm.errors import UserError, all_of
+from mfm.evaluation import also_evaluations
 from mfm.evaluation.job import EvaluateJob
 from mfm.experiment.arms import FromWeights
 from mfm.experiment.demands import (
@@ -19,12 +20,13 @@ from mfm.experiment.demands import (
     demands_of,
     variant_names,
 )
-from mfm.experiment.layout import Layout, dataset_folder
+from mfm.experiment.layout import Layout, dataset_folder, other_images_folder
 from mfm.experiment.layout import runs as runs_below
 from mfm.experiment.places import check_place
 from mfm.experiment.resolve import (
     dataset_job,
     finetune_job,
+    other_images_job,
     pretrain_job,
     pretrainings,
     used_pretrainings,
@@ -82,6 +84,7 @@ def remarks(runs: Runs, *, here: bool = False) -> list[str]:
     """
     experiment = runs.experiment
     found = _unused_seeds(experiment) + _linked_otherwise(experiment)
+    found += _others_linked_otherwise(experiment)
     trainings = [
         (runs.layout.pretraining(name, seed, folder=folder), runs.at(folder).pretrain[name].ranks)
         for folder, name, seed in runs.pretrainings
@@ -174,6 +177,21 @@ def _linked_otherwise(experiment: Experiment) -> list[str]:
         "split whose images are others then is run again; give this experiment a dataset.name of "
         "its own to keep it"
     ]
+
+
+def _others_linked_otherwise(experiment: Experiment) -> list[str]:
+    """Names below evaluate.also that stood for other folders until now."""
+    lines = []
+    for evaluation, name in also_evaluations(experiment.evaluate).items():
+        config = other_images_folder(experiment.dataset.name, evaluation) / "config.json"
+        ours = other_images_job(experiment, evaluation).images
+        there = load_json(OtherImagesJob, config).images if config.exists() else ours
+        if there != ours:
+            lines.append(
+                f"evaluate.also.{name}: until now these were the images of {there.folder}; the "
+                "evaluations on them are made again. Take another name to keep both"
+            )
+    return lines
 
 
 def _named_weights(experiment: Experiment) -> dict[str, str]:
