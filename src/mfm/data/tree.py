@@ -216,8 +216,9 @@ def _top(tree: Tree, split: str) -> tuple[list[str], list[str], list[str]]:
         else:
             loose.append(path)
     if not classes and not tree.faults:
+        name = shown(os.path.basename(os.path.realpath(tree.roots[split])))
         raise UserError(
-            f"{tree.shown(split)} has no class folders; put its images in <class>/<image> there"
+            f"{tree.shown(split)} has no class folders; put its images in {name}/<class>/<image>"
         )
     return classes, loose, systems
 
