@@ -77,7 +77,7 @@ TOLD = {
     "val_in_train": "val that are also in train: 5",
     "with_rubbish": "beside the class folders, left out",
     "few_labels": "400 without labels",
-    "small_28": "val has only 120 images",
+    "small_28": "with a side below 32 pixels",
 }
 
 
@@ -277,7 +277,7 @@ def test_with_its_measurement_it_is_a_file_that_snakemake_takes(here, monkeypatc
     monkeypatch.setattr(speeds, "SECONDS", 0.1)
     trees.odd_names(here / "my pictures")
     _, told = drafted(None, "--time", "8h", root=here / "my pictures")
-    assert "from steps timed here just now" in " ".join(told.split())
+    assert "steps timed here just now" in " ".join(told.split())
     words = [str(Path(sys.executable).parent / "snakemake"), "--dry-run", "--cores", "all"]
     words += ["--snakefile", str(ROOT / "Snakefile"), "--configfile", "mine.yaml"]
     done = subprocess.run(words, cwd=here, capture_output=True, text=True)

@@ -26,7 +26,6 @@ FOR_THE_WORKFLOW = {
     "link-other": "other images of a dataset's classes, beside it",
     "dataset": "report on a linked dataset",
     "fetch": "torchvision's weights into its cache",
-    "measure": "steps of a training, timed, for init",
     "train": "a pretraining or a finetuning, from its config.json",
     "evaluate": "accuracy of a finetuned model",
     "frozen": "logistic regression and kNN on frozen features",

@@ -3,29 +3,25 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
 from mfm.data.settings import Dataset
 from mfm.data.sources import check_source, folders_of
-from mfm.data.tree import survey
 from mfm.errors import UserError
 from mfm.files.lines import shown
 
 _UNLABELLED = ("unlabelled", "unlabeled", "pretrain")
 _VAL = ("valid", "validation", "dev", "test", "eval")
-# Of the images without val: a fifth, and more of few, down to half.
-SHARE, ENOUGH, MOST = 0.2, 100, 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
-    """What dataset.source, dataset.unlabelled and dataset.val_fraction are to say."""
+    """What dataset.source and dataset.unlabelled are to say, and whether there is a val."""
 
     source: Path
     unlabelled: Path | None
-    val_fraction: float | None
+    has_val: bool
 
 
 def lay_out(folder: Path) -> Layout:
@@ -57,8 +53,9 @@ def lay_out(folder: Path) -> Layout:
             f"{shown(unlabelled)} lies among the classes and would be one of them: move the "
             f"classes below {shown(source / 'train')}"
         )
-    fraction = None if "val" in names else _fraction(source)
-    return Layout(source=source, unlabelled=unlabelled, val_fraction=fraction)
+    if "val" not in names:
+        _check_classes(source)
+    return Layout(source=source, unlabelled=unlabelled, has_val="val" in names)
 
 
 def _folders(folder: Path) -> list[str]:
@@ -80,19 +77,14 @@ def _inside(folder: Path) -> Path:
         folder = inner
 
 
-def _fraction(source: Path) -> float:
-    """Share of the images that val is to be: enough of them, and two of the smallest class."""
-    dataset = Dataset(name="new", source=str(source), val_fraction=SHARE)
+def _check_classes(source: Path) -> None:
+    """Raise UserError where a folder without val has no classes to take one from."""
+    dataset = Dataset(name="new", source=str(source), val_fraction=0.5)
     check_source(dataset)
-    folders = folders_of(dataset)
-    if not _folders(folders["train"]):
+    (classes,) = folders_of(dataset).values()
+    if not _folders(classes):
         raise UserError(
-            f"{shown(folders['train'])} has no folders of classes, and a comparison needs labels: "
-            f"put the labelled images into {shown(source / 'train')}/<class>/, and others into "
+            f"{shown(classes)} has no folders of classes, and a comparison needs labels: put the "
+            f"labelled images into {shown(source / 'train')}/<class>/, and others into "
             f"{shown(source / 'unlabelled')}"
         )
-    counts = Counter[str]()
-    for (_, name), number in survey(folders, lambda path, unread: None).counts.items():
-        counts[name] += number
-    wanted = max(SHARE, ENOUGH / counts.total(), 2 / max(2, min(counts.values())))
-    return min(MOST, round(wanted + 0.0049, 2))

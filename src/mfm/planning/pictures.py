@@ -8,6 +8,7 @@ import shutil
 from contextlib import redirect_stdout, suppress
 from dataclasses import dataclass
 from functools import cached_property
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from mfm.data.link import link
-from mfm.data.manifest import NAME
+from mfm.data.manifest import NAME, count
 from mfm.data.scan import SCAN
 from mfm.data.settings import Dataset
 from mfm.data.sources import OWNER, source_of
@@ -24,6 +25,9 @@ from mfm.planning.layouts import Layout
 from mfm.reporting.dataset import facts
 from mfm.reporting.dataset_text import warnings
 from mfm.reporting.document import plain
+
+# Of a folder without val: a fifth, and of few images more, up to half.
+SHARE, ENOUGH, MOST = 0.2, 100, 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,11 +78,14 @@ def look(layout: Layout, name: str, work: Path) -> Pictures:
         name=name,
         source=str(layout.source),
         unlabelled=None if layout.unlabelled is None else str(layout.unlabelled),
-        val_fraction=layout.val_fraction,
+        val_fraction=None if layout.has_val else MOST,
         on_bad_image="skip",
     )
     with redirect_stdout(io.StringIO()):
         link(dataset, work)
+        if not layout.has_val:  # the number of images is known now
+            dataset = dataset.model_copy(update={"val_fraction": _fraction(work)})
+            link(dataset, work)
     with suppress(OSError):  # it is read again then
         kept.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(work / SCAN, kept)
@@ -99,6 +106,12 @@ def look(layout: Layout, name: str, work: Path) -> Pictures:
         jpegs=train["formats"].get("JPEG", 0) / train["images"],
         report=report,
     )
+
+
+def _fraction(work: Path) -> float:
+    """Share of the linked images that val is to be: a fifth, and more of few."""
+    total = sum(count(work / NAME, split) for split in ("train", "val"))
+    return min(MOST, max(SHARE, ceil(100 * ENOUGH / total) / 100))
 
 
 def _per_class(work: Path) -> dict[str, int]:

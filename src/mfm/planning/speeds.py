@@ -88,24 +88,25 @@ def measure(draft: Draft, work: Path) -> Speeds:
     for stage, (job, threads, more) in jobs.items():
         config = work / f"{stage}.json"
         config.write_text(dumps(job) + "\n", encoding="utf-8")
-        words = ["--config", str(config), *more]
         runs = draft.pretrainings * (1 if stage == "pretrain" else len(experiment.arms))
         beside = min(draft.machine.slots(threads), runs, _SIDE_BY_SIDE)
-        found[stage] = _measured(words, work, threads=threads, beside=beside, gpu=draft.gpu)
+        found[stage] = _measured(config, more, work, threads=threads, beside=beside, gpu=draft.gpu)
     return Speeds(size=draft.size, **found)
 
 
-def _measured(words: list[str], work: Path, *, threads: int, beside: int, gpu: bool) -> Speed:
+def _measured(
+    job: Path, more: list[str], work: Path, *, threads: int, beside: int, gpu: bool
+) -> Speed:
     environment = os.environ | {"OMP_NUM_THREADS": str(threads), "MFM_END_WITH_PARENT": "1"}
     workers = 1 if threads > 1 or gpu else 0  # as get_workers of the workflow
     launch = [sys.executable, "-m", "mfm", "launch", "--standalone", "--nproc-per-node", "1"]
-    launch += ["-m", "mfm", "measure", "--manifest", str(work / NAME), "--workers", str(workers)]
-    launch += ["--seconds", f"{SECONDS}", *words]
+    launch += ["-m", "mfm.planning.steps", str(job), str(work / NAME)]
+    options = ["--workers", f"{workers}", "--seconds", f"{SECONDS}", *more]
     files = [work / f"measured{number}.json" for number in range(beside)]
     began = time.perf_counter()
     running = [
         subprocess.Popen(
-            [*launch, "--json", str(file)],
+            [*launch, str(file), *options],
             env=environment,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,

@@ -1,9 +1,16 @@
-"""Steps of a training, timed: the loop's own, with its loader, on the images that it will see."""
+"""Steps of a training, timed: the loop's own, with its loader, on the images that it will see.
+
+A process of its own, started as the workflow starts a training, so that its time is one, too:
+
+    mfm launch --standalone --nproc-per-node 1 -m mfm.planning.steps JOB MANIFEST OUT ...
+"""
 
 from __future__ import annotations
 
+import argparse
 import io
 import itertools
+import json
 import tempfile
 import time
 from collections.abc import Iterator
@@ -18,10 +25,13 @@ from mfm.data import manifest
 from mfm.data.batches import Batch
 from mfm.data.loader import on_device
 from mfm.data.order import Step
+from mfm.errors import exits_on_user_error
 from mfm.evaluation.classifier import Subject
 from mfm.evaluation.job import EvaluateJob
-from mfm.experiment.jobs import FinetuneJob, PretrainJob
-from mfm.processes.ranks import Process
+from mfm.experiment.jobs import FinetuneJob, PretrainJob, load_training
+from mfm.files.atomic import write_text
+from mfm.processes.ranks import Process, begin, process_group
+from mfm.settings.section import load_json
 from mfm.training import checkpoint
 from mfm.training.loop import Trainer
 from mfm.training.metrics import peak_memory_mb
@@ -126,6 +136,30 @@ def _wait(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def plain(timed: Timed) -> dict[str, float | int | str]:
-    """As JSON has it."""
-    return asdict(timed)
+@exits_on_user_error
+def main() -> None:
+    """Command line: the job's settings, the manifest, the file for what was measured."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("job", type=Path)
+    parser.add_argument("manifest", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--evaluation", type=Path)
+    parser.add_argument("--seconds", type=float, required=True)
+    parser.add_argument("--workers", type=int, required=True)
+    options = parser.parse_args()
+    evaluation = options.evaluation and load_json(EvaluateJob, options.evaluation)
+    begin()
+    with process_group() as process:
+        found = measure(
+            load_training(options.job),
+            evaluation,
+            manifest_path=options.manifest,
+            seconds=options.seconds,
+            workers=options.workers,
+            process=process,
+        )
+        write_text(options.out, json.dumps(asdict(found)) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from mfm.planning import findings
-from mfm.planning.budget import ORDER, told
+from mfm.planning.budget import told
 from mfm.planning.cost import Cost, cost_of
 from mfm.planning.draft import Draft, fitting_size
 from mfm.planning.findings import Findings
@@ -13,7 +13,7 @@ from mfm.planning.speeds import Speeds
 from mfm.reporting.words import duration, listed
 from mfm.statistics.power import fewest
 
-_SHOWN = 3  # remarks on the images
+_SHOWN = 2  # remarks on the images
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,15 +38,14 @@ def lines(planned: Planned, command: str) -> list[tuple[str, str]]:
         ("images", _images(draft)),
         *(("look at", line) for line in draft.pictures.remarks(draft.size)[:_SHOWN]),
         ("machine", f"{draft.machine}, {planned.speeds.pretrain.number_format}"),
-        ("question", "is mfm better than training from scratch for as long (scratch-long)?"),
         ("experiment", _experiment(draft)),
     ]
     cuts = told(planned.full, draft)
     if cuts:
-        found.append(("cut", f"for --time: {listed(cuts)} (order: {ORDER})"))
+        found.append(("cut", f"for --time: {listed(cuts)}"))
     stages = ", ".join(f"{name} {duration(each)}" for name, each in cost.stages.items())
     found += [
-        ("time", f"about {duration(cost.seconds)} ({stages}), from steps timed here just now"),
+        ("time", f"about {duration(cost.seconds)}: {stages} (from steps timed here just now)"),
         ("disk", f"{_bytes(cost.disk)}, {_bytes(cost.most_disk)} while it runs"),
         ("finds", _finds(draft)),
         ("more", _more(planned)),
@@ -62,7 +61,7 @@ def _images(draft: Draft) -> str:
     spread = f"{min(counts)} to {max(counts)}" if min(counts) < max(counts) else f"{min(counts)}"
     val = f"{pictures.images['val']:,} for evaluation"
     if pictures.dataset.val_fraction is not None:
-        val += f" ({100 * pictures.dataset.val_fraction:.0f}% of each class, drawn by seed)"
+        val += f" ({100 * pictures.dataset.val_fraction:.0f}% of each class, by seed)"
     more = f", {pictures.pretraining_images:,} without labels" * pictures.unlabelled
     shortest, longest = pictures.sides
     sides = f"{shortest} px" if shortest == longest else f"{shortest} to {longest} px"
@@ -75,22 +74,25 @@ def _images(draft: Draft) -> str:
 def _experiment(draft: Draft) -> str:
     experiment = draft.experiment
     mfm, finetune = experiment.pretrain["mfm"], experiment.finetune
-    small = "a small " * bool(experiment.model.options)
+    small = "A small " * bool(experiment.model.options)
     return (
-        f"{small}{experiment.model.backbone} at {draft.size} px; {draft.pretrainings} pretrainings "
-        f"of {mfm.epochs} epochs, each finetuned for {finetune.epochs} (mfm); as many trainings "
-        "from scratch (scratch), and as many for as long as both (scratch-long)"
+        f"Is mfm better than scratch trained as long? {small}{experiment.model.backbone} at "
+        f"{draft.size} px: {draft.pretrainings} pretrainings of {mfm.epochs} epochs, each "
+        f"finetuned for {finetune.epochs}; as many from scratch, and as many for as long as both"
     )
 
 
 def _finds(draft: Draft) -> str:
     found = Findings(pretrainings=draft.pretrainings, deviation=draft.deviation)
     kind = "" if found.clear else f", suggestive at most with fewer than {fewest()} pretrainings"
+    val = draft.pictures.images["val"]
+    chance = f", most of it chance on {val:,} evaluation images" * (
+        draft.deviation > 2 * findings.RETRAINED
+    )
     return (
         f"differences of {found.smallest:.1f} points and more, with a probability of 80%{kind}; "
-        f"smaller ones most likely not (assumed, until runs are finished: a run's difference has a "
-        f"standard deviation of {draft.deviation:g} points, {findings.RETRAINED:g} of them by "
-        f"training, the rest by chance on {draft.pictures.images['val']:,} evaluation images)"
+        f"smaller ones most likely not (assumed: a standard deviation of {draft.deviation:g} "
+        f"points a run{chance})"
     )
 
 
@@ -99,12 +101,12 @@ def _more(planned: Planned) -> str:
     double = replace(draft, pretrainings=2 * draft.pretrainings)
     found = Findings(pretrainings=double.pretrainings, deviation=draft.deviation)
     seconds = cost_of(double, planned.speeds).seconds
-    text = f"{double.pretrainings} pretrainings find {found.smallest:.1f} in {duration(seconds)}"
+    text = f"{double.pretrainings} pretrainings find {found.smallest:.1f}, in {duration(seconds)}"
     needed = found.for_points(findings.POINTS)
     if needed is None or needed > double.pretrainings:
         count = "more than 1,000" if needed is None else f"{needed}"
         text += f"; {findings.POINTS:g} points take {count}, or more evaluation images"
-    return f"{text}; plan.md says it from the runs when some are done"
+    return text
 
 
 def _notes(planned: Planned) -> list[str]:
