@@ -237,6 +237,35 @@ def test_a_gpu_has_time_for_more(tmp_path):
     assert many.batch("pretrain") == 256
 
 
+def test_a_full_gpu_holds_fewer_images_at_once(tmp_path, monkeypatch):
+    draft = draft_of(trees.usual, tmp_path, GPU)
+    many = replace(draft, pictures=replace(draft.pictures, images={"train": 10**6, "val": 9}))
+
+    def measure(tried, work):
+        if tried.experiment.pretrain["mfm"].micro_batch > 64:
+            raise UserError("the GPU's memory is full: lower micro_batch")
+        return both(SPEED, tried.size)
+
+    monkeypatch.setattr(speeds, "measure", measure)
+    planned = drafting.plan(many, tmp_path, seconds=None)
+    recipe = planned.draft.experiment.pretrain["mfm"]
+    assert (recipe.batch, recipe.micro_batch) == (256, 64)
+
+
+def test_dali_is_taken_where_it_is_faster(tmp_path, monkeypatch):
+    draft = draft_of(trees.large_3000, tmp_path)
+    fast = replace(SPEED, load=SPEED.load / 4, compute=SPEED.compute / 2)
+    for found, expected in ((fast, "dali"), (SPEED, "torchvision")):
+        monkeypatch.setattr(
+            speeds,
+            "measure",
+            lambda tried, work, found=found: both(
+                found if tried.loader == "dali" else SPEED, tried.size
+            ),
+        )
+        assert drafting.plan(draft, tmp_path, seconds=None).draft.loader == expected
+
+
 def test_equal_cost_is_counted_as_the_workflow_counts_it(tmp_path):
     draft = draft_of(trees.usual, tmp_path)
     cost = cost_of(draft, both(SPEED, draft.size))

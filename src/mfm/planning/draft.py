@@ -39,6 +39,7 @@ class Draft:
     deviation: float  # expected of one run's difference, in points
     loader: LoaderName = "torchvision"
     length: float = 1.0  # share of the epochs that fit
+    held: int = 256  # most images at once, where a GPU has memory for so many
 
     @property
     def gpu(self) -> bool:
@@ -130,7 +131,7 @@ class Draft:
         return {
             "epochs": epochs,
             "batch": batch,
-            "micro_batch": batch,
+            "micro_batch": min(batch, self.held),
             "optimizer": {"lr": rate, "lr_batch": batch},
             "schedule": {"warmup_epochs": round(epochs / 20, 1), "per": "step"},
         }

@@ -67,31 +67,48 @@ def first_draft(found: pictures.Pictures, here: machine.Machine, results: str) -
 
 def plan(draft: Draft, work: Path, *, seconds: float | None) -> Planned:
     """Measure, and fit to the budget; smaller images are measured again."""
-    draft, measured = with_loader(draft, work)
-    fitted = draft if seconds is None else budget.fit(draft, measured, seconds)
+    draft, found = with_loader(draft, work)
+    fitted = draft if seconds is None else budget.fit(draft, found, seconds)
     if fitted.size != draft.size:
-        measured = speeds.measure(fitted, work)
-        fitted = budget.fit(replace(draft, size=fitted.size), measured, seconds or 0.0)
-    return Planned(full=draft, draft=fitted, speeds=measured, budget=seconds)
+        smaller, found = measured(replace(draft, size=fitted.size), work)
+        fitted = budget.fit(smaller, found, seconds or 0.0)
+    return Planned(full=draft, draft=fitted, speeds=found, budget=seconds)
+
+
+def measured(draft: Draft, work: Path) -> tuple[Draft, Speeds]:
+    """Its speeds; with fewer images at once where a GPU has no memory for so many."""
+    while True:
+        try:
+            return draft, speeds.measure(draft, work)
+        except UserError as error:
+            held = min(draft.held, max(draft.batch(stage) for stage in ("pretrain", "finetune")))
+            if "micro_batch" not in str(error) or held < 16:
+                raise
+            draft = replace(draft, held=held // 2)
 
 
 def with_loader(draft: Draft, work: Path) -> tuple[Draft, Speeds]:
     """The draft with the faster loader, where both are for its images, and its speeds."""
-    measured = speeds.measure(draft, work)
+    draft, found = measured(draft, work)
     large = draft.pictures.jpegs >= 0.9 and draft.pictures.side >= 2 * draft.size
-    if not large or importlib.util.find_spec("nvidia") is None:
-        return draft, measured
-    if importlib.util.find_spec("nvidia.dali") is None:
-        return draft, measured
+    if not large or not _has_dali():
+        return draft, found
     other = replace(draft, loader="dali")
     try:
         faster = speeds.measure(other, work)
     except UserError as error:
         print(f"mfm: note: loader dali doesn't go here: {error}", file=sys.stderr)
-        return draft, measured
-    if measured.pretrain.image > _FASTER * faster.pretrain.image:
+        return draft, found
+    if found.pretrain.image > _FASTER * faster.pretrain.image:
         return other, faster
-    return draft, measured
+    return draft, found
+
+
+def _has_dali() -> bool:
+    try:
+        return importlib.util.find_spec("nvidia.dali") is not None
+    except ModuleNotFoundError:  # of 'nvidia'
+        return False
 
 
 def results_for(out: Path) -> str:
