@@ -12,6 +12,7 @@ from mfm.processes.startup import QuickEnd, importing
 FOR_PEOPLE = {
     "init": "draft an experiment for a folder of your own pictures",
     "watch": "show the runs of a workflow while they run",
+    "track": "send what runs left so far to MLflow or TensorBoard",
     "plan": "how many seeds would find which difference, from what is finished",
     "verify": "whether a results folder's files fit together, also of one that was sent",
     "loader-drift": "what a switch of loaders changes on your own images",

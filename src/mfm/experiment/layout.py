@@ -147,6 +147,15 @@ class Layout:
         return self.file(f"frozen/{features}.{ending}" if features else f"frozen.{ending}")
 
     @property
+    def tracking(self) -> str:
+        """Folder of what trackers were sent, where they have no other place."""
+        return self.file("tracking")
+
+    def tracked(self, to: str) -> str:
+        """Such a place of a tracker."""
+        return f"{self.tracking}/{'mlflow.db' if to == 'mlflow' else to}"
+
+    @property
     def losses(self) -> str:
         """Losses of the pretrainings beside those of constant predictions."""
         return self.file("losses.csv")

@@ -151,7 +151,12 @@ def dumps_ordered(section: Section) -> str:
 
 def config_hash(section: Section) -> str:
     """First 12 hexadecimal digits of the SHA-256 of the canonical JSON."""
-    return hashlib.sha256(dumps(section).encode()).hexdigest()[:12]
+    return text_hash(dumps(section))
+
+
+def text_hash(text: str) -> str:
+    """The same of a text."""
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def differing_keys(ours: object, theirs: object, prefix: str = "") -> list[str]:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import csv
 import resource
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from mfm.files.atomic import write_csv
+
+if TYPE_CHECKING:  # rows are read without importing torch
+    import torch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,8 +43,21 @@ def write_metrics(rows: Sequence[EpochMetrics], path: Path) -> None:
     write_csv(path, [asdict(row) for row in rows], [field.name for field in fields(EpochMetrics)])
 
 
+def read_metrics(path: Path) -> list[EpochMetrics]:
+    """The rows of such a file."""
+    whole = ("epoch", "skipped_steps")
+    with open(path, encoding="utf-8", newline="") as file:
+        rows: list[dict[str, Any]] = [
+            {key: int(value) if key in whole else float(value) for key, value in row.items()}
+            for row in csv.DictReader(file)
+        ]
+    return [EpochMetrics(**row) for row in rows]
+
+
 def peak_memory_mb(device: torch.device) -> float:
     """Most memory that this process has held: a GPU's allocated, else its resident memory."""
     if device.type == "cuda":
+        import torch
+
         return torch.cuda.max_memory_allocated(device) / 1e6
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,7 +29,7 @@ class Board:
         except ImportError:
             raise UserError(
                 "TensorBoard's files are asked for, and the package tensorboard is missing: "
-                "pip install -c constraints.txt tensorboard, or unset MFM_TENSORBOARD"
+                "pip install -c constraints.txt tensorboard, or ask for none (MFM_TENSORBOARD)"
             ) from None
         shutil.rmtree(run / FOLDER, ignore_errors=True)
         self._writer = SummaryWriter(str(run / FOLDER))
@@ -40,9 +40,17 @@ class Board:
         """Append one epoch."""
         values = asdict(row)
         epoch = values.pop("epoch")
+        self.values(values, step=epoch)
+
+    def values(self, values: Mapping[str, float], *, step: int) -> None:
+        """Append numbers of one epoch."""
         for name, value in values.items():
-            self._writer.add_scalar(name, value, epoch)
+            self._writer.add_scalar(name, value, step)
         self._writer.flush()
+
+    def tell(self, name: str, text: str) -> None:
+        """A text, shown as it is."""
+        self._writer.add_text(name, "\n".join(f"    {line}" for line in text.splitlines()))
 
     def close(self) -> None:
         """Finish the file."""
