@@ -15,6 +15,7 @@ from mfm.experiment.variants import Runs
 from mfm.files import style
 from mfm.objectives.picture_files import LIST
 from mfm.reporting.figures.draw import draw_all
+from mfm.reporting.figures.further import draw_further
 from mfm.reporting.figures.variants import draw_study
 from mfm.reporting.finished import Finished
 from mfm.reporting.variants import Compared
@@ -195,7 +196,10 @@ def finish_others(ours: Experiment) -> None:
     for name, settings in further_evaluations(ours.evaluate).items():
         measured = {measure.name: rows["top1"] / 2 for measure in settings.measures()}
         table = rows[["arm", "seed"]].assign(**measured)
-        table.to_csv(runs.layout.file(f"{name}.csv"), index=False)
+        table.to_csv(runs.layout.file(f"{settings.page or name}.csv"), index=False)
+        for figure in settings.figures():
+            drawn = draw_further(ours, figure, table)
+            style.save(drawn, Path(runs.layout.figure(figure)))
 
 
 def dataset_facts() -> dict:

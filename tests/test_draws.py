@@ -86,6 +86,10 @@ def test_pinned_streams():
         "NOISE": 13,
         "PATCHES": 14,
         "VIEW": 15,
+        "VAL": 16,
+        "EVALUATED": 17,
+        "CORRUPTION": 18,
+        "WAVE": 19,
     }
 
 

@@ -65,7 +65,7 @@ class Settings(Further):
         return [Measure(name="flipped", title="upside down", unit="%")]
 
     def measure(self, subject):
-        return {"flipped": subject.predict(lambda images: images.flip(2)).top1}
+        return {"flipped": subject.predict(lambda images, rows: images.flip(2)).top1}
 '''
 
 

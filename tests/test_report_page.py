@@ -144,9 +144,9 @@ def test_pages_of_studies_and_further_evaluations_are_taken_in(page, tmp_path):
         "Which frequencies does a model need?",
     ):
         assert part in titles
-    assert "low-pass, radius 2 (%)" in text
+    assert "low-pass, mean (%)" in text
     assert text.count('src="data:image/png') == 2
-    assert text.count('src="data:image/svg') == len(FIGURES)
+    assert text.count('src="data:image/svg') == len(FIGURES) + 1
     assert "Of another" not in text
     # A picture that has gone leaves its caption, and nothing to ask a disk for.
     (folder / "variants/size.svg").unlink()

@@ -216,7 +216,7 @@ def test_all_problems_are_told_at_once():
         ("pretrain.mfm.crop.size", 4, "pretrain.mfm.crop.size", "greater than or equal to 8"),
         ("pretrain.mfm.epochs", 0, "pretrain.mfm.epochs", "greater than or equal to 1"),
         ("evaluate.crop", 64, "evaluate", "crop <= resize"),
-        ("seeds", [1, 1], "seeds", "give each seed once"),
+        ("seeds", [1, 1], "seeds", "give each value once"),
         ("seeds", [-1], "seeds.0", "greater than or equal to 0"),
         ("seeds", [0, 2**31], "seeds.1", "less than 2147483648"),
         ("pretrain.mfm.seeds", [2**31], "pretrain.mfm.seeds.0", "less than 2147483648"),

@@ -245,6 +245,7 @@ def test_further_evaluations_and_other_images_evaluate_alone_and_have_pages(fini
         "evaluate_config": 2,
         "evaluate_further": 6,
         "further": 1,
+        "further_figure": 1,
         "other_images_config": 1,
         "link_other": 1,
         "evaluate_other": 6,
@@ -258,7 +259,7 @@ def test_further_evaluations_and_other_images_evaluate_alone_and_have_pages(fini
     clean = pd.read_csv(results / "results.csv").query("seed == 0")
     rows = pd.read_csv(results / "bands.csv")
     assert rows["low_40"].tolist() == pytest.approx(clean["top1"].tolist(), abs=1e-3)
-    assert "| mfm |" in (results / "bands.md").read_text()
+    assert "| mfm (n = 1) |" in (results / "bands.md").read_text()
     rows = pd.read_csv(results / "also.csv")
     for arm, top1 in zip(rows["arm"], rows["top1_all"], strict=True):
         images = pd.read_parquet(results / f"evaluate/{arm}/seed0.parquet")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mfm.data.settings import MANIFEST, OTHER_SPLIT, images_file
 from mfm.errors import explain
-from mfm.evaluation import also_evaluations, further_evaluations
+from mfm.evaluation import also_evaluations
 from mfm.evaluation.frozen.settings import FLOORS
 from mfm.experiment import preflight, resolve
 from mfm.experiment.demands import demands_of
@@ -100,7 +100,7 @@ def get_experiment(others=False):
     """The experiment as JSON; without what else is compared, unless a page is about that."""
     if others:
         return dumps_ordered(EXPERIMENT)
-    others = dict.fromkeys(FURTHER) | {"also": {}}
+    others = dict.fromkeys(FURTHER.values()) | {"also": {}}
     evaluate = EXPERIMENT.evaluate.model_copy(update=others)
     alone = EXPERIMENT.model_copy(update={"variants": {}, "evaluate": evaluate})
     if EXPERIMENT.tuning is not None and EXPERIMENT.tuning.use == "shared":
@@ -429,13 +429,28 @@ def get_all_evaluations():
     ]
 
 
+def get_further_name(wildcards):
+    """The evaluation that a page is of."""
+    return FURTHER[wildcards.page]
+
+
 def get_further_rows(wildcards):
-    return get_evaluations("row", wildcards.evaluation)
+    return get_evaluations("row", get_further_name(wildcards))
+
+
+def get_figure_rows(wildcards):
+    """The rows of the page that a figure is in."""
+    return LAYOUT.file(f"{FURTHER_FIGURES[wildcards.figure]}.csv")
 
 
 def get_further_pages(ending="md"):
     """The pages of the further evaluations that the configuration asks for."""
-    return [LAYOUT.file(f"{name}.{ending}") for name in [*FURTHER, *["also"] * bool(ALSO)]]
+    return [LAYOUT.file(f"{page}.{ending}") for page in [*FURTHER, *["also"] * bool(ALSO)]]
+
+
+def get_further_figures(kind="svg"):
+    """Their figures."""
+    return [LAYOUT.figure(figure, kind) for figure in FURTHER_FIGURES]
 
 
 def get_study_rows(wildcards):
@@ -462,7 +477,8 @@ RUNS = get_runs(config)
 EXPERIMENT = RUNS.experiment
 LAYOUT = RUNS.layout
 DATA = dataset_folder(EXPERIMENT.dataset.name)
-FURTHER = list(further_evaluations(EXPERIMENT.evaluate))
+FURTHER = resolve.further_pages(EXPERIMENT)
+FURTHER_FIGURES = resolve.further_figures(EXPERIMENT)
 ALSO = list(also_evaluations(EXPERIMENT.evaluate))
 FROZEN = resolve.frozen_features(EXPERIMENT)
 

@@ -65,7 +65,7 @@ if FURTHER:
         benchmark:
             FURTHER_EVALUATION.benchmark
         wildcard_constraints:
-            evaluation=either(FURTHER),
+            evaluation=either(FURTHER.values()),
         params:
             sha256=get_sha256(get_evaluate_job),
             pretraining=get_pretraining_name,
@@ -77,25 +77,51 @@ if FURTHER:
             rows=get_further_rows,
         output:
             table=report(
-                LAYOUT.file("{evaluation}.md"),
+                LAYOUT.file("{page}.md"),
                 caption="../report/further.rst",
                 category="Comparison",
-                labels={"evaluation": "{evaluation}"},
+                labels={"evaluation": "{page}", "shown": "table"},
             ),
-            csv=LAYOUT.file("{evaluation}.csv"),
+            csv=LAYOUT.file("{page}.csv"),
         log:
-            LAYOUT.log("further/{evaluation}"),
+            LAYOUT.log("further/{page}"),
         benchmark:
-            LAYOUT.benchmark("further/{evaluation}")
+            LAYOUT.benchmark("further/{page}")
         wildcard_constraints:
-            evaluation=either(FURTHER),
+            page=either(FURTHER),
+        localrule: True
+        conda:
+            "../envs/mfm.yaml"
+        params:
+            experiment=get_experiment(others=True),
+            name=get_further_name,
+        script:
+            "../scripts/further.py"
+
+    rule further_figure:
+        input:
+            rows=get_figure_rows,
+        output:
+            svg=report(
+                LAYOUT.figure("{figure}"),
+                caption="../report/further.rst",
+                category="Comparison",
+                labels={"evaluation": "{figure}", "shown": "figure"},
+            ),
+            png=LAYOUT.figure("{figure}", "png"),
+        log:
+            LAYOUT.log("further/figures/{figure}"),
+        benchmark:
+            LAYOUT.benchmark("further/figures/{figure}")
+        wildcard_constraints:
+            figure=either(FURTHER_FIGURES),
         localrule: True
         conda:
             "../envs/mfm.yaml"
         params:
             experiment=get_experiment(others=True),
         script:
-            "../scripts/further.py"
+            "../scripts/further_figure.py"
 
 
 rule evaluations:

@@ -85,6 +85,7 @@ rule report_page:
         losses=get_losses(),
         pictures=get_pictures(),
         further=get_further_pages("csv"),
+        further_figures=get_further_figures(),
         frozen=get_frozen(),
         variants=get_study_pages("csv"),
         tuning=get_tuning_page(),

@@ -10,7 +10,7 @@ from mfm.reporting import further
 from mfm.reporting.render_markdown import to_markdown
 
 with job_log(snakemake.log[0]):
-    experiment, name = loads(snakemake.params.experiment), snakemake.wildcards.evaluation
+    experiment, name = loads(snakemake.params.experiment), snakemake.params.name
     with records.stage(snakemake, results=experiment.results):
         rows = further.collect(experiment, name)
         found = to_markdown(further.document(experiment, name, rows))

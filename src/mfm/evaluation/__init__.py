@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from pydantic import Field, create_model
+from pydantic import Field, create_model, model_validator
 
 from mfm.data.settings import OtherFolder
 from mfm.errors import UserError
@@ -17,7 +17,17 @@ from mfm.settings.section import Name, parse
 
 # One line a further evaluation: a module beside this one, whose class `Settings` it is. Its name is
 # its key below `evaluate:`.
-EVALUATIONS = ("bands",)
+EVALUATIONS = ("bands", "corruptions")
+
+
+def _fits(settings: Evaluation) -> Evaluation:
+    """The settings, if their further evaluations fit the images."""
+    for name, further in further_evaluations(settings).items():
+        try:
+            further.check(settings)
+        except ValueError as error:
+            raise ValueError(f"{name}.{error}") from None
+    return settings
 
 
 class _Evaluation(Classification):
@@ -36,6 +46,7 @@ else:
         "Evaluation",
         __base__=_Evaluation,
         __doc__=Classification.__doc__,
+        __validators__={"fits": model_validator(mode="after")(_fits)},
         **{
             name: (settings | None, Field(None, description=f"{settings.__doc__} null: off."))
             for name, settings in _settings.items()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 
@@ -23,12 +23,13 @@ from mfm.errors import UserError
 from mfm.evaluation.settings import ClassificationJob
 from mfm.files.atomic import replacing
 from mfm.numerics import precision
-from mfm.numerics.draws import Floats, Ints
+from mfm.numerics.draws import Floats, Ints, Stream, permutation
 from mfm.numerics.pixels import normalise
 from mfm.processes.ranks import Process, gather_objects
 
-# What is done to images [n, 3, H, W] in [0, 1] before they are normalised.
-Change = Callable[[Tensor], Tensor]
+# What is made of images [n, 3, H, W] in [0, 1] before they are normalised, which stay as they are.
+# The second are their rows in the manifest, which random draws are keyed by.
+Change = Callable[[Tensor, Ints], Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,31 +70,70 @@ class Subject:
     process: Process
     workers: int  # loader processes per rank
 
+    def drawn(self, images: int | None) -> Subject:
+        """The same with so many of its images, drawn by seed, alike for every model; None: all."""
+        if images is None or images >= len(self.images):
+            return self
+        order = permutation(len(self.images), seed=0, epoch=0, stream=Stream.EVALUATED)
+        return replace(self, images=self.images.take(np.sort(order[:images])))
+
     def predict(self, change: Change | None = None, *, among_present: bool = False) -> Predictions:
         """Predictions on the images, or on what `change` makes of them.
 
         Each rank takes every world-th image and all get the whole result.
         """
-        process, settings = self.process, self.job.evaluation
-        mine = np.arange(process.rank, len(self.images), process.world)
-        self.model.to(process.device).to(memory_format=torch.channels_last).eval()
-        number_format = precision.resolve(settings.precision, process.device)
-        precision.settle(process.device, deterministic=True)
+        mine = self._mine()
         present = torch.tensor(np.unique(self.images.labels)) if among_present else None
         parts: list[dict[str, np.ndarray]] = []
         with torch.inference_mode():
-            for chunk, batch in evaluated_batches(
-                self.images, self.job, positions=mine, workers=self.workers, device=process.device
-            ):
-                images = to_float(batch.images)
-                if change is not None:
-                    images = change(images)
-                pixels = normalise(images, mean=self.job.mean, std=self.job.std)
-                with precision.autocast(number_format, process.device):
-                    logits = self.model(pixels)
-                result = _of_batch(logits.double(), batch.labels, present)
+            for chunk, batch in self._batches(mine):
+                result = self._result(to_float(batch.images), batch, change, present)
                 parts.append({k: v[: len(chunk)].cpu().numpy() for k, v in result.items()})
         return self._gathered(mine, parts)
+
+    def top1(self, changes: Mapping[str, Change | None]) -> dict[str, float]:
+        """Accuracy in percent on what each change makes of the images, which are read once for all.
+
+        The same as that of `predict` with each; None: the images as they are.
+        """
+        hits = dict.fromkeys(changes, 0)
+        with torch.inference_mode():
+            for chunk, batch in self._batches(self._mine()):
+                images = to_float(batch.images)
+                for name, change in changes.items():
+                    result = self._result(images, batch, change)
+                    hits[name] += int((result["ranks"][: len(chunk)] == 0).sum())
+        gathered = gather_objects(hits, self.process)
+        return {
+            name: 100 * (sum(each[name] for each in gathered) / len(self.images))
+            for name in changes
+        }
+
+    def _mine(self) -> Ints:
+        """Positions of this rank's images."""
+        return np.arange(self.process.rank, len(self.images), self.process.world)
+
+    def _batches(self, mine: Ints) -> Iterator[tuple[Ints, Batch]]:
+        """The images at these positions, once the model is ready for them."""
+        device = self.process.device
+        self.model.to(device).to(memory_format=torch.channels_last).eval()
+        precision.settle(device, deterministic=True)
+        return evaluated_batches(
+            self.images, self.job, positions=mine, workers=self.workers, device=device
+        )
+
+    def _result(
+        self, images: Tensor, batch: Batch, change: Change | None, present: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """What `Predictions` holds of a batch, whose images in [0, 1] are changed."""
+        device = self.process.device
+        if change is not None:
+            images = change(images, self.images.rows[batch.positions.numpy()])
+        pixels = normalise(images, mean=self.job.mean, std=self.job.std)
+        number_format = precision.resolve(self.job.evaluation.precision, device)
+        with precision.autocast(number_format, device):
+            logits = self.model(pixels)
+        return _of_batch(logits.double(), batch.labels, present)
 
     def _gathered(self, mine: Ints, parts: list[dict[str, np.ndarray]]) -> Predictions:
         """This rank's parts with the others', in the images' order."""

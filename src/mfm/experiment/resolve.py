@@ -131,6 +131,22 @@ def evaluated_names(experiment: Experiment) -> list[str]:
     return ["evaluate", *further_evaluations(evaluate), *also_evaluations(evaluate)]
 
 
+def further_pages(experiment: Experiment) -> dict[str, str]:
+    """The page of each further evaluation that is asked for: its files' name, and whose it is."""
+    further = further_evaluations(experiment.evaluate)
+    return {settings.page or name: name for name, settings in further.items()}
+
+
+def further_figures(experiment: Experiment) -> dict[str, str]:
+    """Their figures: the name of each one's files, and its page."""
+    further = further_evaluations(experiment.evaluate)
+    return {
+        figure: settings.page or name
+        for name, settings in further.items()
+        for figure in settings.figures()
+    }
+
+
 def finetunings(experiment: Experiment) -> list[tuple[str, int]]:
     """Every finetuning run of the experiment: (arm, seed)."""
     return [(name, seed) for name in experiment.arms for seed in seeds_of(experiment, name)]

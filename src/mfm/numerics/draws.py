@@ -39,6 +39,9 @@ class Stream(IntEnum):
     PATCHES = 14
     VIEW = 15
     VAL = 16
+    EVALUATED = 17
+    CORRUPTION = 18
+    WAVE = 19
 
 
 def hashes(*, seed: int, epoch: int, stream: Stream, indices: Ints, n: int = 1) -> Uint64s:

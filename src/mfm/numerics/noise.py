@@ -30,6 +30,13 @@ def normals(keys: Uint64s, *, n: int, device: torch.device) -> Tensor:
     return numbers
 
 
+def normals_like(images: Tensor, keys: Uint64s) -> Tensor:
+    """A number of its own for every value of images [n, C, H, W], by key; channels last."""
+    n, channels, height, width = images.shape
+    numbers = normals(keys, n=channels * height * width, device=images.device)
+    return numbers.view(n, height, width, channels).permute(0, 3, 1, 2).to(images.dtype)
+
+
 def _signed(word: int) -> int:
     """The same 64 bits; torch multiplies signed numbers, and wraps around as unsigned ones do."""
     return word - 2**64 if word >= 2**63 else word

@@ -1,8 +1,7 @@
-"""Page of a further evaluation: the arms compared on each of its measures, without verdicts."""
+"""Page of a further evaluation: the arms compared on its measures, without verdicts."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import pandas as pd
@@ -12,9 +11,19 @@ from mfm.evaluation.further import Measure
 from mfm.experiment.layout import Layout
 from mfm.experiment.resolve import finetunings
 from mfm.experiment.settings import Experiment
-from mfm.reporting.document import Bullets, Column, Paragraph, Section, Table
+from mfm.reporting import words
+from mfm.reporting.document import (
+    Block,
+    Bullets,
+    Code,
+    Column,
+    Paragraph,
+    Picture,
+    Section,
+    Table,
+    Text,
+)
 from mfm.reporting.verdict import sample_of
-from mfm.reporting.words import interval, points
 from mfm.statistics.over_seeds import Difference, Estimate, difference, estimate
 from mfm.statistics.units import Sample
 
@@ -53,8 +62,8 @@ class MeasuredArm:
 
 def measured_arms(experiment: Experiment, rows: pd.DataFrame) -> list[MeasuredArm]:
     """The arms that have rows, in the configuration's order."""
-    parts = {str(arm): part for arm, part in rows.groupby("arm", sort=False)}
     base = experiment.baseline
+    parts = {str(arm): part for arm, part in rows.groupby("arm", sort=False)}
     return [
         MeasuredArm(
             name=arm,
@@ -68,48 +77,55 @@ def measured_arms(experiment: Experiment, rows: pd.DataFrame) -> list[MeasuredAr
 
 
 def document(experiment: Experiment, name: str, rows: pd.DataFrame) -> Section:
-    """The page; a group of columns for each measure."""
+    """The page: a line for each measure, a column for each arm; figures where there are some."""
     settings = further_evaluations(experiment.evaluate)[name]
-    measures, base = settings.measures(), experiment.baseline
-    arms = measured_arms(experiment, rows)
-    columns: list[Column[MeasuredArm]] = [
-        Column("arm", lambda arm: arm.name),
-        Column("n", lambda arm: str(len(arm.rows)), description="number of finetunings"),
+    arms, layout = measured_arms(experiment, rows), Layout(experiment.results)
+    measures = [measure for measure in settings.measures() if measure.in_table]
+    compared = [arm for arm in arms if arm.baseline is not None]
+    blocks: list[Block] = [
+        Paragraph(
+            "Mean of each finetuned arm, over n finetunings, with its 95% interval, computed as in "
+            "table.md. None of these comparisons was declared as the question, so there are no "
+            "verdicts."
+        ),
+        Table([_MEASURE, *map(_mean_of, arms)], measures),
     ]
-    for measure in measures:
-        columns += _columns(measure, base)
+    if compared:
+        less = f"Difference from '{experiment.baseline}', paired as in table.md:"
+        blocks += [Paragraph(less), Table([_MEASURE, *map(_difference_of, compared)], measures)]
+    blocks += [
+        Picture(layout.relative(layout.figure(figure)), spec.caption)
+        for figure, spec in settings.figures().items()
+    ]
+    said: list[Text] = [f"{one.title}: {one.description}." for one in measures if one.description]
+    if len(measures) < len(settings.measures()):
+        file = f"{settings.page or name}.csv"
+        said.append(("Every single number of every finetuning: ", Code(file), "."))
     return Section(
         f"{experiment.model.backbone} on {experiment.dataset.name}: {settings.title}",
-        [
-            Paragraph(
-                "Mean of each finetuned arm with its 95% interval, and the difference from "
-                f"'{base}' with its own, computed as in table.md. None of "
-                "these comparisons was declared as the question, so there are no verdicts."
-            ),
-            Table(columns, arms),
-            Bullets([f"{one.title}: {one.description}." for one in measures if one.description]),
-        ],
+        [*blocks, Bullets(said)],
     )
 
 
-def _columns(measure: Measure, baseline: str) -> list[Column[MeasuredArm]]:
-    name = measure.name
+_MEASURE: Column[Measure] = Column(
+    "measure", lambda one: f"{one.title} ({one.unit})" if one.unit else one.title
+)
 
-    def of_difference(form: Callable[[Difference], str]) -> Callable[[MeasuredArm], str]:
-        def cell(arm: MeasuredArm) -> str:
-            found = arm.difference(name)
-            return "-" if found is None else form(found)
 
-        return cell
+def _mean_of(arm: MeasuredArm) -> Column[Measure]:
+    def cell(measure: Measure) -> Text:
+        found = arm.estimate(measure.name)
+        if measure.unit == "%":
+            return words.percentage(found)
+        inside = "" if found.low is None else f" ({words.interval(found)})"
+        return f"{found.mean:z.2f}{inside}"
 
-    return [
-        Column(
-            measure.title,
-            lambda arm: f"{arm.estimate(name).mean:z.2f}",
-            unit=measure.unit,
-            description=measure.description,
-        ),
-        Column("95% interval", lambda arm: interval(arm.estimate(name))),
-        Column(f"less {baseline}", of_difference(lambda found: points(found.mean))),
-        Column("95% interval of it", of_difference(lambda found: interval(found, sign="+"))),
-    ]
+    return Column(arm.name, cell, unit=f"n = {len(arm.rows)}")
+
+
+def _difference_of(arm: MeasuredArm) -> Column[Measure]:
+    def cell(measure: Measure) -> Text:
+        found = arm.difference(measure.name)
+        return "-" if found is None else words.difference(found)
+
+    return Column(arm.name, cell)

@@ -20,6 +20,8 @@ from pydantic import (
 from mfm.errors import UserError
 from mfm.settings.messages import explain, shown_value
 
+ValueT = TypeVar("ValueT")
+
 
 def _safe_name(name: str) -> str:
     """Names become folder names, so they are kept to what no shell or file system minds."""
@@ -56,10 +58,11 @@ def _plain_path(path: str) -> str:
     return path
 
 
-def _different(seeds: list[int]) -> list[int]:
-    if len(set(seeds)) != len(seeds):
-        raise ValueError("give each seed once")
-    return seeds
+def different(values: list[ValueT]) -> list[ValueT]:
+    """The values; raises ValueError where one stands twice."""
+    if len(set(values)) != len(values):
+        raise ValueError("give each value once")
+    return values
 
 
 # A file system takes 255 bytes, and files are named after names: .NAME.parquet.tmp-12345.
@@ -70,7 +73,7 @@ Text = Annotated[str, AfterValidator(_printable)]
 PlainPath = Annotated[Text, AfterValidator(_plain_path)]
 SEEDS = 2**31  # torch's generators take 32 bits of a seed, and two stages need seeds of their own
 Seed = Annotated[int, Field(ge=0, lt=SEEDS)]
-Seeds = Annotated[list[Seed], Field(min_length=1), AfterValidator(_different)]
+Seeds = Annotated[list[Seed], Field(min_length=1), AfterValidator(different)]
 Positive = Annotated[float, Field(gt=0)]
 Triple = tuple[float, float, float]
 PositiveTriple = tuple[Positive, Positive, Positive]

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mfm.numerics.draws import Ints, Stream, hashes, uniforms
-from mfm.numerics.noise import normals
+from mfm.numerics.noise import normals_like
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,9 +91,5 @@ def add_noise(images: Tensor, keys: Keys, *, sigma: float) -> Tensor:
     Not clamped, as in the official code (data/random_degradations.py: _apply_gaussian_noise;
     configs/*/denoise_pretrain*.yaml: sigma 75 of 255, no grey noise).
     """
-    n, channels, height, width = images.shape
     words = hashes(seed=keys.seed, epoch=keys.epoch, stream=Stream.NOISE, indices=keys.rows)[:, 0]
-    noise = normals(words, n=channels * height * width, device=images.device)
-    # Laid out as images are: channels last.
-    noise = noise.view(n, height, width, channels).permute(0, 3, 1, 2).to(images.dtype)
-    return noise.mul_(sigma).add_(images)
+    return normals_like(images, words).mul_(sigma).add_(images)

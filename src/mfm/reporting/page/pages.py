@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from mfm.evaluation import further_evaluations
 from mfm.experiment.layout import Layout
+from mfm.experiment.resolve import further_pages
 from mfm.experiment.tuning import Choice
 from mfm.experiment.variants import Runs
 from mfm.reporting import also, further, plan, tuning, variants
@@ -75,9 +75,9 @@ def _tuning(runs: Runs) -> Iterator[Page]:
 
 def _further(found: Finished) -> Iterator[Page]:
     experiment = found.experiment
-    for name in further_evaluations(experiment.evaluate):
-        rows = pd.read_csv(found.layout.file(f"{name}.csv"))
-        yield _page(found, name, further.document(experiment, name, rows))
+    for page, name in further_pages(experiment).items():
+        rows = pd.read_csv(found.layout.file(f"{page}.csv"))
+        yield _page(found, page, further.document(experiment, name, rows))
 
 
 def _also(found: Finished) -> Iterator[Page]:
