@@ -43,7 +43,6 @@ class Settings(Further):
                 name=kind,
                 title=f"{_NAMES.get(kind, kind)}, mean",
                 unit="%",
-                description=f"mean of top-1 over the severities {_listed(self.severities)}",
             )
             for kind in self.kinds
         ]
@@ -63,7 +62,8 @@ class Settings(Further):
                 name="corrupted",
                 title="all corruptions, mean",
                 unit="%",
-                description="mean of top-1 over kinds and severities",
+                description="mean of top-1 over kinds and severities "
+                f"({_listed(self.severities)}); that of a kind is over severities",
             ),
             *means,
             *single,

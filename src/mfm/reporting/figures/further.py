@@ -43,6 +43,7 @@ def _draw_curves(spec: further.Curves, arms: Sequence[MeasuredArm]) -> Figure:
     for axis in axes[:, 0]:
         axis.set_ylabel("top-1 (%)")
     style.percent(axes[0, 0].yaxis)
+    axes[0, 0].set_ylim(axes[0, 0].get_ylim())  # which all share
     style.legend(figure, axes[0, 0])
     return figure
 
@@ -134,7 +135,6 @@ def _draw_map(
         set_ticks(np.arange(len(places)) + 0.5, [f"{place:g}" for place in places], fontsize=7)
     axis.set_ylabel(spec.axes[0], fontsize=8)
     axis.set_xlabel(spec.axes[1], fontsize=8)
-    axis.set_aspect("equal")
 
 
 def _leaves_zero_out(found: Difference) -> bool:
