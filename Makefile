@@ -14,7 +14,8 @@ table: environment ## The comparison table of the default experiment, results/ta
 
 test: environment ## The whole test suite
 	# A file's tests stay together: many read one costly run. In their order: the long ones first.
-	python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+	# -rs says which tests were skipped, and what they need.
+	python -m pytest -rs -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 test-fast: environment ## Without the tests that start training processes
 	python -m pytest -m "not processes"

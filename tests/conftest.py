@@ -51,3 +51,15 @@ def finished_results(tmp_path_factory):
     folder = tmp_path_factory.mktemp("results")
     finished.finish(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def page(finished_results):
+    """The report of that experiment."""
+    import finished
+
+    from mfm.reporting.page.build import build
+
+    path = finished_results / "report.html"
+    path.write_text(build(finished.experiment(finished_results), checked=99))
+    return path

@@ -42,7 +42,8 @@ def mark(drawn: Artist | Container, *, arm: str | None = None, said: Said | None
     """Say whose something drawn is, and what it tells with its numbers: 'mfm, seed 2: 76.31%'.
 
     `said` is one text for all of it; or one for each point of a line or scatter, or each bar; or
-    rows of them for the cells of an image or mesh. `arm` is the one to switch off with it.
+    rows of them for the cells of an image or mesh. Where it is empty, nothing answers. `arm` is the
+    one to switch off with it.
     """
     if isinstance(drawn, ErrorbarContainer):
         for part in drawn.get_children():
@@ -104,7 +105,7 @@ def _add_places(group: ET.Element, artist: Artist, said: Said, figure: Figure) -
     seen = artist.axes.bbox.padded(1) if artist.axes is not None else figure.bbox
     for text, low, high in zip(texts, *corners, strict=True):
         middle = (low + high) / 2
-        if not (np.isfinite(middle).all() and seen.contains(*middle)):
+        if not (text and np.isfinite(middle).all() and seen.contains(*middle)):
             continue
         x, y = np.minimum(low, high)[0] * scale, height - np.maximum(low, high)[1] * scale
         wide, tall = abs(high - low) * scale

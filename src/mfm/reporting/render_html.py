@@ -25,8 +25,9 @@ from mfm.reporting.document import (
     Text,
     parts_of,
 )
+from mfm.reporting.inline_svg import inline_svg
 
-_TYPES = {".svg": "image/svg+xml", ".png": "image/png"}
+_KINDS = {".svg", ".png"}
 _NOTHING = Markup("")
 
 
@@ -122,20 +123,23 @@ def _meanings(table: Table[Any]) -> Markup:
 
 def _picture(picture: Picture, folder: Path) -> Markup:
     path = folder / picture.path
-    if path.suffix not in _TYPES or not path.is_file():
+    if path.suffix not in _KINDS or not path.is_file():
         # Nothing that a browser would ask a network or a disk for.
         return Markup("<p>[{}]</p>").format(picture.caption)
+    name = f"picture-{Path(picture.path).with_suffix('').as_posix().replace('/', '-')}"
     return Markup(
-        '<figure id="{name}">\n<div class="scroll"><img src="{address}" alt="{caption}" '
-        'style="width: {width}px"></div>\n<figcaption>{caption}</figcaption>\n</figure>'
+        '<figure id="{name}" style="--width: {width}px">\n<div class="scroll">{drawn}</div>\n'
+        "<figcaption>{caption}</figcaption>\n</figure>"
     ).format(
-        name=f"picture-{Path(picture.path).with_suffix('').as_posix().replace('/', '-')}",
-        address=_data(path),
-        caption=picture.caption,
+        name=name,
         width=picture.width,
+        drawn=inline_svg(path, label=picture.caption)
+        if path.suffix == ".svg"
+        else Markup('<img src="{}" alt="{}">').format(_data(path), picture.caption),
+        caption=picture.caption,
     )
 
 
 def _data(path: Path) -> str:
     """A picture's content as an address."""
-    return f"data:{_TYPES[path.suffix]};base64,{base64.b64encode(path.read_bytes()).decode()}"
+    return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"

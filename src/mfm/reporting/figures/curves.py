@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -16,6 +17,8 @@ from mfm.reporting.pretraining_losses import PREDICTED, TRAINING
 
 _LINE = 0.18  # of a legend, inches
 _MARKERS = "s^Dv"  # of the losses on fixed images
+_WORDS = {"loss": "training loss", "top1": "top-1 in %"}
+_SAYING = 50  # points of a curve that answer a pointer
 
 
 def draw_pretraining(
@@ -60,30 +63,34 @@ def _losses(
     axis: Axes, runs: Sequence[pd.DataFrame], measured: pd.DataFrame, *, texts: Mapping[str, str]
 ) -> None:
     for number, epochs in enumerate(runs):
-        axis.plot(
+        (drawn,) = axis.plot(
             epochs["epoch"],
             epochs["loss"],
             color=style.OKABE_ITO[0],
             marker="o" if len(epochs) < 30 else None,
             label="_" if number else "training images, mean of the epoch",
         )
+        style.mark(drawn, said=_said("training images, loss", epochs["epoch"], epochs["loss"]))
     for number, (loss, rows) in enumerate(measured.groupby("loss", sort=False)):
         training = loss == TRAINING
         colour = style.OKABE_ITO[0 if training else 1 + number % (len(style.OKABE_ITO) - 1)]
         what = "training images" if training else texts.get(str(loss), str(loss))
+        of = f"fixed validation images, {what}"
         for place, (_, run) in enumerate(rows.groupby("seed") if not training else ()):
-            axis.plot(
+            (drawn,) = axis.plot(
                 run["epoch"],
                 run["value"],
                 color=colour,
                 marker=_MARKERS[number % len(_MARKERS)],
                 ms=5,
                 ls="--",
-                label="_" if place else f"fixed validation images, {what}",
+                label="_" if place else of,
             )
+            style.mark(drawn, said=_said(of, run["epoch"], run["value"]))
         first = rows.iloc[0]
         said = f"{what}: {PREDICTED[first['predicted']]} for every image"
-        axis.axhline(first["constant"], color=colour, lw=1, ls=":", label=said)
+        drawn = axis.axhline(first["constant"], color=colour, lw=1, ls=":", label=said)
+        style.mark(drawn, said=f"{said}, loss {first['constant']:.4g}")
     if not measured.empty:
         axis.set_yscale("log")  # the losses are of different sizes
         low, high = axis.get_ylim()
@@ -138,15 +145,28 @@ def _band(axis: Axes, values: Mapping[str, list[pd.DataFrame]], column: str) -> 
         heights = np.stack([run[column].to_numpy(float) for run in runs])
         epochs = runs[0]["epoch"].to_numpy()
         every = max(1, len(epochs) // 10)
-        axis.fill_between(epochs, heights.min(0), heights.max(0), color=colour, alpha=0.15, lw=0)
-        axis.plot(
+        low, high, mean = heights.min(0), heights.max(0), heights.mean(0)
+        band = axis.fill_between(epochs, low, high, color=colour, alpha=0.15, lw=0)
+        style.mark(band, arm=name)
+        (drawn,) = axis.plot(
             epochs,
-            heights.mean(0),
+            mean,
             color=colour,
             marker=marker,
             ms=5,
             markevery=every,
             label=style.label(name),
         )
+        style.mark(drawn, arm=name, said=_said(f"{name}, mean {_WORDS[column]}", epochs, mean))
     axis.grid(axis="y")
     axis.set_axisbelow(True)
+
+
+def _said(of: str, epochs: npt.ArrayLike, values: npt.ArrayLike) -> list[str]:
+    """What the points of a curve say; of a long one, a few of them and its last."""
+    points = list(zip(np.asarray(epochs, float), np.asarray(values, float), strict=True))
+    every = -(-len(points) // _SAYING)
+    return [
+        f"{of}, epoch {epoch:g}: {value:.4g}" if left % every == 0 else ""
+        for left, (epoch, value) in zip(reversed(range(len(points))), points, strict=True)
+    ]

@@ -14,6 +14,7 @@ from mfm.experiment.resolve import pretraining_of
 from mfm.experiment.settings import Experiment
 from mfm.files import style
 from mfm.reporting import words
+from mfm.reporting.document import plain
 from mfm.reporting.verdict import samples
 from mfm.statistics.over_seeds import Estimate, estimate
 
@@ -59,8 +60,9 @@ def draw_frontier(experiment: Experiment, results: pd.DataFrame, pretrained: Sec
         colour, marker = looks[each.arm]
         place = each.seconds / scale
         if (limits := words.share_limits(each.found)) is not None:
-            axis.plot([place, place], limits, color=colour, lw=1.5, alpha=0.6, zorder=2)
-        axis.plot(
+            (drawn,) = axis.plot([place, place], limits, color=colour, lw=1.5, alpha=0.6, zorder=2)
+            style.mark(drawn, arm=each.arm)
+        (drawn,) = axis.plot(
             place,
             each.found.mean,
             marker=marker,
@@ -71,6 +73,9 @@ def draw_frontier(experiment: Experiment, results: pd.DataFrame, pretrained: Sec
             label=style.label(each.arm),
             zorder=3,
         )
+        top1 = plain(words.percentage(each.found))
+        told = f"{each.arm}, mean top-1 in %: {top1}, after {words.duration(each.seconds)}"
+        style.mark(drawn, arm=each.arm, said=[told])
     axis.set_xscale("log")
     axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5, 7)))
     axis.xaxis.set_major_formatter(ScalarFormatter())

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from base64 import b64encode
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +18,7 @@ from mfm.experiment.layout import Layout
 from mfm.experiment.resolve import pictured_pretrainings, used_pretrainings
 from mfm.experiment.settings import Experiment
 from mfm.experiment.variants import Runs
+from mfm.files import style
 from mfm.objectives.picture_files import read_captions
 from mfm.reporting import dataset_text, details, finished, published, table, variants
 from mfm.reporting.document import Block, Listing, Paragraph, Picture, Section
@@ -82,10 +85,14 @@ def build(experiment: Experiment, *, checked: int) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    script = _asset("page.js") + _asset("folds.js") + _asset("figures.js")
+    measured = [arm for arm in experiment.arms if (found.results["arm"] == arm).any()]
     return environment.get_template("page.html.j2").render(
         title=table.title(experiment),
-        style=_asset("page.css") + _asset("opening.css"),
-        script=_asset("page.js") + _asset("folds.js"),
+        style=_asset("page.css") + _asset("figures.css") + _asset("opening.css"),
+        script=script,
+        script_sum=b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        colours={arm: colour for arm, (colour, _) in style.looks(measured).items()},
         sentence=inline(opening.sentence(found, report.compared)),
         picture=report.html(_figures(report.layout, ["answer"]) if report.compared else []),
         numbers=[

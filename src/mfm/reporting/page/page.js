@@ -39,7 +39,10 @@ for (const table of document.querySelectorAll("table")) {
   });
 }
 
-// What scrolls sideways can be reached with the keyboard too.
-for (const box of document.querySelectorAll("div.scroll")) {
-  if (box.scrollWidth > box.clientWidth) box.tabIndex = 0;
-}
+// What scrolls sideways can be reached with the keyboard too, once its part is unfolded.
+const boxes = new ResizeObserver((changes) => {
+  for (const { target } of changes) {
+    if (target.scrollWidth > target.clientWidth) target.tabIndex = 0;
+  }
+});
+for (const box of document.querySelectorAll(".scroll")) boxes.observe(box);
