@@ -112,7 +112,7 @@ def test_the_whole_workflow_runs_with_a_new_task_and_a_new_evaluation(extended, 
     assert len(flipped) == len(rows) == 2
     assert "upside down" in (results / "flipped.md").read_text()
     page = (results / "report.html").read_text()
-    for part in ("does a model know what is up?", "colour"):
+    for part in ("Does a model know what is up?", "colour"):
         assert part in page
     assert "mean colour, 2 times" in (results / "logs/pretrain/colour/seed0.log").read_text()
     assert "pretrain.colour" in (results / "dataset.md").read_text()
