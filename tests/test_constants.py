@@ -1,5 +1,6 @@
 import types
 import typing
+from pathlib import Path
 
 import finished
 import numpy as np
@@ -18,7 +19,7 @@ from mfm.objectives.constants import Constant, constant_losses
 from mfm.objectives.pictures import fixed_images
 from mfm.reporting import constants, pretraining_losses, table
 from mfm.reporting.document import plain
-from mfm.settings.section import parse
+from mfm.settings.section import dumps, parse
 
 SIZE = 32
 VIT = Model(backbone="vit_tiny_patch16_224", options={"patch_size": 8})
@@ -142,7 +143,12 @@ def trained(tmp_path, monkeypatch):
 
 def test_losses_are_beside_constants_of_the_same_images(trained):
     ours, path = trained
-    found = pretraining_losses.measure(ours, manifest_path=path)
+    layout = Layout(ours.results)
+    configs = []
+    for name, seed in resolve.compared_pretrainings(ours):
+        configs.append(Path(layout.pretraining(name, seed).config))
+        configs[-1].write_text(dumps(resolve.pretrain_job(ours, name, seed)))
+    found = pretraining_losses.measure(configs, manifest_path=path)
     # Seed 1 of m kept nothing, as a run whose folder was thinned out.
     runs = found[["pretraining", "seed", "loss"]].drop_duplicates().to_numpy().tolist()
     assert runs == [["m", 0, "low"], ["m", 0, "high"], ["c", 0, "training"]]

@@ -185,7 +185,7 @@ def test_another_pretraining_seed_runs_the_finetunings_that_start_from_another_o
     tables = {"results": 1, "plan": 1, "table": 1}
     assert jobs("[0, 1]") == {"finetune": 2, "evaluate": 2} | tables
     new = {"pretrain_config": 1, "pretrain": 1, "finetune": 1, "evaluate": 1}
-    assert jobs("[7, 0]") == new | tables
+    assert jobs("[7, 0]") == new | {"losses": 1} | tables
 
 
 def test_a_new_seed_runs_only_that_seed(finished):

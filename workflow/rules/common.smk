@@ -397,6 +397,12 @@ def get_pretrain_metrics():
     return [LAYOUT.pretraining(*run).metrics for run in resolve.pretrainings(EXPERIMENT)]
 
 
+def get_compared_pretrainings(kind):
+    """A file of each run whose loss is compared with a constant's."""
+    runs = resolve.compared_pretrainings(EXPERIMENT)
+    return [getattr(LAYOUT.pretraining(*run), kind) for run in runs]
+
+
 def get_losses():
     """The pretrainings' losses beside those of constants, where there are any."""
     return LAYOUT.losses if resolve.compared_pretrainings(EXPERIMENT) else []

@@ -159,10 +159,8 @@ if resolve.compared_pretrainings(EXPERIMENT):
 
     rule losses:
         input:
-            metrics=[
-                LAYOUT.pretraining(*run).metrics
-                for run in resolve.compared_pretrainings(EXPERIMENT)
-            ],
+            configs=get_compared_pretrainings("config"),
+            metrics=get_compared_pretrainings("metrics"),
             manifest=ancient(rules.link_dataset.output.manifest),
         output:
             csv=LAYOUT.losses,
@@ -172,8 +170,6 @@ if resolve.compared_pretrainings(EXPERIMENT):
             LAYOUT.benchmark("losses")
         conda:
             "../envs/mfm.yaml"
-        params:
-            experiment=get_experiment(),
         script:
             "../scripts/losses.py"
 

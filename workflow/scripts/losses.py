@@ -3,13 +3,13 @@
 from pathlib import Path
 
 from mfm.errors import job_log
-from mfm.experiment.settings import loads
 from mfm.files import records
 from mfm.files.atomic import write_text
 from mfm.reporting.pretraining_losses import measure
 
 with job_log(snakemake.log[0]):
-    experiment = loads(snakemake.params.experiment)
-    with records.stage(snakemake, results=experiment.results):
-        found = measure(experiment, manifest_path=Path(snakemake.input.manifest))
-        write_text(Path(snakemake.output.csv), found.to_csv(index=False))
+    csv = Path(snakemake.output.csv)
+    with records.stage(snakemake, results=csv.parent):
+        configs = [Path(config) for config in snakemake.input.configs]
+        found = measure(configs, manifest_path=Path(snakemake.input.manifest))
+        write_text(csv, found.to_csv(index=False))

@@ -7,7 +7,7 @@ its training's, a row an epoch.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,10 @@ from typing import Any
 import pandas as pd
 
 from mfm.experiment import resolve
+from mfm.experiment.jobs import PretrainJob
 from mfm.experiment.layout import Layout
 from mfm.experiment.settings import Experiment
+from mfm.settings.section import load_json
 
 TRAINING = "training"  # the loss of the training images, in the mean of each epoch
 COLUMNS = ("pretraining", "seed", "loss", "epoch", "value", "constant", "predicted")
@@ -30,33 +32,32 @@ PREDICTED = {
 }
 
 
-def measure(experiment: Experiment, *, manifest_path: Path) -> pd.DataFrame:
-    """The rows of all runs that are compared. A run that kept nothing on its way has none."""
-    layout, rows = Layout(experiment.results), list[dict[str, Any]]()
+def measure(configs: Sequence[Path], *, manifest_path: Path) -> pd.DataFrame:
+    """The rows of runs, which their config.json stand for. One that kept nothing has none."""
+    rows = list[dict[str, Any]]()
     constants: dict[str, dict[str, Any]] = {}  # the same for all runs of a pretraining
-    for name, seed in resolve.compared_pretrainings(experiment):
-        files = layout.pretraining(name, seed)
-        if experiment.pretrain[name].pictured:
-            if name not in constants:
-                constants[name] = _constants(experiment, name, manifest_path)
-            found = _on_fixed_images(Path(files.folder), constants[name])
+    for config in configs:
+        job = load_json(PretrainJob, config)
+        if job.training.pictured:
+            if job.name not in constants:
+                constants[job.name] = _constants(job, manifest_path)
+            found = _on_fixed_images(config.parent, constants[job.name])
         else:
-            known = {"constant": experiment.pretrain[name].constant_loss, "predicted": _ALIKE}
-            constants[name] = {TRAINING: known}
-            found = _in_training(Path(files.metrics))
+            known = {"constant": job.training.constant_loss, "predicted": _ALIKE}
+            constants[job.name] = {TRAINING: known}
+            found = _in_training(config.with_name("metrics.csv"))
         rows += [
-            {"pretraining": name, "seed": seed, **row, **constants[name][row["loss"]]}
+            {"pretraining": job.name, "seed": job.seed, **row, **constants[job.name][row["loss"]]}
             for row in found
         ]
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def _constants(experiment: Experiment, name: str, manifest_path: Path) -> dict[str, Any]:
+def _constants(job: PretrainJob, manifest_path: Path) -> dict[str, Any]:
     """By the loss's name, what the best constant has, and what that is."""
     from mfm.objectives.constants import EXAMPLES, constant_losses
     from mfm.objectives.pictures import fixed_images
 
-    job = resolve.pretrain_job(experiment, name, experiment.pretrain[name].seeds[0])
     images = partial(fixed_images, manifest_path=manifest_path, size=job.size)
     found = constant_losses(
         job.training.pictures(model=job.model, size=job.size),
