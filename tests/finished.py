@@ -1,12 +1,14 @@
 """A small finished experiment: the files that its runs would have left, made up."""
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from mfm.evaluation import further_evaluations
+from mfm.evaluation.classifier import Predictions, save_predictions
 from mfm.experiment import resolve
 from mfm.experiment.layout import Layout, dataset_folder
 from mfm.experiment.question import Declaration, declare
@@ -14,8 +16,10 @@ from mfm.experiment.settings import Experiment
 from mfm.experiment.variants import Runs
 from mfm.files import style
 from mfm.objectives.picture_files import LIST
+from mfm.reporting import metrics
 from mfm.reporting.figures.draw import draw_all
 from mfm.reporting.figures.further import draw_further
+from mfm.reporting.figures.metrics import draw_metrics
 from mfm.reporting.figures.variants import draw_study
 from mfm.reporting.finished import Finished
 from mfm.reporting.variants import Compared
@@ -43,13 +47,7 @@ def experiment(folder: Path, **more) -> Experiment:
 def finish(folder: Path) -> Experiment:
     """Everything that figures and report read, with random predictions."""
     ours = experiment(folder)
-    layout = Layout(ours.results)
-    draws = np.random.default_rng(0)
-    rows = []
-    for arm, seed in resolve.finetunings(ours):
-        rows.append(_finetuned(layout, arm, seed, draws))
-    results = pd.DataFrame(rows)
-    results.to_csv(layout.rows, index=False)
+    layout, results = Layout(ours.results), finish_runs(ours)
     declare(
         Path(layout.question),
         Declaration(declared="2026-11-26 18:00", finished=0, **resolve.asked(ours)),
@@ -68,18 +66,54 @@ def finish(folder: Path) -> Experiment:
     told = {"classes": CLASSES, "splits": splits, "overlap": {}, "left_out": {}}
     summary.write_text(json.dumps(told))
     draw_all(ours, results, folder / "figures")
+    write_metrics_of(ours, results)
     Path(layout.file("dataset.json")).write_text(json.dumps(dataset_facts()))
     return ours
+
+
+def finish_runs(ours: Experiment) -> pd.DataFrame:
+    """The finetunings with their predictions, and results.csv."""
+    layout, draws = Layout(ours.results), np.random.default_rng(0)
+    rows = [_finetuned(layout, arm, seed, draws) for arm, seed in resolve.finetunings(ours)]
+    results = pd.DataFrame(rows)
+    results.to_csv(layout.rows, index=False)
+    return results
+
+
+@dataclass
+class _Images:
+    """What is saved of images."""
+
+    paths: list[str]
+    classes: tuple[str, ...]
+
+
+def made_up(labels, chosen, draws: np.random.Generator, classes: int = 3) -> Predictions:
+    """Predictions of the chosen classes, with probabilities that have them as the largest."""
+    labels, rows = np.array(labels), np.arange(len(labels))
+    every = draws.dirichlet(np.ones(classes), len(labels))
+    best = every.argmax(axis=1)
+    every[rows, best], every[rows, chosen] = every[rows, chosen], every[rows, best]
+    of_label = every[rows, labels]
+    return Predictions(
+        labels=labels,
+        predictions=chosen,
+        probabilities=of_label,
+        ranks=(every > of_label[:, None]).sum(axis=1),
+        losses=-np.log(of_label),
+        all_probabilities=every.astype(np.float32),
+    )
 
 
 def _finetuned(layout: Layout, arm: str, seed: int, draws: np.random.Generator) -> dict:
     labels = np.repeat(CLASSES, 10)
     predictions = np.where(draws.random(30) < 0.6, labels, draws.choice(CLASSES, 30))
-    images = pd.DataFrame({"path": [f"{n}.png" for n in range(30)], "label": labels})
-    images = images.assign(prediction=predictions, correct=labels == predictions)
+    right = labels == predictions
+    chosen = np.array([CLASSES.index(name) for name in predictions])
+    images = _Images(paths=[f"{n}.png" for n in range(30)], classes=CLASSES)
+    found = made_up([CLASSES.index(name) for name in labels], chosen, draws)
     files = layout.evaluation(arm, seed)
-    Path(files.predictions).parent.mkdir(parents=True, exist_ok=True)
-    images.to_parquet(files.predictions)
+    save_predictions(found, images, Path(files.predictions), {})
     run = layout.finetuning(arm, seed)
     write_metrics(Path(run.folder), [2.0, 1.0, 0.5 + 0.1 * seed])
     Path(run.config).write_text("{}")
@@ -87,7 +121,7 @@ def _finetuned(layout: Layout, arm: str, seed: int, draws: np.random.Generator) 
     Path(run.log).write_text("")
     before = ("p", "0") if arm == "mfm" else ("-", "-")
     row = {"arm": arm, "pretraining": before[0], "pretraining_seed": before[1], "seed": seed}
-    row |= {"top1": 100 * images["correct"].mean(), "images": 30, "epochs": 3}
+    row |= {"top1": 100 * right.mean(), "images": 30, "epochs": 3}
     row |= {"train_images": 60, "images_per_second": 500.0, "seconds": 90.0}
     return row | {"code_version": "v", "config_hash": HASH, "checkpoint": run.weights}
 
@@ -176,6 +210,15 @@ def planted(gains: dict, *, declared: dict | None = None, finished: int = 0, **m
         },
         **facts,
     )
+
+
+def write_metrics_of(ours: Experiment, results: pd.DataFrame) -> None:
+    """What the rule metrics leaves for the report."""
+    layout = Layout(ours.results)
+    values, recalls = metrics.collect(ours, results)
+    values.to_csv(layout.file("metrics.csv"), index=False)
+    recalls.to_csv(layout.file("metrics_classes.csv"), index=False)
+    style.save(draw_metrics(metrics.read(ours, results)), Path(layout.figure("metrics")))
 
 
 def finish_others(ours: Experiment) -> None:

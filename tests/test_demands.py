@@ -49,6 +49,15 @@ def complaint(check, *arguments):
     return str(caught.value)
 
 
+def test_a_question_about_the_best_of_too_few_classes_is_refused():
+    question = {"arm": "m", "baseline": "scratch", "metric": "top_k"}
+    told = complaint(check_counts, demands(question=question, pretrain__mfm__batch=64), SUMMARY)
+    assert told == (
+        "question.metric is top_k, and evaluate.top_k 5, but there are only 2 classes; lower it, "
+        "or ask about another metric"
+    )
+
+
 def test_what_fits_exactly_passes():
     check_counts(
         demands(

@@ -1,4 +1,5 @@
 import csv
+import dataclasses
 import json
 import sys
 
@@ -18,6 +19,8 @@ from mfm.data.settings import IMAGENET_MEAN, IMAGENET_STD, Dataset, Seen
 from mfm.errors import UserError
 from mfm.evaluation import classifier
 from mfm.evaluation.job import EvaluateJob
+from mfm.evaluation.metrics import METRICS as METRICS_OF
+from mfm.evaluation.metrics import read_scores
 from mfm.evaluation.results import COLUMNS
 from mfm.evaluation.settings import Classification
 from mfm.models import weights
@@ -75,7 +78,7 @@ def predict(model, images, run=None, *, process=ALONE, workers=0):
     job = run or evaluation()
     return classifier.Subject(
         model=model, images=images, job=job, process=process, workers=workers
-    ).predict()
+    ).predict(all_classes=True, among_present=True)
 
 
 class CountsBatches(nn.Module):
@@ -205,9 +208,8 @@ def test_ranks_have_no_influence(images, monkeypatch, world):
     alone = predict(CountsBatches(), images)
     positions = np.concatenate([positions for positions, _ in parts])
     assert sorted(positions) == list(range(50))
-    assert found.ranks_among is alone.ranks_among is None
-    for name in vars(alone).keys() - {"ranks_among"}:
-        np.testing.assert_allclose(getattr(found, name), getattr(alone, name), rtol=1e-6)
+    for name, values in vars(alone).items():
+        np.testing.assert_allclose(getattr(found, name), values, rtol=1e-6)
 
 
 def test_a_subset_gives_the_same_images_the_same(model, images, by_7):
@@ -258,7 +260,10 @@ def test_predictions_are_saved_one_row_per_image(model, images, by_7, tmp_path):
     classifier.save_predictions(by_7, images, path, {"code_version": "1.0"})
     saved = pq.read_table(path)
     assert json.loads(saved.schema.metadata[b"mfm"]) == {"code_version": "1.0"}
-    assert saved.column_names == ["path", "label", "prediction", "probability", "correct"]
+    columns = ["path", "label", "prediction", "probability", "correct", "rank", "probabilities"]
+    assert saved.column_names == columns
+    assert saved["rank"].to_pylist() == by_7.ranks.tolist()
+    assert json.loads(saved.schema.metadata[b"classes"]) == list(images.classes)
     assert saved["path"].to_pylist() == [
         str(images.path(k).relative_to(images.root)) for k in range(50)
     ]
@@ -274,6 +279,36 @@ def test_predictions_are_saved_one_row_per_image(model, images, by_7, tmp_path):
     ]
     assert 100 * np.mean(correct) == pytest.approx(by_7.top1)
     assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(("few", "kind"), [(CLASSES, np.float32), (CLASSES - 1, np.float16)])
+def test_all_classes_probabilities_are_kept_and_read_again(
+    model, images, directly, tmp_path, monkeypatch, few, kind
+):
+    monkeypatch.setattr(classifier, "FEW_CLASSES", few)
+    found = predict(model, images)
+    classifier.save_predictions(found, images, tmp_path / "all.parquet", {})
+    read = read_scores(tmp_path / "all.parquet")
+    logits, labels = directly
+    assert read.probabilities.dtype == kind
+    rounding = np.finfo(kind).eps
+    np.testing.assert_allclose(read.probabilities, logits.softmax(dim=1), rtol=1e-4, atol=rounding)
+    np.testing.assert_array_equal(read.labels, labels)
+    np.testing.assert_array_equal(read.predictions, logits.argmax(dim=1))
+    np.testing.assert_array_equal(read.ranks, found.ranks)
+    # Not rounded: log loss is that of the row, and top-k too.
+    np.testing.assert_array_equal(read.of_label, found.probabilities)
+    assert METRICS_OF["log_loss"].value(read) == pytest.approx(found.loss, rel=1e-12)
+    assert METRICS_OF["top_k"].value(read) == pytest.approx(found.top5, rel=1e-12)
+    assert METRICS_OF["top1"].value(read) == pytest.approx(found.top1, rel=1e-12)
+
+
+def test_predictions_of_an_earlier_version_are_told_with_the_command(by_7, images, tmp_path):
+    path = tmp_path / "old.parquet"
+    earlier = dataclasses.replace(by_7, all_probabilities=None)
+    classifier.save_predictions(earlier, images, path, {})
+    with pytest.raises(UserError, match=r"old\.parquet has no prob.* --forcerun evaluate_config"):
+        read_scores(path)
 
 
 METRICS = "epoch,images_per_second,seconds\n0,100.0,2.5\n1,300.0,1.5\n2,200.0,1.0\n"

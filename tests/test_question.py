@@ -37,7 +37,10 @@ def experiment(**question):
         ({"arm": "mfn"}, "question.arm 'mfn' is not below 'arms:' (did you mean 'mfm'?)"),
         ({"baseline": "scrach"}, "question.baseline 'scrach' is not below 'arms:' (did you mean"),
         ({"baseline": "mfm"}, "question: an arm is compared with another one"),
-        ({"metric": "top5"}, "question.metric: should be 'top1', not 'top5'"),
+        (
+            {"metric": "top5"},
+            "question.metric: give one of top1, top_k, balanced_accuracy, macro_f1",
+        ),
         ({"runs": 0}, "question.runs: should be greater than or equal to 1"),
         ({"difference": 0}, "question.difference: should be greater than 0"),
         ({"deviation": -1}, "question.deviation: should be greater than 0"),

@@ -53,7 +53,7 @@ def test_the_page_in_a_browser(opened, width):
         summary.click()
 
     pictures = tab.locator("figure :is(img, svg)").all()
-    assert len(pictures) == len(FIGURES) - 1 + 2
+    assert len(pictures) == len(FIGURES) - 1 + 3
     for picture in pictures:
         picture.scroll_into_view_if_needed()
         assert picture.is_visible()

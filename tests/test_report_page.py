@@ -93,7 +93,7 @@ def test_the_page_has_everything(page):
         < text.index("78.542")
         < text.index("<h2>Words</h2>")
     )
-    assert text.count("<figure") == len(FIGURES) - 1 + 2
+    assert text.count("<figure") == len(FIGURES) - 1 + 3
     assert text.count("<h1") == 1
     assert any(level == "3" and title.startswith("How many ") for level, title in headings(text))
 
@@ -137,11 +137,12 @@ def test_pages_of_studies_and_further_evaluations_are_taken_in(page, tmp_path):
     for part in (
         "What does evaluate.resize change?",
         "Which frequencies does a model need?",
+        "What do other metrics say?",
     ):
         assert part in titles
     assert "low-pass, mean (%)" in text
     assert text.count('src="data:image/png') == 2
-    assert text.count("<svg") == len(FIGURES) + 1
+    assert text.count("<svg") == len(FIGURES) + 2
     assert 'data-arm="mfm"' in text[text.index('id="picture-size"') :]
     assert "Of another" not in text
     # A picture that has gone leaves its caption, and nothing to ask a disk for.

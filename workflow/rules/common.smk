@@ -55,6 +55,8 @@ def get_remarks(runs):
     """What to know before anything is trained."""
     found, experiment = preflight.remarks(runs, here=bool(get_cores())), runs.experiment
     if experiment.question and not Path(runs.layout.rows).exists():
+        from mfm.reporting.measure import Measure  # scipy takes a second
+
         asked, about = resolve.asked(experiment), experiment.question
         found.append(
             "question: "
@@ -63,6 +65,7 @@ def get_remarks(runs):
                 pretrainings=asked["pretrainings"],
                 difference=about.difference,
                 deviation=about.deviation,
+                unit=Measure(about.metric, experiment.evaluate.top_k).unit,
             )
         )
     return found

@@ -79,6 +79,7 @@ rule report_page:
         table=rules.table.output.table,
         plan=rules.plan.output.plan,
         results=rules.results.output.csv,
+        metrics=rules.metrics.output,
         summary=rules.link_dataset.output.summary,
         dataset=rules.dataset_report.output.json,
         figures=rules.figures.output,

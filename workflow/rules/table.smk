@@ -13,6 +13,7 @@ rule results:
         "../envs/mfm.yaml"
     params:
         rows=lambda wildcards, input: [row for row in input.rows if row.endswith(".csv")],
+        asked={"metric": EXPERIMENT.metric, "k": EXPERIMENT.evaluate.top_k},
     script:
         "../scripts/results.py"
 
@@ -78,3 +79,33 @@ rule table:
         experiment=get_experiment(),
     script:
         "../scripts/table.py"
+
+
+rule metrics:
+    input:
+        results=rules.results.output.csv,
+        predictions=get_compared("evaluation", "predictions"),
+    output:
+        page=report(
+            LAYOUT.file("metrics.md"), caption="../report/metrics.rst", category="Comparison"
+        ),
+        csv=LAYOUT.file("metrics.csv"),
+        classes=LAYOUT.file("metrics_classes.csv"),
+        svg=report(
+            LAYOUT.figure("metrics"),
+            caption="../report/metrics.rst",
+            category="Comparison",
+            labels={"figure": "difference by metric"},
+        ),
+        png=LAYOUT.figure("metrics", "png"),
+    log:
+        LAYOUT.log("metrics"),
+    benchmark:
+        LAYOUT.benchmark("metrics")
+    localrule: True
+    conda:
+        "../envs/mfm.yaml"
+    params:
+        experiment=get_experiment(),
+    script:
+        "../scripts/metrics.py"

@@ -10,4 +10,5 @@ from mfm.files.atomic import write_text
 with job_log(snakemake.log[0]):
     csv = Path(snakemake.output.csv)
     with records.stage(snakemake, results=csv.parent):
-        write_text(csv, collect_rows(snakemake.params.rows).to_csv(index=False))
+        found = collect_rows(snakemake.params.rows, **snakemake.params.asked)
+        write_text(csv, found.to_csv(index=False))

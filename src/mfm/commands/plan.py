@@ -33,5 +33,6 @@ def main(words: list[str]) -> None:
     experiment = load_yaml(*parser.parse_args(words).configfile)
     layout = Layout(experiment.results)
     rows = [layout.evaluation(arm, seed).row for arm, seed in finetunings(experiment)]
-    results = collect_rows([row for row in rows if Path(row).exists()])
+    rows = [row for row in rows if Path(row).exists()]
+    results = collect_rows(rows, metric=experiment.metric, k=experiment.evaluate.top_k)
     print(to_markdown(document(experiment, results)), end="")

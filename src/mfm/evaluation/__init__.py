@@ -11,7 +11,7 @@ from mfm.data.settings import OtherFolder
 from mfm.errors import UserError
 from mfm.evaluation import also
 from mfm.evaluation.further import Further
-from mfm.evaluation.settings import Classification
+from mfm.evaluation.settings import Classification, Shown
 from mfm.settings.messages import nearest
 from mfm.settings.section import Name, parse
 
@@ -30,7 +30,7 @@ def _fits(settings: Evaluation) -> Evaluation:
     return settings
 
 
-class _Evaluation(Classification):
+class _Evaluation(Shown):
     also: dict[Name, OtherFolder] = Field(
         {},
         description="Other folders of evaluation images, by names of your own: the path of each, "

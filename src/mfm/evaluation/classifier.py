@@ -8,8 +8,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
@@ -30,6 +32,9 @@ from mfm.processes.ranks import Process, gather_objects
 # What is made of images [n, 3, H, W] in [0, 1] before they are normalised, which stay as they are.
 # The second are their rows in the manifest, which random draws are keyed by.
 Change = Callable[[Tensor, Ints], Tensor]
+# Up to so many classes, probabilities of all of them are kept in float32, and in float16 from there
+# on: 100 MB for 50,000 images of 1,000 classes, before compression.
+FEW_CLASSES = 100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +48,8 @@ class Predictions:
     losses: Floats  # cross-entropy
     # As `ranks`, of the classes alone that the images have; None where it was not asked for.
     ranks_among: Ints | None = None
+    # [images, classes], float32 or float16; None where they were not asked for
+    all_probabilities: npt.NDArray[np.floating[Any]] | None = None
 
     @property
     def top1(self) -> float:
@@ -77,17 +84,25 @@ class Subject:
         order = permutation(len(self.images), seed=0, epoch=0, stream=Stream.EVALUATED)
         return replace(self, images=self.images.take(np.sort(order[:images])))
 
-    def predict(self, change: Change | None = None, *, among_present: bool = False) -> Predictions:
+    def predict(
+        self,
+        change: Change | None = None,
+        *,
+        among_present: bool = False,
+        all_classes: bool = False,
+    ) -> Predictions:
         """Predictions on the images, or on what `change` makes of them.
 
-        Each rank takes every world-th image and all get the whole result.
+        `all_classes` keeps the probabilities of all of them. Each rank takes every world-th image
+        and all get the whole result.
         """
         mine = self._mine()
         present = torch.tensor(np.unique(self.images.labels)) if among_present else None
         parts: list[dict[str, np.ndarray]] = []
         with torch.inference_mode():
             for chunk, batch in self._batches(mine):
-                result = self._result(to_float(batch.images), batch, change, present)
+                logits = self._logits(to_float(batch.images), batch, change)
+                result = _of_batch(logits, batch.labels, present, all_classes=all_classes)
                 parts.append({k: v[: len(chunk)].cpu().numpy() for k, v in result.items()})
         return self._gathered(mine, parts)
 
@@ -101,7 +116,7 @@ class Subject:
             for chunk, batch in self._batches(self._mine()):
                 images = to_float(batch.images)
                 for name, change in changes.items():
-                    result = self._result(images, batch, change)
+                    result = _of_batch(self._logits(images, batch, change), batch.labels)
                     hits[name] += int((result["ranks"][: len(chunk)] == 0).sum())
         gathered = gather_objects(hits, self.process)
         return {
@@ -122,18 +137,16 @@ class Subject:
             self.images, self.job, positions=mine, workers=self.workers, device=device
         )
 
-    def _result(
-        self, images: Tensor, batch: Batch, change: Change | None, present: Tensor | None = None
-    ) -> dict[str, Tensor]:
-        """What `Predictions` holds of a batch, whose images in [0, 1] are changed."""
+    def _logits(self, images: Tensor, batch: Batch, change: Change | None) -> Tensor:
+        """The outputs in float64 for a batch, whose images in [0, 1] are changed."""
         device = self.process.device
         if change is not None:
             images = change(images, self.images.rows[batch.positions.numpy()])
         pixels = normalise(images, mean=self.job.mean, std=self.job.std)
         number_format = precision.resolve(self.job.evaluation.precision, device)
         with precision.autocast(number_format, device):
-            logits = self.model(pixels)
-        return _of_batch(logits.double(), batch.labels, present)
+            logits: Tensor = self.model(pixels)
+        return logits.double()
 
     def _gathered(self, mine: Ints, parts: list[dict[str, np.ndarray]]) -> Predictions:
         """This rank's parts with the others', in the images' order."""
@@ -145,7 +158,8 @@ class Subject:
         whole: dict[str, np.ndarray] = {}
         for positions, values in gathered:
             for key, part in values.items():
-                whole.setdefault(key, np.zeros(len(self.images), part.dtype))[positions] = part
+                shape = (len(self.images), *part.shape[1:])
+                whole.setdefault(key, np.zeros(shape, part.dtype))[positions] = part
         return Predictions(**whole)
 
 
@@ -178,7 +192,9 @@ def evaluated_batches(
         yield chunk, batch.to(device)
 
 
-def _of_batch(logits: Tensor, labels: Tensor, present: Tensor | None = None) -> dict[str, Tensor]:
+def _of_batch(
+    logits: Tensor, labels: Tensor, present: Tensor | None = None, *, all_classes: bool = False
+) -> dict[str, Tensor]:
     """What `Predictions` holds of each image; raises UserError for outputs that are no numbers.
 
     `present`: the classes that the images have.
@@ -189,38 +205,54 @@ def _of_batch(logits: Tensor, labels: Tensor, present: Tensor | None = None) -> 
     # Equal scores rank in the order of the classes, as argmax breaks ties.
     before = torch.arange(logits.shape[1], device=logits.device) < labels[:, None]
     above = (logits > of_label) | ((logits == of_label) & before)
+    probabilities = logits.softmax(dim=1)
     found = {
         "labels": labels,
         "predictions": logits.argmax(dim=1),
-        "probabilities": logits.softmax(dim=1).gather(1, labels[:, None])[:, 0],
+        "probabilities": probabilities.gather(1, labels[:, None])[:, 0],
         "ranks": above.sum(dim=1),
         "losses": F.cross_entropy(logits, labels, reduction="none"),
     }
     if present is not None:
         found["ranks_among"] = above[:, present.to(above.device)].sum(dim=1)
+    if all_classes:
+        few = logits.shape[1] <= FEW_CLASSES
+        found["all_probabilities"] = probabilities.to(torch.float32 if few else torch.float16)
     return found
 
 
 def save_predictions(
     found: Predictions, images: Images, path: Path, metadata: dict[str, str]
 ) -> None:
-    """One row per image: path, label, prediction (class names), probability of the label.
+    """One row per image: path, label, prediction (class names), probability and rank of the label,
+    and the probabilities of all classes, where there are some.
 
-    The file says what made it in its schema's metadata, below 'mfm'.
+    The file says in its schema's metadata what made it, below 'mfm', and the order of the classes,
+    below 'classes'.
     """
     names = np.array(images.classes, dtype=object)
-    table = pa.table(
-        {
-            "path": images.paths,
-            "label": pa.array(names[found.labels]),
-            "prediction": pa.array(names[found.predictions]),
-            "probability": pa.array(found.probabilities),
-            "correct": pa.array(found.ranks == 0),
-        }
-    )
-    table = table.replace_schema_metadata({"mfm": json.dumps(metadata, sort_keys=True)})
+    columns = {
+        "path": images.paths,
+        "label": pa.array(names[found.labels]),
+        "prediction": pa.array(names[found.predictions]),
+        "probability": pa.array(found.probabilities),
+        "correct": pa.array(found.ranks == 0),
+        "rank": pa.array(found.ranks.astype(np.int32)),
+    }
+    if (every := found.all_probabilities) is not None:
+        flat = pa.array(np.ascontiguousarray(every).reshape(-1))
+        columns["probabilities"] = pa.FixedSizeListArray.from_arrays(flat, every.shape[1])
+    said = {"mfm": json.dumps(metadata, sort_keys=True), "classes": json.dumps(images.classes)}
+    table = pa.table(columns).replace_schema_metadata(said)
     with replacing(path) as temporary:
-        pq.write_table(table, temporary, compression="zstd")
+        pq.write_table(
+            table,
+            temporary,
+            compression="zstd",
+            use_dictionary=["label", "prediction"],
+            # Bytes of equal weight together: 8% smaller than without, at 1,000 classes.
+            column_encoding={"probabilities.list.element": "BYTE_STREAM_SPLIT"},
+        )
 
 
 def result_row(

@@ -9,6 +9,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from mfm.errors import UserError
+from mfm.evaluation.metrics import METRICS, TOP1, read_scores
 from mfm.files.records import again
 
 COLUMNS = (
@@ -38,14 +39,20 @@ def read_results(path: str | Path) -> pd.DataFrame:
     return pd.read_csv(path, dtype={"config_hash": str, "pretraining_seed": str})
 
 
-def collect_rows(paths: Sequence[str | Path]) -> pd.DataFrame:
+def collect_rows(paths: Sequence[str | Path], *, metric: str = TOP1, k: int = 5) -> pd.DataFrame:
     """results.csv from the single rows that evaluations left; its columns alone from none.
 
-    Raises UserError for a row that is not the one of its place, or that its predictions contradict.
+    A metric that they don't have, of the question, is a column more. Raises UserError for a row
+    that is not the one of its place, or that its predictions contradict.
     """
     if not paths:
         return pd.DataFrame(columns=list(COLUMNS))
-    return pd.concat([_read_row(Path(path)) for path in paths])
+    rows = pd.concat([_read_row(Path(path)) for path in paths])
+    if metric == TOP1:
+        return rows
+    found = [Path(path).with_suffix(".parquet") for path in paths]
+    values = [METRICS[metric].value(read_scores(predictions, k=k)) for predictions in found]
+    return rows.assign(**{metric: values})
 
 
 def _read_row(path: Path) -> pd.DataFrame:

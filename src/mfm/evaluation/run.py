@@ -49,7 +49,7 @@ def run(
         found |= parse_further(job.name, job.further).measure(subject)
         text = f"{job.name} on {len(images)} images of split '{split}'"
     else:
-        predicted = subject.predict()
+        predicted = subject.predict(all_classes=predictions is not None)
         found = result_row(
             predicted,
             finetuned=weights,

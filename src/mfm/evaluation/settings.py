@@ -35,6 +35,12 @@ class Classification(Section):
         return self
 
 
+class Shown(Classification):
+    """Evaluation, and what is computed from its predictions: no job of its own depends on that."""
+
+    top_k: int = Field(5, ge=2, description="How many best classes the metric top-k looks at.")
+
+
 class ClassificationJob(Job):
     """What predictions depend on, besides weights and images."""
 

@@ -74,6 +74,7 @@ class Demands(Section):
 
     trainings: list[Demand] = Field(description="One entry per pretraining in use, and finetuning.")
     sizes: list[Sizes] = Field(description="One entry per network.")
+    top_k: int | None = Field(None, description="k, where the question is about top-k.")
 
 
 def variant_names(runs: Runs) -> dict[str, str]:
@@ -98,7 +99,12 @@ def demands_of(runs: Runs) -> Demands:
             trainings.setdefault(dumps(demand), demand.model_copy(update=said))
         seen = _sizes(runs.at(folder))
         sizes.setdefault(dumps(seen), seen.model_copy(update=said))
-    return Demands(trainings=list(trainings.values()), sizes=list(sizes.values()))
+    experiment = runs.experiment
+    return Demands(
+        trainings=list(trainings.values()),
+        sizes=list(sizes.values()),
+        top_k=experiment.evaluate.top_k if experiment.metric == "top_k" else None,
+    )
 
 
 def _trainings(experiment: Experiment) -> list[Demand]:
@@ -188,6 +194,10 @@ def count_faults(demands: Demands, counts: Mapping[str, Mapping[str, int]]) -> l
                 f"{demand.left}; lower it{demand.source}"
             )
             faults[told] = None
+    classes = len(counts.get("train", ()))
+    if demands.top_k is not None and 0 < classes <= demands.top_k:
+        told = f"question.metric is top_k, and evaluate.top_k {demands.top_k}, but there are only "
+        faults[f"{told}{classes} classes; lower it, or ask about another metric"] = None
     return list(faults)
 
 

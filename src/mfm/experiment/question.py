@@ -7,14 +7,27 @@ import json
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
+from typing import Annotated
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
+from mfm.evaluation.metrics import METRICS, TOP1
 from mfm.experiment.layout import finished_runs
 from mfm.files.atomic import write_csv
 from mfm.processes.locks import only_writer
+from mfm.settings.messages import shown_value
 from mfm.settings.section import Name, Positive, Section
+
+
+def _known(metric: str) -> str:
+    if metric not in METRICS:
+        raise ValueError(f"give one of {', '.join(METRICS)}, not {shown_value(metric)}")
+    return metric
+
+
+MetricName = Annotated[
+    str, AfterValidator(_known), Field(json_schema_extra={"enum": list(METRICS)})
+]
 
 
 class Question(Section):
@@ -22,17 +35,23 @@ class Question(Section):
 
     arm: Name = Field(description="The arm that the question is about.")
     baseline: Name = Field(description="The arm that it is compared with.")
-    metric: Literal["top1"] = Field("top1", description="What is compared.")
+    metric: MetricName = Field(
+        TOP1,
+        description="What is compared: one of the metrics of metrics.md. The table's numbers and "
+        "verdicts are about it.",
+    )
     runs: int | None = Field(
         None, ge=1, description="Finetunings of the arm; null: as many as it has seeds."
     )
     difference: Positive | None = Field(
-        None, description="The difference in points that the question is about, if it is known."
+        None,
+        description="The difference in points that the question is about, if it is known; of a "
+        "metric that is not in percent, in its own unit.",
     )
     deviation: Positive | None = Field(
         None,
-        description="Standard deviation expected of one run's difference, in points. With it, the "
-        "planned number of runs is judged before anything runs.",
+        description="Standard deviation expected of one run's difference, as difference is given. "
+        "With it, the planned number of runs is judged before anything runs.",
     )
 
 

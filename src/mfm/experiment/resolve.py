@@ -114,7 +114,7 @@ def frozen_job(experiment: Experiment, features: str) -> FrozenJob:
         images_per_class=experiment.finetune.images_per_class,
         fraction=experiment.finetune.fraction,
         frozen=experiment.frozen,
-        **evaluation.model_dump(exclude={"stage", "name", "further"}),
+        **evaluation.model_dump(exclude={"stage", "name", "further", "probabilities"}),
     )
 
 

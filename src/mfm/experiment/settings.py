@@ -13,6 +13,7 @@ from mfm.data.settings import Dataset, LoaderChoice
 from mfm.errors import UserError
 from mfm.evaluation import Evaluation
 from mfm.evaluation.frozen.settings import FLOORS, Frozen
+from mfm.evaluation.metrics import TOP1
 from mfm.experiment.arms import Arm, FromWeights, LongerScratch
 from mfm.experiment.question import Question
 from mfm.experiment.results_folder import Results
@@ -90,6 +91,11 @@ class Experiment(Section):
         None,
         description="Finetuning settings that are tried for every arm alike, on images set aside.",
     )
+
+    @property
+    def metric(self) -> str:
+        """What the table compares: the question's metric, or top-1."""
+        return TOP1 if self.question is None else self.question.metric
 
     @model_validator(mode="before")
     @classmethod

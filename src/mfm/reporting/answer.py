@@ -8,10 +8,12 @@ from datetime import datetime
 from mfm.experiment.arms import FromWeights
 from mfm.experiment.resolve import asked, longer_arms, pretraining_of
 from mfm.experiment.settings import Experiment
+from mfm.reporting import measure
 from mfm.reporting.document import Bold, Text, parts_of
 from mfm.reporting.finished import Finished
+from mfm.reporting.measure import Measure
 from mfm.reporting.verdict import Comparison, between
-from mfm.reporting.words import interval, listed, points
+from mfm.reporting.words import listed
 from mfm.statistics.over_seeds import FEWEST, FEWEST_EACH
 
 # That an arm isn't worth its cost takes a clear verdict against it: an interval that holds zero, or
@@ -23,7 +25,7 @@ _AT_EQUAL_COST = {
     "not distinguishable": (_NOT_SHOWN, "{longer} is not distinguishable from it"),
     "worse": (_NOT_WORTH, "{longer} is better than it"),
     "suggestive (lower)": (_NOT_SHOWN, "{longer} is higher, which is suggestive"),
-    "suggestive (higher)": (_NOT_SHOWN, "its gain over {longer} is suggestive"),
+    "suggestive (higher)": (_NOT_SHOWN, "{longer} is lower, which is suggestive"),
 }
 
 _WORDS = {
@@ -57,7 +59,7 @@ def opening(experiment: Experiment, found: Sequence[Comparison], *, numbers: boo
     groups: dict[str, list[str]] = {}
     for each in known:
         verdict = each.difference.verdict
-        gained = verdict in ("better", "suggestive (higher)")
+        gained = each.difference.claims_gain
         at_cost = _and_its_cost(_at_equal_cost(experiment, each, found)) if gained else ""
         given = f" (given {each.given})" if each.given and verdict != "no verdict" else ""
         groups.setdefault(f"{_WORDS[verdict]}{at_cost}", []).append(f"{each.arm}{given}")
@@ -75,9 +77,10 @@ def answer(
     gap, verdict = one.difference, one.difference.verdict
     longer = longer_arms(experiment)
     other = _longer(one.other) if longer.get(one.other) == one.arm else one.other
+    its = measure.asked(experiment)
     if verdict == "no verdict":
-        return f"No verdict on {one.arm} and {one.other}: {_why_none(one, numbers)}."
-    by, plus = (text if numbers else "" for text in _in_points(one))
+        return f"No verdict on {one.arm} and {one.other}: {_why_none(one, its, numbers)}."
+    by, plus = (text if numbers else "" for text in _in_numbers(one, its))
     lead = ""
     if verdict in ("better", "worse"):
         body = f"{one.arm} is {verdict} than {other}{by}"
@@ -88,22 +91,23 @@ def answer(
     else:
         lead = "suggestive, not clear"
         body = f"{one.arm} is {'higher' if gap.mean > 0 else 'lower'} than {other}{by}"
-        if _costs_more(experiment, one) and gap.mean < 0:
+        if _costs_more(experiment, one) and not gap.gains:
             lead, body = _NOT_SHOWN, f"{body}, which is suggestive"
     lead = f"{lead[:1].upper()}{lead[1:]}"
     if one.given:
         text = f"{lead}, given {one.given}: {body}" if lead else f"Given {one.given}, {body}"
     else:
         text = f"{lead}: {body}" if lead else body
-    gained = verdict in ("better", "suggestive (higher)")
-    return f"{text}{_and_its_cost(_at_equal_cost(experiment, one, found)) if gained else ''}."
+    at_cost = _and_its_cost(_at_equal_cost(experiment, one, found)) if gap.claims_gain else ""
+    return f"{text}{at_cost}."
 
 
-def _in_points(one: Comparison) -> tuple[str, str]:
+def _in_numbers(one: Comparison, its: Measure) -> tuple[str, str]:
     """The difference after 'better than it', and after 'not distinguishable from it'."""
     gap = one.difference
-    within = f"points (interval {interval(gap, sign='+')})"
-    return f" by {abs(gap.mean):.2f} {within}", f": {points(gap.mean)} {within}"
+    better = f"; {its.better}" if its.better else ""
+    within = f"(interval {its.interval(gap)}{better})"
+    return f" by {its.size(gap)} {within}", f": {its.change(gap.mean)} {within}"
 
 
 def _costs_more(experiment: Experiment, one: Comparison) -> bool:
@@ -112,12 +116,12 @@ def _costs_more(experiment: Experiment, one: Comparison) -> bool:
     return pretraining_of(experiment, one.arm) is not None and not started
 
 
-def _why_none(one: Comparison, numbers: bool) -> str:
+def _why_none(one: Comparison, its: Measure, numbers: bool) -> str:
     gap = one.difference
     if gap.low is None:
-        plus = f"{points(gap.mean)} points, and " if numbers else ""
+        plus = f"{its.change(gap.mean)}, and " if numbers else ""
         return f"{plus}an interval needs at least 2 runs of each"
-    same = f"{points(gap.mean)} points" if numbers else "amount"
+    same = its.change(gap.mean) if numbers else "amount"
     return f"all {one.unit}s differ by the same {same}"
 
 
@@ -139,6 +143,8 @@ def _and_its_cost(equal: Comparison | None) -> str:
         return f", and better than {longer}"
     if verdict == "no verdict":
         return f", but there is no verdict on it and {longer}"
+    if equal.difference.claims_gain:
+        return f", but {_NOT_SHOWN}: its gain over {longer} is suggestive"
     worth, why = _AT_EQUAL_COST[verdict]
     return f", but {worth}: {why.format(longer=longer)}"
 

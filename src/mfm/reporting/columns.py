@@ -12,13 +12,14 @@ import pandas as pd
 from mfm.experiment.arms import FromWeights
 from mfm.experiment.jobs import split_of
 from mfm.experiment.resolve import longer_arms, pretraining_of
-from mfm.reporting import cost, floors
+from mfm.reporting import cost, floors, measure
 from mfm.reporting.document import Bold, Column, Link, Text
 from mfm.reporting.finished import Finished
 from mfm.reporting.floors import Floor
 from mfm.reporting.initial_weights import trained_on
+from mfm.reporting.measure import Measure
 from mfm.reporting.verdict import Comparison, between, sample_of
-from mfm.reporting.words import difference, percentage
+from mfm.reporting.words import percentage
 from mfm.statistics.over_seeds import Estimate, estimate
 
 
@@ -35,10 +36,16 @@ class MeasuredArm:
         """Of results.csv."""
         return self.found.arms[self.name]
 
+    @property
+    def measure(self) -> Measure:
+        """What the table is about."""
+        return measure.asked(self.found.experiment)
+
     @cached_property
-    def top1(self) -> Estimate:
-        """Over its pretrainings, or its seeds."""
-        return estimate(sample_of(self.found.experiment, self.name, self.rows))
+    def estimate(self) -> Estimate:
+        """Of that, over its pretrainings, or its seeds."""
+        experiment = self.found.experiment
+        return estimate(sample_of(experiment, self.name, self.rows, self.measure.name))
 
     @property
     def pretraining(self) -> str | None:
@@ -74,12 +81,13 @@ def _name(arm: MeasuredArm) -> Text:
     return (f"{arm.name}{labels}, ", Bold("below a floor"))
 
 
-def _top1(arm: MeasuredArm) -> Text:
-    return percentage(arm.top1)
+def _measured(arm: MeasuredArm) -> Text:
+    return arm.measure.estimate(arm.estimate)
 
 
 def _difference(arm: MeasuredArm) -> str:
-    return "-" if arm.from_baseline is None else difference(arm.from_baseline.difference)
+    one = arm.from_baseline
+    return "-" if one is None else arm.measure.difference(one.difference)
 
 
 def _verdict(arm: MeasuredArm) -> str:
@@ -90,7 +98,9 @@ def _verdict(arm: MeasuredArm) -> str:
 
 def _at_equal_cost(arm: MeasuredArm) -> str:
     one = arm.at_equal_cost
-    return "-" if one is None else f"{difference(one.difference)}: {one.difference.verdict}"
+    if one is None:
+        return "-"
+    return f"{arm.measure.difference(one.difference)}: {one.difference.verdict}"
 
 
 def _runs(arm: MeasuredArm) -> str:
@@ -107,14 +117,14 @@ def _cost(arm: MeasuredArm) -> str:
     return cost.times(arm.found, arm.name)
 
 
-# In names, {baseline} is the baseline's.
+# In names, {baseline} is the baseline's, {metric} and {points} what is measured.
 COLUMNS: list[Column[MeasuredArm]] = [
     Column("arm", _name),
     Column(
-        "top-1 in % (95% interval)", _top1,
+        "{metric} (95% interval)", _measured,
         description="of the last epoch, mean over pretrainings or seeds",
     ),
-    Column("less {baseline} (95% interval)", _difference, description="difference in points"),
+    Column("less {baseline} (95% interval)", _difference, description="difference{points}"),
     Column("verdict", _verdict, description="on the difference from {baseline}"),
     Column(
         "less scratch trained as long", _at_equal_cost, description="difference at equal cost",
@@ -131,18 +141,21 @@ COLUMNS: list[Column[MeasuredArm]] = [
 
 def columns(found: Finished) -> list[Column[MeasuredArm | Floor]]:
     """Those that say something in this experiment, for its arms and floors."""
-    return [
-        _for_floors_too(column.of(baseline=found.experiment.baseline)) for column in _shown(found)
-    ]
+    return [_for_floors_too(column) for column in _shown(found)]
 
 
 def _shown(found: Finished) -> list[Column[MeasuredArm]]:
-    equal = bool(longer_arms(found.experiment))
-    return [column for column in COLUMNS if equal or column.cell is not _at_equal_cost]
+    equal, asked = bool(longer_arms(found.experiment)), measure.asked(found.experiment)
+    words = {
+        "baseline": found.experiment.baseline,
+        "metric": ", ".join(each for each in (asked.head, asked.better) if each),
+        "points": " in points" if asked.metric.share else "",
+    }
+    return [column.of(**words) for column in COLUMNS if equal or column.cell is not _at_equal_cost]
 
 
 # What a reader of ten seconds looks at.
-_SHORT = (_name, _top1, _difference, _verdict, _cost)
+_SHORT = (_name, _measured, _difference, _verdict, _cost)
 
 
 def in_two(
@@ -154,7 +167,7 @@ def in_two(
     """
     short, others = [], []
     for column in _shown(found):
-        shown = _once(column, primary).of(baseline=found.experiment.baseline)
+        shown = _once(column, primary)
         if column.cell in _SHORT:
             short.append(shown)
         if column.cell is _name or column.cell not in _SHORT:
@@ -182,6 +195,6 @@ def _for_floors_too(column: Column[MeasuredArm]) -> Column[MeasuredArm | Floor]:
             return column.cell(row)
         if column.cell is _name:
             return f"floor: {row.name}"
-        return percentage(row.top1) if column.cell is _top1 else "-"
+        return percentage(row.top1) if column.cell is _measured else "-"
 
     return Column(column.name, cell, unit=column.unit, description=column.description)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from mfm.evaluation.metrics import TOP1
 from mfm.experiment.jobs import split_of
 from mfm.experiment.resolve import used_pretrainings
-from mfm.reporting import constants, cost, floors
+from mfm.reporting import constants, cost, floors, measure
 from mfm.reporting.columns import MeasuredArm
 from mfm.reporting.document import Block, Bullets, Column, Link, Section, Table, Text, joined
 from mfm.reporting.finished import Finished
@@ -40,8 +41,10 @@ def _how(found: Finished, compared: Sequence[Comparison]) -> list[Text]:
         if any(each.primary for each in compared)
         else "All comparisons are tested at 5% after Holm's correction for their number."
     )
+    its = measure.asked(experiment)
+    measured = "Accuracy" if its.name == TOP1 else f"What is compared, {its.title},"
     notes: list[Text] = [
-        f"Accuracy is that of the last epoch, over {len(found.summary['classes'])} classes. Each "
+        f"{measured} is that of the last epoch, over {len(found.summary['classes'])} classes. Each "
         "arm has a run for each seed, which draws the labelled images, their order and "
         "augmentation alike in every arm.",
         "A mean is over pretrainings, where an arm has several: the runs of one share what it "
@@ -73,7 +76,7 @@ def _how(found: Finished, compared: Sequence[Comparison]) -> list[Text]:
 
 
 def _floors(found: Finished) -> list[str]:
-    if found.frozen is None:
+    if not floors.floors(found):
         return []
     return [
         "A floor: logistic regression on the same labelled images, without training a network. "
@@ -195,8 +198,8 @@ RUNS: list[Column[MeasuredArm]] = [
     Column("arm", lambda arm: arm.name),
     Column(
         "standard deviation",
-        lambda arm: "-" if arm.top1.deviation is None else f"{arm.top1.deviation:.2f}",
-        unit="points",
+        lambda arm: arm.measure.deviation(arm.estimate.deviation),
+        unit="{points}",
     ),
     Column("weights after pretraining", _before),
     Column("finetuned weights", _finetuned),
@@ -210,4 +213,6 @@ def _runs(found: Finished) -> Section:
         "is over.",
         *starting_weights(found.experiment, found.results),
     ]
-    return Section("Runs", [Table(RUNS, rows), Bullets(notes)])
+    points = "points" if measure.asked(found.experiment).metric.share else ""
+    columns = [column.of(points=points) for column in RUNS]
+    return Section("Runs", [Table(columns, rows), Bullets(notes)])

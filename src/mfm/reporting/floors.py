@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from mfm.evaluation.frozen.settings import PIXELS, RANDOM
+from mfm.evaluation.metrics import TOP1
 from mfm.reporting.document import Bold, Bullets, Column, Section, Table, Text
 from mfm.reporting.finished import Finished
 from mfm.reporting.verdict import sample_of, samples
@@ -37,7 +38,9 @@ class Floor:
 
 
 def floors(found: Finished) -> list[Floor]:
-    """Those that were measured."""
+    """Those that were measured, for a table of accuracies."""
+    if found.experiment.metric != TOP1:
+        return []
     each = [(name, _sample(found, name, "logistic")) for name in _OF]
     return [Floor(features=name, top1=estimate(its)) for name, its in each if its is not None]
 
@@ -73,7 +76,9 @@ def warning(found: Finished) -> list[Text]:
 
 
 def lost(found: Finished) -> list[Text]:
-    """A sentence on arms that are better before they are finetuned."""
+    """A sentence on arms that are better before they are finetuned, in a table of accuracies."""
+    if found.experiment.metric != TOP1:
+        return []
     arms = samples(found.experiment, found.results)
     worse = []
     for name in found.arms:
@@ -118,8 +123,11 @@ class _Features:
 
     def top1(self, method: str) -> Text:
         sample = _sample(self.found, self.name, method)
-        if sample is None or (self.above and self.name in _OF and method == "logistic"):
-            return "-" if sample is None else "see above"
+        if sample is None:
+            return "-"
+        in_table = self.above and self.name in {floor.features for floor in floors(self.found)}
+        if in_table and method == "logistic":
+            return "see above"
         return percentage(estimate(sample))
 
     def gain(self, method: str, other: str = RANDOM) -> str:

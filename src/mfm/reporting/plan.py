@@ -10,12 +10,15 @@ from pathlib import Path
 
 import pandas as pd
 
+from mfm.evaluation.metrics import TOP1
 from mfm.experiment.layout import Layout, locate
 from mfm.experiment.resolve import asked, pretraining_of, pretrainings, seeds_of
 from mfm.experiment.settings import Experiment
+from mfm.reporting import measure
 from mfm.reporting.document import Block, Bullets, Column, Paragraph, Section, Table
+from mfm.reporting.measure import Measure
 from mfm.reporting.verdict import Comparison, compare, pairs
-from mfm.reporting.words import difference, hours, listed
+from mfm.reporting.words import hours, listed
 from mfm.statistics.over_seeds import LEVEL
 from mfm.statistics.planned import judge
 from mfm.statistics.power import (
@@ -100,6 +103,11 @@ class Planned:
         assert self.found.difference.deviation is not None
         return self.found.difference.deviation
 
+    @property
+    def measure(self) -> Measure:
+        """What is compared."""
+        return measure.asked(self.experiment)
+
     def designs(self) -> Iterator[Design]:
         """What there is, more finetunings, more pretrainings, and what finds how much."""
         each, count = self.found.difference, self.pretrainings
@@ -136,7 +144,7 @@ class Planned:
         """Differences to find: the question's, where one is declared."""
         question = self.experiment.question
         if question is None or (self.found.primary and question.difference is None):
-            return POINTS
+            return POINTS if self.measure.metric.share else tuple(each / 100 for each in POINTS)
         return (question.difference or 0.0,) if self.found.primary else ()
 
     def _for(self, points: float) -> Iterator[Design]:
@@ -249,10 +257,17 @@ _NOTES = (
 )
 
 
+_OF_SEVERAL = (
+    "Of several pretrainings an arm, these are the numbers of finetunings where pretrainings don't "
+    "differ, and of pretrainings where nothing else does."
+)
+
+
 def _section(planned: Planned) -> Section:
     found = planned.found
     asked_here = " (the question)" if found.primary else ""
-    now = f"Found now: {difference(found.difference)} points, {found.difference.verdict}."
+    its = planned.measure
+    now = f"Found now: {its.difference(found.difference)} {its.unit}, {found.difference.verdict}."
     return Section(
         f"{found.arm} less {found.other}{asked_here}",
         [Paragraph(now), _table(planned), Bullets(list(_spread(planned)))],
@@ -263,7 +278,7 @@ def _table(planned: Planned) -> Table[Design]:
     level = planned.found.level
 
     def finds(design: Design) -> str:
-        return "not known" if design.finds is None else f"{design.finds:.2f}"
+        return "not known" if design.finds is None else planned.measure.deviation(design.finds)
 
     def word(design: Design) -> str:
         return "better, worse" if design.units >= fewest(level) else "suggestive"
@@ -288,7 +303,7 @@ def _table(planned: Planned) -> Table[Design]:
     columns: list[Column[Design]] = [
         Column("", lambda design: design.name),
         Column("pretrainings x finetunings", lambda design: design.size),
-        Column("finds", finds, unit="points"),
+        Column("finds", finds, unit="points" if planned.measure.metric.share else ""),
         Column("word at most", word),
         Column("more runs", more),
         Column("cost", cost),
@@ -301,17 +316,18 @@ def _spread(planned: Planned) -> Iterator[str]:
     each = planned.found.difference
     assert each.freedom is not None
     low, high = deviation_interval(planned.deviation, each.freedom)
+    shown = planned.measure.deviation
     several = planned.pretrainings > 1
     unit = "pretraining's" if several else "seed pair's"
     yield (
-        f"Standard deviation of one {unit} difference: {planned.deviation:.2f}. Its 95% interval: "
-        f"{low:.2f} to {high:.2f}."
+        f"Standard deviation of one {unit} difference: {shown(planned.deviation)}. Its 95% "
+        f"interval: {shown(low)} to {shown(high)}."
     )
     parts = planned.components
     if parts is not None and parts.within is not None:
         yield (
-            f"Between pretrainings it is {parts.between**0.5:.2f}, which only more of them reduce; "
-            f"between the finetunings of one {parts.within**0.5:.2f}."
+            f"Between pretrainings it is {shown(parts.between**0.5)}, which only more of them "
+            f"reduce; between the finetunings of one {shown(parts.within**0.5)}."
         )
     elif several:
         yield "No pretraining has two finetunings that pair: what more of them bring is not known."
@@ -343,10 +359,9 @@ def _assumed(experiment: Experiment, missing: list[tuple[str, str]], seconds: Se
         *(needed(points) for points in POINTS),
         Column(f"found with {seeds} pairs", least, unit="points"),
     ]
+    its = measure.asked(experiment)
     known = [f"{name} {hours(value)}" for name, value in seconds.finetuning.items()]
     notes = [
-        "Of several pretrainings an arm, these are the numbers of finetunings where pretrainings "
-        "don't differ, and of pretrainings where nothing else does.",
         f"One finetuning with its evaluation took, on average: {', '.join(known)}."
         if known
         else "Cost: not known, since no run has finished here.",
@@ -358,9 +373,13 @@ def _assumed(experiment: Experiment, missing: list[tuple[str, str]], seconds: Se
             pretrainings=int(numbers["pretrainings"]),
             difference=question.difference,
             deviation=question.deviation,
+            unit=its.unit,
         )
         notes.insert(0, f"The question: {said}.")
     compared = ", ".join(f"{arm} less {other}" for arm, other in missing)
+    if its.name != TOP1:
+        told = f"No spread is known yet of {compared}, and of {its.title} none was seen elsewhere."
+        return Section("Before there are runs", [Paragraph(told), Bullets(notes)])
     return Section(
         "Before there are runs",
         [
@@ -369,6 +388,6 @@ def _assumed(experiment: Experiment, missing: list[tuple[str, str]], seconds: Se
                 "that is most like your data. Seed pairs by the difference to find:"
             ),
             Table(columns, ASSUMED),
-            Bullets(notes),
+            Bullets([*notes[:-1], _OF_SEVERAL, notes[-1]]),
         ],
     )

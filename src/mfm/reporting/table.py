@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from mfm.evaluation.metrics import TOP1
 from mfm.experiment.resolve import longer_arms
 from mfm.experiment.settings import Experiment
 from mfm.reporting import (
@@ -13,6 +14,7 @@ from mfm.reporting import (
     details,
     floors,
     images,
+    measure,
     published,
     verdict,
 )
@@ -108,9 +110,12 @@ def setting(found: Finished) -> Text:
         for name, other in longer_arms(experiment).items()
         if name in found.arms
     ]
+    what = "Accuracies are those on the"
+    if (its := measure.asked(experiment)).name != TOP1:
+        what = f"What is compared is {its.title} on the"
     return (
         f"Every arm is finetuned on {int(first['train_images']):,} labelled images, each seed's "
-        f"the same in all arms, {recipe}. Accuracies are those on the {int(first['images']):,} "
+        f"the same in all arms, {recipe}. {what} {int(first['images']):,} "
         f"images of split '{experiment.evaluate.split}'.{''.join(longer)}"
     )
 

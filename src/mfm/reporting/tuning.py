@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from mfm.evaluation.metrics import TOP1
 from mfm.evaluation.results import collect_rows
 from mfm.experiment.resolve import finetunings
 from mfm.experiment.tuning import Choice
@@ -164,8 +165,13 @@ def _verdict(found: Difference | None) -> str:
 
 def _changed(found: Tuned) -> Section:
     experiment, kinds = found.runs.experiment, (found.shared, found.tuned)
-    compared = [verdict.differences_from_baseline(experiment, rows) for rows in kinds]
-    samples = [verdict.samples(experiment, rows) for rows in kinds]
+    by_top1 = experiment  # as the trials were chosen, whatever is asked
+    if (asked := experiment.question) is not None:
+        by_top1 = experiment.model_copy(
+            update={"question": asked.model_copy(update={"metric": TOP1})}
+        )
+    compared = [verdict.differences_from_baseline(by_top1, rows) for rows in kinds]
+    samples = [verdict.samples(by_top1, rows) for rows in kinds]
     rows = [
         _Arm(
             name=arm,

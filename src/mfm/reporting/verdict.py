@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mfm.errors import UserError
+from mfm.evaluation.metrics import METRICS, TOP1
 from mfm.experiment.arms import FromWeights
 from mfm.experiment.layout import locate
 from mfm.experiment.resolve import longer_arms, pretraining_seed
@@ -22,6 +23,10 @@ from mfm.statistics.over_seeds import LEVEL, Difference, corrected, difference
 from mfm.statistics.units import Sample, paired, units_of
 
 RightBySeed = dict[int, npt.NDArray[np.bool_]]  # seed: [images]
+_NOT_THERE = (
+    "question.metric: {0} is not in results.csv, or not defined on these images "
+    "(docs/metrics.md): choose another one"
+)
 _GIVEN = "given weights"  # which this workflow did not pretrain: one pretraining for all seeds
 
 
@@ -84,9 +89,7 @@ def _starts(sample: Sample, seeds: Collection[int]) -> set[Hashable]:
     return set() if sample.pretrainings is None else {sample.pretrainings[seed] for seed in seeds}
 
 
-def sample_of(
-    experiment: Experiment, arm: str, rows: pd.DataFrame, measure: str = "top1"
-) -> Sample:
+def sample_of(experiment: Experiment, arm: str, rows: pd.DataFrame, measure: str = TOP1) -> Sample:
     """An arm's values by seed, and the pretraining that each run started from.
 
     Rows of results.csv say which; for others it is what the experiment has them start from.
@@ -94,23 +97,33 @@ def sample_of(
     seeds = [int(seed) for seed in rows["seed"]]
     values = dict(zip(seeds, map(float, rows[measure]), strict=True))
     source = experiment.arms[arm]
-    if not isinstance(source, FromWeights):
-        return Sample(values=values)
-    if source.weights is not None:
-        return Sample(values=values, pretrainings=dict.fromkeys(seeds, _GIVEN))
-    if "pretraining_seed" in rows:
-        starts = dict(zip(seeds, map(str, rows["pretraining_seed"]), strict=True))
-    else:
-        starts = {seed: str(pretraining_seed(experiment, arm, seed)) for seed in seeds}
-    return Sample(values=values, pretrainings=starts)
+    starts: Mapping[int, Hashable] | None = None
+    if isinstance(source, FromWeights):
+        if source.weights is not None:
+            starts = dict.fromkeys(seeds, _GIVEN)
+        elif "pretraining_seed" in rows:
+            starts = dict(zip(seeds, map(str, rows["pretraining_seed"]), strict=True))
+        else:
+            starts = {seed: str(pretraining_seed(experiment, arm, seed)) for seed in seeds}
+    metric = METRICS.get(measure, METRICS[TOP1])  # further measures are accuracies
+    return Sample(
+        values=values,
+        pretrainings=starts,
+        lower_is_better=metric.lower_is_better,
+        rounding=metric.rounding,
+    )
 
 
-def samples(experiment: Experiment, results: pd.DataFrame) -> dict[str, Sample]:
-    """Top-1 by arm: the baseline first, then the configuration's order."""
+def samples(
+    experiment: Experiment, results: pd.DataFrame, measure: str = TOP1
+) -> dict[str, Sample]:
+    """Values by arm: the baseline first, then the configuration's order."""
     parts = {str(name): part for name, part in results.groupby("arm", sort=False)}
     base = experiment.baseline
     order = [base, *(name for name in experiment.arms if name != base)]
-    return {name: sample_of(experiment, name, parts[name]) for name in order if name in parts}
+    return {
+        name: sample_of(experiment, name, parts[name], measure) for name in order if name in parts
+    }
 
 
 def pairs(experiment: Experiment, arms: Collection[str]) -> list[tuple[str, str]]:
@@ -134,9 +147,12 @@ def compare(
 ) -> list[Comparison]:
     """Every comparison, the declared one first: that one alone at 5%, the others after Holm.
 
-    `right` says which images each run got right, where that is known.
+    `right` says which images each run got right, where that is known and top-1 is asked about.
     """
-    arms, question = samples(experiment, results), experiment.question
+    metric, question = experiment.metric, experiment.question
+    if len(results) and (metric not in results or results[metric].isna().any()):
+        raise UserError(_NOT_THERE.format(metric))
+    arms = samples(experiment, results, metric)
     asked = None if question is None else (question.arm, question.baseline)
     found = {(a, b): difference(arms[a], arms[b]) for a, b in pairs(experiment, arms)}
     found |= corrected({pair: each for pair, each in found.items() if pair != asked})
@@ -149,7 +165,7 @@ def compare(
                 difference=each,
                 primary=pair == asked,
             ),
-            right or {},
+            right if right and metric == TOP1 else {},
         )
         for pair, each in found.items()
     ]

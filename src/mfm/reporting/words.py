@@ -8,11 +8,11 @@ from mfm.reporting.document import Bold, Text
 from mfm.statistics.over_seeds import Difference, Estimate
 
 
-def interval(value: Estimate | Difference, *, sign: str = "") -> str:
+def interval(value: Estimate | Difference, *, sign: str = "", digits: int = 2) -> str:
     """An interval in words; '-' where there is none."""
     if value.low is None or value.high is None:
         return "-"
-    return f"{value.low:{sign}z.2f} to {value.high:{sign}z.2f}"
+    return f"{value.low:{sign}z.{digits}f} to {value.high:{sign}z.{digits}f}"
 
 
 def share_limits(found: Estimate) -> tuple[float, float] | None:
@@ -28,15 +28,15 @@ def percentage(found: Estimate) -> Text:
     return mean if limits is None else (mean, f" ({limits[0]:.2f} to {limits[1]:.2f})")
 
 
-def difference(found: Difference) -> str:
+def difference(found: Difference, digits: int = 2) -> str:
     """A difference with its interval, where it has one: '+1.15 (+0.08 to +2.21)'."""
-    inside = "" if found.low == found.high else f" ({interval(found, sign='+')})"
-    return f"{points(found.mean)}{inside}"
+    inside = interval(found, sign="+", digits=digits)
+    return f"{points(found.mean, digits)}{'' if found.low == found.high else f' ({inside})'}"
 
 
-def points(value: float) -> str:
+def points(value: float, digits: int = 2) -> str:
     """A difference of percentages; what rounds to zero has no minus."""
-    return f"{value:+z.2f}"
+    return f"{value:+z.{digits}f}"
 
 
 def duration(seconds: float) -> str:

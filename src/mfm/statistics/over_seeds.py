@@ -30,9 +30,6 @@ from mfm.statistics.exact import permutation_p, sign_flip_p
 from mfm.statistics.units import Sample as Sample
 from mfm.statistics.units import paired, units_of
 
-# Accuracies come with four decimals, each off by up to 5e-5, so two differences of them by 2e-4:
-# values that are no further apart are equal but for rounding.
-_EQUAL = 2.5e-4
 LEVEL = 0.95
 SIGNIFICANT = 0.05
 FEWEST = 6  # pairs whose exact p can be below 5% (2 / 2^6)
@@ -75,6 +72,17 @@ class Difference:
     adjusted: float | None = None  # p after Holm's correction, where there are more comparisons
     adjusted_exact: float | None = None  # exact_p after it
     comparisons: int = 1  # that both are corrected for
+    lower_is_better: bool = False
+
+    @property
+    def gains(self) -> bool:
+        """Whether the mean is in the arm's favour."""
+        return (self.mean > 0) != self.lower_is_better
+
+    @property
+    def claims_gain(self) -> bool:
+        """Whether the verdict is in its favour: better, or suggestive."""
+        return self.gains and self.verdict not in ("no verdict", "not distinguishable")
 
     @property
     def verdict(self) -> str:
@@ -91,7 +99,7 @@ class Difference:
         by_rank = self.exact_p if self.adjusted_exact is None else self.adjusted_exact
         clear = (by_t < SIGNIFICANT) + (by_rank < SIGNIFICANT)
         if clear == 2 and self.units >= FEWEST_EACH:
-            return "better" if self.mean > 0 else "worse"
+            return "better" if self.gains else "worse"
         if clear:
             return f"suggestive ({'higher' if self.mean > 0 else 'lower'})"
         return "not distinguishable"
@@ -101,7 +109,8 @@ def estimate(sample: Sample) -> Estimate:
     """Mean, sample standard deviation and t interval of one arm."""
     units = units_of(sample)
     values = units.means(sample.values)
-    count, mean, deviation = len(values), float(values.mean()), _deviation(values)
+    count, mean = len(values), float(values.mean())
+    deviation = _deviation(values, sample.rounding)
     low = high = None
     if deviation is not None:
         half = t_quantile(count - 1) * deviation / count**0.5
@@ -130,7 +139,7 @@ def difference(arm: Sample, baseline: Sample) -> Difference:
     if pairs is None:
         return _unpaired(arm, baseline)
     values = pairs.means({seed: arm.values[seed] - baseline.values[seed] for seed in pairs.seeds})
-    count, deviation = len(values), _deviation(values)
+    count, deviation = len(values), _deviation(values, arm.rounding)
     found = Difference(
         method="paired",
         n=len(pairs.seeds),
@@ -140,11 +149,14 @@ def difference(arm: Sample, baseline: Sample) -> Difference:
         high=None,
         conditional=pairs.conditional,
         deviation=deviation,
+        lower_is_better=arm.lower_is_better,
     )
     if deviation is None:
         return found
     found = _with_interval(found, error=deviation / count**0.5, freedom=count - 1)
-    return replace(found, exact_p=sign_flip_p(values, tolerance=_EQUAL)) if deviation else found
+    if not deviation:
+        return found
+    return replace(found, exact_p=sign_flip_p(values, tolerance=arm.rounding))
 
 
 def _unpaired(arm: Sample, baseline: Sample) -> Difference:
@@ -158,8 +170,9 @@ def _unpaired(arm: Sample, baseline: Sample) -> Difference:
         low=None,
         high=None,
         conditional=any(each.conditional for each in units),
+        lower_is_better=arm.lower_is_better,
     )
-    first, second = _deviation(ours), _deviation(theirs)
+    first, second = _deviation(ours, arm.rounding), _deviation(theirs, arm.rounding)
     if first is None or second is None:
         return found
     found = replace(found, deviation=float(np.hypot(first, second)))
@@ -169,7 +182,7 @@ def _unpaired(arm: Sample, baseline: Sample) -> Difference:
     freedom = (a + b) ** 2 / (a**2 / (len(ours) - 1) + b**2 / (len(theirs) - 1))
     return replace(
         _with_interval(found, error=(a + b) ** 0.5, freedom=freedom),
-        exact_p=permutation_p(ours, theirs, tolerance=_EQUAL),
+        exact_p=permutation_p(ours, theirs, tolerance=arm.rounding),
     )
 
 
@@ -183,11 +196,11 @@ def _with_interval(found: Difference, *, error: float, freedom: float) -> Differ
     return replace(found, freedom=float(freedom), p=p)
 
 
-def _deviation(values: Values) -> float | None:
+def _deviation(values: Values, rounding: float) -> float | None:
     """Sample standard deviation; 0 for what is equal but for rounding, None for one value."""
     if len(values) < 2:
         return None
-    return 0.0 if np.ptp(values) < _EQUAL else float(values.std(ddof=1))
+    return 0.0 if np.ptp(values) < rounding else float(values.std(ddof=1))
 
 
 def corrected(found: Mapping[Key, Difference]) -> dict[Key, Difference]:

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 
 def judge(
-    *, runs: int, pretrainings: int, difference: float | None, deviation: float | None
+    *,
+    runs: int,
+    pretrainings: int,
+    difference: float | None,
+    deviation: float | None,
+    unit: str = "points",
 ) -> str:
     """What so many runs of an arm from so many pretrainings (0: from scratch) can find.
 
     `difference` is what the question is about and `deviation` the standard deviation expected of
-    one run's difference, both in points. How much of the latter is the pretraining's is not known
+    one run's difference, both in `unit`. How much of the latter is the pretraining's is not known
     then: from none of it to all of it.
     """
     # Not at the top of the file: scipy takes a second that few starts of the workflow need.
@@ -26,9 +31,12 @@ def judge(
     if deviation is not None:
         least = smallest_difference(units, deviation * (units / runs) ** 0.5)
         most = smallest_difference(units, deviation)
-        found = f"{least:.2f}" if runs == units else f"{least:.2f} to {most:.2f}"
+        digits = 2 if "points" in unit else 4
+        found = f"{most:.{digits}f}"
+        if runs != units:
+            found = f"{least:.{digits}f} to {found}"
         by = "" if runs == units else ", by how much pretrainings differ"
-        parts.append(f"{who} find {found} points with 80%{by} (sd {deviation:g} a pair)")
+        parts.append(f"{who} find {found} {unit} with 80%{by} (sd {deviation:g} a pair)")
     if difference is not None:
         parts.append(f"the question is about {difference:g}")
     if units < FEWEST:

@@ -22,6 +22,10 @@ class Sample:
     # By finetuning seed; None: from scratch, where every run has a beginning of its own. Weights
     # that were given, which this workflow did not pretrain, are one pretraining for all seeds.
     pretrainings: Mapping[int, Hashable] | None = None
+    lower_is_better: bool = False
+    # Accuracies come with four decimals, each off by up to 5e-5, so two differences of them by
+    # 2e-4: values that are no further apart are equal but for rounding.
+    rounding: float = 2.5e-4
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,9 +3,8 @@
 # Name, and what it shows.
 FIGURES = {
     "answer": "An interval that holds zero leaves open which of the two is better.",
-    "difference": "Differences of the arms that are compared, in points of top-1 accuracy, with "
-    "their 95% intervals. Small dots are single seeds. An interval that holds zero leaves open "
-    "which of the two is better.",
+    "difference": "Differences of the arms that are compared, with their 95% intervals. Small dots "
+    "are single seeds. An interval that holds zero leaves open which of the two is better.",
     "accuracy": "Top-1 accuracy of each arm: every seed, the mean, and its 95% interval.",
     "frontier": "What accuracy costs: top-1 of each arm with its 95% interval, over the time of a "
     "pretraining and a finetuning. The dashed line joins the arms that no cheaper one is as good "

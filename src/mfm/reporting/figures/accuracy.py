@@ -11,8 +11,9 @@ from matplotlib.figure import Figure
 
 from mfm.experiment.settings import Experiment
 from mfm.files import style
-from mfm.reporting import words
+from mfm.reporting import measure, words
 from mfm.reporting.document import plain
+from mfm.reporting.measure import Measure
 from mfm.reporting.verdict import pairs, samples
 from mfm.statistics.over_seeds import Difference, difference, estimate
 from mfm.statistics.units import Sample
@@ -61,7 +62,8 @@ def draw_accuracy(experiment: Experiment, results: pd.DataFrame) -> Figure:
 
 def draw_difference(experiment: Experiment, results: pd.DataFrame) -> Figure:
     """Each comparison of the table: the mean, its 95% interval, and, paired, the seeds."""
-    measured = samples(experiment, results)
+    its = measure.asked(experiment)
+    measured = samples(experiment, results, its.name)
     compared = pairs(experiment, measured)
     if not compared:
         return style.nothing("There are no two arms to compare.")
@@ -71,20 +73,20 @@ def draw_difference(experiment: Experiment, results: pd.DataFrame) -> Figure:
     axis.axvline(0, color=style.GREY, lw=1, ls="--", zorder=1)
     names = []
     for line, (name, other) in enumerate(compared):
-        found = _draw_one(axis, line, (name, other), measured=measured, look=looks[name])
+        found = _draw_one(axis, line, (name, other), measured=measured, look=looks[name], its=its)
         both = f"{style.shown(name)} less {style.shown(other)}"
         if len(both) > 32:
             both = f"{style.shown(name)}\nless {style.shown(other)}"
-        names.append(f"{both}\n{words.difference(found)}")
+        names.append(f"{both}\n{its.difference(found)}")
     style.rows(axis, names)
-    said = "points of top-1: mean and 95% interval; small dots are seeds"
-    axis.set_xlabel(style.wrapped(said), fontsize=9)
+    axis.set_xlabel(style.wrapped(_what(its)), fontsize=9)
     return figure
 
 
 def draw_answer(experiment: Experiment, results: pd.DataFrame) -> Figure:
     """The first comparison alone, the declared one if there is one: on which side of zero it is."""
-    measured = samples(experiment, results)
+    its = measure.asked(experiment)
+    measured = samples(experiment, results, its.name)
     compared = pairs(experiment, measured)
     if not compared:
         return style.nothing("There are no two arms to compare.")
@@ -93,17 +95,24 @@ def draw_answer(experiment: Experiment, results: pd.DataFrame) -> Figure:
     figure = Figure(figsize=(5.0, 1.5), layout="constrained")
     axis = figure.subplots()
     axis.axvline(0, color=style.GREY, lw=1, ls="--", zorder=1)
-    _draw_one(axis, 0, compared[0], measured=measured, look=look)
+    _draw_one(axis, 0, compared[0], measured=measured, look=look, its=its)
     style.rows(axis, [""])
     furthest = max(map(abs, axis.get_xlim()))
     axis.set_xlim(-furthest, furthest)  # zero in the middle: neither side is nearer
+    left, right = (name, other) if its.metric.lower_is_better else (other, name)
     for place, side, text in (
-        (0, "left", f"\N{LEFTWARDS ARROW} {style.shown(other)} better"),
-        (1, "right", f"{style.shown(name)} better \N{RIGHTWARDS ARROW}"),
+        (0, "left", f"\N{LEFTWARDS ARROW} {style.shown(left)} better"),
+        (1, "right", f"{style.shown(right)} better \N{RIGHTWARDS ARROW}"),
     ):
         axis.text(place, 1.02, text, transform=axis.transAxes, ha=side, va="bottom")
-    axis.set_xlabel("points of top-1: mean and 95% interval; small dots are seeds", fontsize=9)
+    axis.set_xlabel(style.wrapped(_what(its), figure.get_figwidth()), fontsize=9)
     return figure
+
+
+def _what(its: Measure) -> str:
+    """What an axis of differences shows."""
+    unit = ", ".join(each for each in (its.counted.removeprefix("in "), its.better) if each)
+    return f"{unit}: mean and 95% interval; small dots are seeds"
 
 
 def _draw_one(
@@ -113,6 +122,7 @@ def _draw_one(
     *,
     measured: Mapping[str, Sample],
     look: tuple[str, str],
+    its: Measure,
 ) -> Difference:
     """One comparison on its line, and what it found."""
     (name, other), (colour, marker) = pair, look
@@ -127,9 +137,9 @@ def _draw_one(
         dots = axis.scatter(
             list(each.values()), [line + 0.22] * len(each), s=22, color=colour, alpha=0.55, lw=0
         )
-        seeds = [f"seed {seed}: {words.points(gain)} points" for seed, gain in each.items()]
+        seeds = [f"seed {seed}: {its.change(gain)}" for seed, gain in each.items()]
         style.mark(dots, arm=name, said=[f"{name} less {other}, {told}" for told in seeds])
     (drawn,) = axis.plot(found.mean, line, marker=marker, ms=8, color=colour, mec="white", zorder=4)
-    told = f"{name} less {other}: mean {words.difference(found)} points"
+    told = f"{name} less {other}: mean {its.difference(found)} {its.unit}"
     style.mark(drawn, arm=name, said=[told])
     return found

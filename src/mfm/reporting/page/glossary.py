@@ -10,7 +10,7 @@ from mfm.reporting.document import Inline, Term, Text
 WORDS = {
     "arm": "One way of training: what a network starts from, with everything else alike.",
     "baseline": "The arm that the others are compared with.",
-    "better": "The higher one of two arms: a t test and an exact test both find a difference.",
+    "better": "The arm with the better mean: a t test and an exact test both find a difference.",
     "clear verdict": "Better or worse: a t test and an exact test both find a difference.",
     "cost": "The measured training time of one pretraining and one finetuning.",
     "finetuning": "Training on labelled images, after a pretraining or from scratch.",
@@ -28,7 +28,7 @@ WORDS = {
     "top-1": "The share of evaluated images whose class is recognised at the first guess.",
     "trained as long": "From scratch, for as long as another arm with its pretraining: the "
     "comparison at equal cost.",
-    "worse": "The lower one of two arms: a t test and an exact test both find a difference.",
+    "worse": "The arm with the worse mean: a t test and an exact test both find a difference.",
 }
 _ALSO = {"pretrainings": "pretraining", "finetunings": "finetuning", "seeds": "seed", "arms": "arm"}
 _FOUND = re.compile(

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mfm.reporting import answer, columns, cost, images, table
+from mfm.reporting import answer, columns, cost, images, measure, table
 from mfm.reporting.columns import MeasuredArm
 from mfm.reporting.document import Block, Column, Paragraph, Section, Table, Text, joined, plain
 from mfm.reporting.finished import Finished
 from mfm.reporting.page.glossary import linked
 from mfm.reporting.verdict import Comparison
-from mfm.reporting.words import interval, points
+from mfm.reporting.words import points
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,15 +34,18 @@ def numbers(found: Finished, compared: Sequence[Comparison]) -> list[Number]:
     if not compared:
         return []
     one, gap = compared[0], compared[0].difference
-    known = gap.low is not None
+    its, known = measure.asked(found.experiment), gap.low is not None
+    better = f"; {its.better}" if its.better else ""
     least = answer.needed(one)
     how = "in pairs of runs with the same seed" if gap.method == "paired" else "or more of each arm"
     return [
         Number(
             name=f"{one.arm} less {one.other}",
-            value=points(gap.mean),
-            unit=linked("points of top-1"),
-            note=linked(f"95% interval {interval(gap, sign='+')}" if known else "without interval"),
+            value=points(gap.mean, its.metric.digits),
+            unit=linked(its.counted),
+            note=linked(
+                f"95% interval {its.interval(gap)}{better}" if known else "without interval"
+            ),
         ),
         Number(
             name="rests on",
