@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from importlib import import_module
+from textwrap import wrap
 
 from mfm.errors import UserError, exits_on_user_error
 from mfm.processes.startup import QuickEnd, importing
@@ -37,12 +38,10 @@ FOR_THE_WORKFLOW = {
 
 def help_text() -> str:
     """All commands, in one screen."""
-    lines = ["usage: mfm COMMAND [ARGUMENTS], mfm COMMAND --help", ""]
-    for title, commands in (
-        ("Commands:", FOR_PEOPLE),
-        ("Jobs of the workflow, which calls them:", FOR_THE_WORKFLOW),
-    ):
-        lines += [title, *(f"  {name:<13} {text}" for name, text in commands.items()), ""]
+    lines = ["usage: mfm COMMAND [ARGUMENTS], mfm COMMAND --help", "", "Commands:"]
+    lines += [f"  {name:<13} {text}" for name, text in FOR_PEOPLE.items()]
+    lines += ["", "Jobs of the workflow, which calls them:"]
+    lines += wrap(", ".join(FOR_THE_WORKFLOW), 78, initial_indent="  ", subsequent_indent="  ")
     return "\n".join(lines).rstrip()
 
 
