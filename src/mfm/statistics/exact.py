@@ -51,7 +51,10 @@ def permutation_p(first: Values, second: Values, *, tolerance: float) -> float:
     both = np.concatenate([first, second])
     both = both - both.mean()
     found = _welch((np.arange(len(both)) < len(first))[None].astype(float), both, tolerance)[0]
-    beyond = _welch(_assignments(len(first), len(both)), both, tolerance) >= found * (1 - 1e-9)
+    # A difference of nothing is rounding alone, so the margin is absolute, too.
+    beyond = _welch(_assignments(len(first), len(both)), both, tolerance) >= found - 1e-9 * (
+        found + 1
+    )
     all_of_them = comb(len(both), len(first)) <= _MOST_ASSIGNMENTS
     return float(np.mean(beyond)) if all_of_them else _of_drawn(beyond)
 
