@@ -293,7 +293,10 @@ def test_what_is_drawn_says_its_values_and_whose_it_is(tmp_path):
 
     root = xml.etree.ElementTree.parse(tmp_path / "once.svg").getroot()
     groups = [each for each in root.iter(f"{{{marks.SVG}}}g") if "mark" in each.get("id", "")]
-    of = lambda arm: [each for each in groups if each.get("data-arm") == arm]  # noqa: E731
+
+    def of(arm):
+        return [each for each in groups if each.get("data-arm") == arm]
+
     # The line, and what stands for it in the legend; no place for what is not seen.
     assert [titles(each) for each in of("a<b")] == [["first &  ", "last"], [], []]
     assert sorted(titles(each) for each in of("other"))[-1] == ["one", "two"]

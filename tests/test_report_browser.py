@@ -66,9 +66,11 @@ def test_the_page_in_a_browser(opened, width):
     source = tab.get_by_role("button", name="cost (times scratch)")
     assert "training time of a pretraining" in source.get_attribute("title")
     table = tab.locator("table", has=source)
-    shown = lambda column: [  # noqa: E731
-        row.locator("td").nth(column).inner_text() for row in table.locator("tbody tr").all()
-    ]
+
+    def shown(column):
+        rows = table.locator("tbody tr").all()
+        return [row.locator("td").nth(column).inner_text() for row in rows]
+
     assert shown(4) == ["1.0", "see above"]  # with the answer
     head = table.locator("th").nth(1)
     head.locator("button").click()

@@ -55,7 +55,7 @@ def _explained(address: str) -> Iterator[None]:
         yield
     except ImportError as error:
         raise UserError(f"--to mlflow: {error}: {_INSTALL}") from None
-    except Exception as error:
+    except Exception as error:  # MlflowException, whose package may be missing
         if type(error).__module__.partition(".")[0] != "mlflow":
             raise
         raise UserError(f"MLflow at {address}: {str(error).splitlines()[0]}") from None
