@@ -298,7 +298,7 @@ def test_a_declared_metric_without_values_is_told_in_one_line():
         "arm": "mfm", "baseline": "scratch", "metric": "auroc"
     })  # fmt: skip
     for results in (rows, rows.assign(auroc=np.nan)):
-        with pytest.raises(UserError, match=r"^question\.metric: auroc is not in results\.csv"):
+        with pytest.raises(UserError, match=r"^question\.metric: auroc has no values"):
             verdict.compare(ours, results)
 
 

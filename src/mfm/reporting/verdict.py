@@ -24,7 +24,7 @@ from mfm.statistics.units import Sample, paired, units_of
 
 RightBySeed = dict[int, npt.NDArray[np.bool_]]  # seed: [images]
 _NOT_THERE = (
-    "question.metric: {0} has no values, or is not defined on these images "
+    "question.metric: {0} has no values here, or is not defined on these images "
     "(docs/metrics.md): choose another one"
 )
 _GIVEN = "given weights"  # which this workflow did not pretrain: one pretraining for all seeds
