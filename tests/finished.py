@@ -6,7 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from PIL import Image
 
+from mfm.data.headers import content_of
 from mfm.evaluation import further_evaluations
 from mfm.evaluation.classifier import Predictions, save_predictions
 from mfm.experiment import resolve
@@ -22,6 +24,8 @@ from mfm.reporting.figures.further import draw_further
 from mfm.reporting.figures.metrics import draw_metrics
 from mfm.reporting.figures.variants import draw_study
 from mfm.reporting.finished import Finished
+from mfm.reporting.gallery import build as gallery
+from mfm.reporting.gallery import content
 from mfm.reporting.variants import Compared
 from mfm.settings.section import parse
 
@@ -68,6 +72,7 @@ def finish(folder: Path) -> Experiment:
     draw_all(ours, results, folder / "figures")
     write_metrics_of(ours, results)
     Path(layout.file("dataset.json")).write_text(json.dumps(dataset_facts()))
+    finish_gallery(ours, results)
     return ours
 
 
@@ -103,6 +108,21 @@ def made_up(labels, chosen, draws: np.random.Generator, classes: int = 3) -> Pre
         losses=-np.log(of_label),
         all_probabilities=every.astype(np.float32),
     )
+
+
+def finish_gallery(ours: Experiment, results: pd.DataFrame) -> None:
+    """The evaluated images: one that is in every place, and what the rule gallery leaves."""
+    root = Path(dataset_folder("own"))
+    paths = [f"{number}.png" for number in range(30)]
+    for path in paths:
+        Image.new("RGB", (8, 8), "orange").save(root / path)
+    number = content_of((root / paths[0]).read_bytes())
+    rows = {"split": ["val"] * 30, "path": paths, "label": np.repeat(range(3), 10)}
+    rows |= {"class": np.repeat(CLASSES, 10), "width": [8] * 30, "height": [8] * 30}
+    rows |= {"content": np.full(30, number, np.uint64)}
+    pd.DataFrame(rows).to_parquet(root / "manifest.parquet")
+    found = gallery.build(ours, results, root / "manifest.parquet")
+    content.save(found, Path(Layout(ours.results).file(content.NAME)))
 
 
 def _finetuned(layout: Layout, arm: str, seed: int, draws: np.random.Generator) -> dict:

@@ -310,7 +310,7 @@ def test_the_smallest_tuning_leaves_its_page_and_a_table_of_each_arms_own_best(
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
     command = [str(Path(sys.executable).parent / "snakemake"), "--cores", "all"]
     command += ["--snakefile", str(ROOT / "Snakefile"), "--configfile", "mine.yaml", "--"]
-    command += ["results/tiny/tuning.md", "results/tiny/table.md"]
+    command += ["results/tiny/tuning.md", "results/tiny/report.html"]
 
     def snakemake():
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
@@ -343,6 +343,7 @@ def test_the_smallest_tuning_leaves_its_page_and_a_table_of_each_arms_own_best(
     page = (results / "tuning.md").read_text()
     assert "table.md has **each arm's own best**" in page
     assert "tuning.md" in (results / "table.md").read_text()
+    assert "<h3>Which finetuning for which arm?</h3>" in (results / "report.html").read_text()
     looks = pd.read_csv(tmp_path / "data/tiny/looks.csv")["split"].tolist()
     others = set(chosen.best.values()) - {"optimizer.lr-0.01"}
     assert (looks.count("holdout"), looks.count("val")) == (2, 1 + len(others))

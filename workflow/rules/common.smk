@@ -160,7 +160,7 @@ def get_finetune_job(wildcards):
 
 def get_evaluate_job(wildcards):
     name = wildcards.get("evaluation", "evaluate")
-    return resolve.evaluate_job(RUNS.at(wildcards.folder), name)
+    return resolve.evaluate_job(RUNS.at(wildcards.get("folder", "")), name)
 
 
 def get_frozen_job(wildcards):

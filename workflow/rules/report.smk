@@ -74,8 +74,30 @@ rule figures:
         "../scripts/figures.py"
 
 
+rule gallery:
+    input:
+        results=rules.results.output.csv,
+        predictions=get_compared("evaluation", "predictions"),
+        # Images of other splits are none of it.
+        manifest=ancient(rules.link_dataset.output.manifest),
+        images=get_images(get_evaluate_job),
+    output:
+        gallery=LAYOUT.file("gallery.json"),
+    log:
+        LAYOUT.log("gallery"),
+    benchmark:
+        LAYOUT.benchmark("gallery")
+    conda:
+        "../envs/mfm.yaml"
+    params:
+        experiment=get_experiment(),
+    script:
+        "../scripts/gallery.py"
+
+
 rule report_page:
     input:
+        gallery=rules.gallery.output.gallery,
         table=rules.table.output.table,
         plan=rules.plan.output.plan,
         results=rules.results.output.csv,

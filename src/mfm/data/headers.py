@@ -120,9 +120,18 @@ def _read_open(file: BufferedReader, job: Job, status: os.stat_result) -> Facts 
             status.st_size,
             image.mode,
             image.format or "",
-            int.from_bytes(digest, "little"),
+            _number(digest),
             status.st_mtime_ns,
         )
+
+
+def content_of(file: bytes) -> int:
+    """What `Facts` has of a file's content, from all of it."""
+    return _number(_BLAKE(file).digest())
+
+
+def _number(digest: bytes) -> int:
+    return int.from_bytes(digest, "little")
 
 
 def _decode(path: str, image: Image.Image) -> Unread | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from mfm.evaluation.metrics import TOP1
 from mfm.experiment.jobs import split_of
@@ -13,19 +14,19 @@ from mfm.reporting.document import Block, Bullets, Column, Link, Section, Table,
 from mfm.reporting.finished import Finished
 from mfm.reporting.initial_weights import starting_weights
 from mfm.reporting.verdict import Comparison
-from mfm.reporting.words import epochs, listed, p_text
+from mfm.reporting.words import epochs, interval, listed, p_text
 from mfm.statistics.over_images import ImageTest
 
 
 def sections(
-    found: Finished, compared: Sequence[Comparison], *, floors_above: bool = True
+    found: Finished, compared: Sequence[Comparison], *, once: bool = False
 ) -> list[Section]:
-    """What the rows rest on; `floors_above` as in `floors.learned`."""
+    """What the rows rest on; `once`, for a page that has no row of a floor, each number once."""
     return [
-        *floors.learned(found, above=floors_above),
+        *floors.learned(found, above=not once),
         *constants.sections(found),
         Section("How it was measured", [Bullets(_how(found, compared))]),
-        *_comparisons(compared),
+        *_comparisons(compared, once),
         cost.section(found),
         _runs(found),
     ]
@@ -131,6 +132,18 @@ def _spread(row: tuple[Comparison, ImageTest]) -> str:
     return "-" if found is None else f"{found.low:+z.2f} to {found.high:+z.2f}"
 
 
+def _unless_the_same(
+    column: Column[tuple[Comparison, ImageTest]],
+) -> Column[tuple[Comparison, ImageTest]]:
+    """Without an interval that is the one over seeds."""
+
+    def cell(row: tuple[Comparison, ImageTest]) -> Text:
+        same = column.cell(row) == interval(row[0].difference, sign="+")
+        return "as over seeds" if same else column.cell(row)
+
+    return replace(column, cell=cell)
+
+
 IMAGES: list[Column[tuple[Comparison, ImageTest]]] = [
     Column("comparison", lambda row: f"{row[0].arm} less {row[0].other}"),
     Column("95% interval over seeds and images", _spread),
@@ -141,7 +154,7 @@ IMAGES: list[Column[tuple[Comparison, ImageTest]]] = [
 ]
 
 
-def _comparisons(compared: Sequence[Comparison]) -> list[Section]:
+def _comparisons(compared: Sequence[Comparison], once: bool) -> list[Section]:
     """The numbers behind the verdicts."""
     if not compared:
         return []
@@ -161,7 +174,7 @@ def _comparisons(compared: Sequence[Comparison]) -> list[Section]:
     ]
     seen = [(each, each.images) for each in compared if each.images is not None]
     images: list[Block] = [
-        Table(IMAGES, seen),
+        Table([_unless_the_same(each) for each in IMAGES] if once else IMAGES, seen),
         Bullets(
             [
                 "McNemar's test is of these trained models on images such as these, exact, "

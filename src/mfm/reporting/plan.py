@@ -222,8 +222,11 @@ def pretraining_seconds(experiment: Experiment) -> dict[str, float]:
     }
 
 
-def document(experiment: Experiment, results: pd.DataFrame) -> Section:
-    """The plan, from the runs that are finished; `results` may have no rows."""
+def document(experiment: Experiment, results: pd.DataFrame, *, found_now: bool = True) -> Section:
+    """The plan, from the runs that are finished; `results` may have no rows.
+
+    Without `found_now` it is for a page that has the differences elsewhere.
+    """
     seconds = Seconds(finetuning=run_seconds(results), pretraining=pretraining_seconds(experiment))
     found = [each for each in compare(experiment, results) if each.difference.deviation]
     planned = [Planned(experiment=experiment, found=each, seconds=seconds) for each in found]
@@ -234,7 +237,7 @@ def document(experiment: Experiment, results: pd.DataFrame) -> Section:
             "Which differences the runs find, and what more would. Found means with a probability "
             "of 80%."
         ),
-        *(_section(each) for each in planned),
+        *(_section(each, found_now) for each in planned),
     ]
     if planned:
         blocks.append(Bullets(_NOTES))
@@ -263,14 +266,18 @@ _OF_SEVERAL = (
 )
 
 
-def _section(planned: Planned) -> Section:
+def _section(planned: Planned, found_now: bool) -> Section:
     found = planned.found
     asked_here = " (the question)" if found.primary else ""
     its = planned.measure
     now = f"Found now: {its.difference(found.difference)} {its.unit}, {found.difference.verdict}."
     return Section(
         f"{found.arm} less {found.other}{asked_here}",
-        [Paragraph(now), _table(planned), Bullets(list(_spread(planned)))],
+        [
+            *([Paragraph(now)] if found_now else []),
+            _table(planned),
+            Bullets(list(_spread(planned))),
+        ],
     )
 
 

@@ -9,10 +9,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import jinja2
 import pandas as pd
 import yaml
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from mfm.experiment.layout import Layout
 from mfm.experiment.resolve import pictured_pretrainings, used_pretrainings
@@ -23,7 +22,9 @@ from mfm.objectives.picture_files import read_captions
 from mfm.reporting import dataset_text, details, finished, published, table, variants
 from mfm.reporting.document import Block, Listing, Paragraph, Picture, Section
 from mfm.reporting.figures import FIGURES
+from mfm.reporting.gallery import content as gallery
 from mfm.reporting.page import glossary, opening, pages, provenance
+from mfm.reporting.page.templates import environment
 from mfm.reporting.render_html import inline, to_html
 from mfm.reporting.verdict import Comparison
 from mfm.settings.section import dumps_ordered
@@ -57,7 +58,9 @@ class _Report:
         return to_html(blocks, folder=Path(self.layout.results), level=level)
 
     def fold(self, name: str, section: Section) -> Fold:
-        return Fold(name=name, heading=inline(section.title), body=self.html(section.blocks))
+        return Fold(
+            name=name, heading=inline(section.title), body=self.html(section.blocks, level=4)
+        )
 
 
 def build(experiment: Experiment, *, checked: int) -> str:
@@ -78,42 +81,49 @@ def build(experiment: Experiment, *, checked: int) -> str:
         ],
         checked=checked,
     )
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("mfm.reporting.page", "."),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    script = _asset("page.js") + _asset("folds.js") + _asset("figures.js")
+    script = _asset("page.js") + _asset("gallery.js") + _asset("folds.js") + _asset("figures.js")
     measured = [arm for arm in experiment.arms if (found.results["arm"] == arm).any()]
-    return environment.get_template("page.html.j2").render(
-        title=table.title(experiment),
-        style=_asset("page.css") + _asset("figures.css") + _asset("opening.css"),
-        script=script,
-        script_sum=b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-        colours={arm: colour for arm, (colour, _) in style.looks(measured).items()},
-        sentence=inline(opening.sentence(found, report.compared)),
-        picture=report.html(_figures(report.layout, ["answer"]) if report.compared else []),
-        numbers=[
-            {
-                "name": inline(each.name),
-                "value": each.value,
-                "unit": inline(each.unit),
-                "note": inline(each.note),
-            }
-            for each in opening.numbers(found, report.compared)
-        ],
-        remarks=inline(opening.remarks(found, report.compared)),
-        arms=report.html(opening.arms(found, report.compared)),
-        folds=list(_folds(report)),
-        words={glossary.place(word): (word, said) for word, said in glossary.WORDS.items()},
+    return (
+        environment()
+        .get_template("page.html.j2")
+        .render(
+            title=table.title(experiment),
+            style=_asset("page.css")
+            + _asset("figures.css")
+            + _asset("opening.css")
+            + _asset("gallery.css"),
+            script=script,
+            script_sum=b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+            colours={arm: colour for arm, (colour, _) in style.looks(measured).items()},
+            sentence=inline(opening.sentence(found, report.compared)),
+            picture=report.html(_figures(report.layout, ["answer"]) if report.compared else []),
+            numbers=[
+                {
+                    "name": inline(each.name),
+                    "value": each.value,
+                    "unit": inline(each.unit),
+                    "note": inline(each.note),
+                }
+                for each in opening.numbers(found, report.compared)
+            ],
+            remarks=inline(opening.remarks(found, report.compared)),
+            arms=report.html(opening.arms(found, report.compared)),
+            folds=list(_folds(report)),
+            words={glossary.place(word): (word, said) for word, said in glossary.WORDS.items()},
+        )
     )
 
 
 def _folds(report: _Report) -> Iterator[Fold]:
     """What stands below the answer, in the order of what a reader asks next."""
     found, compared, layout = report.found, report.compared, report.layout
+    if (images := gallery.load(Path(layout.file(gallery.NAME)))).parts:
+        one = compared[0]
+        yield Fold(
+            name="gallery",
+            heading=escape(f"Images that only {one.arm} or only {one.other} gets right"),
+            body=Markup(environment().get_template("gallery.html.j2").render(gallery=images)),
+        )
     names = [name for name in FIGURES if name != "answer"]
     if len(compared) < 2:
         names.remove("difference")  # it is the answer's
@@ -122,7 +132,7 @@ def _folds(report: _Report) -> Iterator[Fold]:
         yield Fold(
             name=f"page-{page.name}",
             heading=inline(pages.heading(found, page.section)),
-            body=to_html(page.section.blocks, folder=page.folder, level=3),
+            body=to_html(page.section.blocks, folder=page.folder, level=4),
         )
     pictured = [
         Section(name, _pictures(report.experiment, layout, name))
@@ -132,7 +142,7 @@ def _folds(report: _Report) -> Iterator[Fold]:
         yield report.fold("pretraining", Section("Does pretraining learn anything?", pictured))
     others = [
         *opening.more(found, compared),
-        *details.sections(found, compared, floors_above=False),
+        *details.sections(found, compared, once=True),
     ]
     for number, section in enumerate(others, 1):
         yield report.fold(f"detail-{number}", section)

@@ -83,9 +83,7 @@ def more(found: Finished, compared: Sequence[Comparison]) -> list[Section]:
     _, others = columns.in_two(found, _first(compared))
     if len(others) < 2:
         return []
-    names = [column.name for column in others[1:]]
-    title = "; ".join(names)
-    return [Section(f"{title[:1].upper()}{title[1:]}", [Table(others, _rows(found, compared))])]
+    return [Section("More about the arms", [Table(others, _rows(found, compared))])]
 
 
 def _first(compared: Sequence[Comparison]) -> Comparison | None:

@@ -39,7 +39,7 @@ def gather(found: Finished, runs: Runs, studies: Sequence[variants.Compared]) ->
         *_further(found),
         _page(found, "metrics", metrics.document(metrics.read(found.experiment, found.results))),
         *_also(found),
-        _page(found, "plan", plan.document(found.experiment, found.results)),
+        _page(found, "plan", plan.document(found.experiment, found.results, found_now=False)),
     ]
 
 
