@@ -30,6 +30,7 @@ FOR_THE_WORKFLOW = {
     "fetch": "torchvision's weights into its cache",
     "train": "a pretraining or a finetuning, from its config.json",
     "evaluate": "accuracy of a finetuned model",
+    "features": "what a set of weights makes of the images, into a file",
     "frozen": "logistic regression and kNN on frozen features",
     "launch": "torchrun, fit for a workflow: starts the processes of a training",
     "slurm": "launch, in a SLURM job",

@@ -163,8 +163,12 @@ def get_evaluate_job(wildcards):
     return resolve.evaluate_job(RUNS.at(wildcards.get("folder", "")), name)
 
 
-def get_frozen_job(wildcards):
-    return resolve.frozen_job(EXPERIMENT, wildcards.features)
+def get_features_job(wildcards):
+    return resolve.features_job(EXPERIMENT, wildcards.features, wildcards.start)
+
+
+def get_probe_job(wildcards):
+    return resolve.probe_job(EXPERIMENT, wildcards.features)
 
 
 def get_text(get_job):
@@ -205,25 +209,43 @@ def get_trained_images(wildcards):
     return [str(images_file(manifest, "train"))]
 
 
-def get_frozen_weights(wildcards):
-    """What each seed's features are of; 'scratch' for those that no weights are read for."""
-    arm = wildcards.features
-    if arm in FLOORS:
-        return ["scratch"]
-    return [RUNS.initial_weights(arm, seed) for seed in resolve.seeds_of(EXPERIMENT, arm)]
+def get_first_seed(wildcards):
+    """The first of the seeds that start from the weights of a features file."""
+    starts = resolve.feature_starts(EXPERIMENT, wildcards.features)
+    return next(seed for seed, start in starts.items() if start == wildcards.start)
 
 
-def get_frozen_files(wildcards):
-    arm = wildcards.features
-    if arm in FLOORS:
+def get_features_weights(wildcards):
+    """What features are of; 'scratch' for those that no weights are read for."""
+    if wildcards.features in FLOORS:
+        return "scratch"
+    return RUNS.initial_weights(wildcards.features, get_first_seed(wildcards))
+
+
+def get_features_files(wildcards):
+    if wildcards.features in FLOORS:
         return []
-    seeds = resolve.seeds_of(EXPERIMENT, arm)
-    return list(dict.fromkeys(file for seed in seeds for file in RUNS.initial_files(arm, seed)))
+    return RUNS.initial_files(wildcards.features, get_first_seed(wildcards))
+
+
+def get_features(wildcards):
+    """The features file of each seed."""
+    starts = resolve.feature_starts(EXPERIMENT, wildcards.features)
+    return [LAYOUT.features(wildcards.features, start) for start in starts.values()]
+
+
+def get_features_once(wildcards):
+    return list(dict.fromkeys(get_features(wildcards)))
 
 
 def get_frozen():
     """The accuracies on frozen features, where they are asked for."""
     return LAYOUT.frozen() if FROZEN else []
+
+
+def get_probe_page(*endings):
+    """The page on frozen features, and its numbers and figure."""
+    return [LAYOUT.probe(ending) for ending in endings or ["md"]] if FROZEN else []
 
 
 def get_initial_weights(wildcards):
@@ -515,3 +537,4 @@ wildcard_constraints:
     study=either(RUNS.studies),
     evaluation=either(resolve.evaluated_names(EXPERIMENT)),
     features=either(FROZEN),
+    start=r"seed\d+|all",

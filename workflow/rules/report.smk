@@ -110,6 +110,7 @@ rule report_page:
         further=get_further_pages("csv"),
         further_figures=get_further_figures(),
         frozen=get_frozen(),
+        probe=get_probe_page("svg"),
         variants=get_study_pages("csv"),
         tuning=get_tuning_page(),
     output:

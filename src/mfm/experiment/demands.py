@@ -12,7 +12,7 @@ from mfm.data.order import Plan
 from mfm.data.selection import share
 from mfm.errors import UserError, several
 from mfm.experiment.jobs import split_of
-from mfm.experiment.resolve import used_pretrainings
+from mfm.experiment.resolve import own_amount, probed_amounts, used_pretrainings
 from mfm.experiment.settings import Experiment
 from mfm.experiment.variants import Runs
 from mfm.models.facts import check_size, facts_of, refusal
@@ -124,6 +124,11 @@ def _trainings(experiment: Experiment) -> list[Demand]:
             batch=training.batch,
             images_per_class=training.images_per_class,
             fraction=training.fraction,
+        ),
+        *(
+            Demand(key="frozen", split="train", batch=1, images_per_class=amount.images_per_class)
+            for amount in probed_amounts(experiment)
+            if amount.images_per_class is not None and amount != own_amount(experiment)
         ),
     ]
 

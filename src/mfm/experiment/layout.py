@@ -142,9 +142,17 @@ class Layout:
         """Resolved settings of all evaluations of that name."""
         return f"{self.results}/{folder}{name}/config.json"
 
+    def features(self, features: str, start: str, ending: str = "parquet") -> str:
+        """Frozen features of one kind and one set of weights; 'json': their settings."""
+        return self.file(f"features/{features}/{start}.{ending}")
+
     def frozen(self, features: str = "", ending: str = "csv") -> str:
         """Accuracies on one kind of frozen features, or on all; 'json': their settings."""
         return self.file(f"frozen/{features}.{ending}" if features else f"frozen.{ending}")
+
+    def probe(self, ending: str = "md") -> str:
+        """What is read from frozen features, over amounts of labels."""
+        return self.file(f"probe.{ending}")
 
     @property
     def tracking(self) -> str:
@@ -255,6 +263,12 @@ def results_of(run: Path) -> str | None:
     if len(run.parts) < 3 or run.parts[-3] not in ("pretrain", "finetune"):
         return None
     return _split(run.parts[:-3])[0].results
+
+
+def results_of_features(file: Path) -> str | None:
+    """The results folder of a features file, as `Layout.features` makes them; None for others."""
+    inside = len(file.parts) > 3 and file.parts[-3] == "features"
+    return file.parents[2].as_posix() if inside else None
 
 
 def finished_runs(results: Path) -> list[Path]:

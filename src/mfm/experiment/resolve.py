@@ -6,7 +6,14 @@ from collections.abc import Mapping
 
 from mfm.data.settings import OTHER_SPLIT, Dataset, OtherImagesJob, Seen
 from mfm.evaluation import Evaluation, also, also_evaluations, further_evaluations
-from mfm.evaluation.frozen.settings import FLOORS, FrozenJob
+from mfm.evaluation.frozen.settings import (
+    FLOORS,
+    PIXELS,
+    RANDOM,
+    Amount,
+    FeaturesJob,
+    ProbeJob,
+)
 from mfm.evaluation.job import EvaluateJob
 from mfm.evaluation.settings import Classification
 from mfm.experiment.arms import Arm, FromWeights, LongerScratch
@@ -104,18 +111,58 @@ def _seen(experiment: Experiment) -> Seen:
     return Seen(name=dataset.name, image_size=dataset.image_size)
 
 
-def frozen_job(experiment: Experiment, features: str) -> FrozenJob:
-    """What determines the accuracies on frozen features, besides the weights they are of."""
+def feature_starts(experiment: Experiment, features: str) -> dict[int, str]:
+    """By seed, the name of the file of the features of one kind: seeds may share their weights."""
+    if features == RANDOM:
+        return {seed: f"seed{seed}" for seed in experiment.seeds}
+    seeds = experiment.seeds if features == PIXELS else seeds_of(experiment, features)
+    numbers = {
+        seed: None if features == PIXELS else pretraining_seed(experiment, features, seed)
+        for seed in seeds
+    }
+    return {seed: "all" if of is None else f"seed{of}" for seed, of in numbers.items()}
+
+
+def features_job(experiment: Experiment, features: str, start: str) -> FeaturesJob:
+    """What determines the features of one set of weights, besides these."""
     assert experiment.frozen is not None
+    most = experiment.frozen.extract_per_class
     evaluation = evaluate_job(experiment)
-    return FrozenJob(
+    return FeaturesJob(
         features=features,
-        seeds=experiment.seeds if features in FLOORS else seeds_of(experiment, features),
-        images_per_class=experiment.finetune.images_per_class,
-        fraction=experiment.finetune.fraction,
-        frozen=experiment.frozen,
+        seed=int(start.removeprefix("seed")) if features == RANDOM else None,
+        per_class=most,
+        seeds=[] if most is None else experiment.seeds,
         **evaluation.model_dump(exclude={"stage", "name", "further", "probabilities"}),
     )
+
+
+def probe_job(experiment: Experiment, features: str) -> ProbeJob:
+    """What determines what is read from one kind of features, besides their files."""
+    assert experiment.frozen is not None
+    return ProbeJob(
+        features=features,
+        seeds=list(feature_starts(experiment, features)),
+        amounts=probed_amounts(experiment),
+        split=experiment.evaluate.split,
+        knn=experiment.frozen.knn,
+        logistic_up_to=experiment.frozen.logistic_up_to,
+    )
+
+
+def own_amount(experiment: Experiment) -> Amount:
+    """The finetuning's amount of labelled images."""
+    its = experiment.finetune
+    return Amount(images_per_class=its.images_per_class, fraction=its.fraction)
+
+
+def probed_amounts(experiment: Experiment) -> list[Amount]:
+    """The amounts of labelled images that are read: the finetuning's, which floors need, is one."""
+    if experiment.frozen is None:
+        return []
+    own = own_amount(experiment)
+    asked = [Amount(images_per_class=count) for count in experiment.frozen.images_per_class]
+    return asked if own in asked else [*asked, own]
 
 
 def frozen_features(experiment: Experiment) -> list[str]:

@@ -80,7 +80,7 @@ class Experiment(Section):
     frozen: Frozen | None = Field(
         None,
         description="Logistic regression and kNN on raw pixels, on features of random weights and "
-        "of the weights that each arm starts from (frozen.csv); null: off.",
+        "of the weights that each arm starts from (probe.md); null: off.",
     )
     variants: dict[Name, Study] = Field(
         {},
@@ -147,6 +147,14 @@ class Experiment(Section):
                 f"arms.{name} uses pretrain '{arm.pretrain}', which is not below 'pretrain:'"
                 f"{nearest(arm.pretrain, list(self.pretrain))}"
             )
+
+    @model_validator(mode="after")
+    def _extracted(self) -> Self:
+        frozen, its = self.frozen, self.finetune
+        if frozen is not None:
+            own = "fraction" if its.fraction is not None else "images_per_class"
+            frozen.check_extracted(its.images_per_class, key=f"finetune.{own}")
+        return self
 
     @model_validator(mode="after")
     def _trials(self) -> Self:

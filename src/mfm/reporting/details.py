@@ -21,9 +21,9 @@ from mfm.statistics.over_images import ImageTest
 def sections(
     found: Finished, compared: Sequence[Comparison], *, once: bool = False
 ) -> list[Section]:
-    """What the rows rest on; `once`, for a page that has no row of a floor, each number once."""
+    """What the rows rest on; `once`: each number once, for a page that has probe.md below."""
     return [
-        *floors.learned(found, above=not once),
+        *([] if once else floors.learned(found)),
         *constants.sections(found),
         Section("How it was measured", [Bullets(_how(found, compared))]),
         *_comparisons(compared, once),

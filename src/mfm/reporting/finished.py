@@ -19,6 +19,7 @@ from mfm.experiment.question import Declaration
 from mfm.experiment.resolve import pretraining_of, pretrainings
 from mfm.experiment.settings import Experiment
 from mfm.reporting import frozen, pretraining_losses
+from mfm.reporting.frozen import Readings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +34,13 @@ class Finished:
     looks: int = 0  # different experiments that were evaluated on these images; 0: not known
     frozen: pd.DataFrame | None = None  # accuracies on frozen features
     losses: pd.DataFrame | None = None  # of pretrainings, beside constants
+
+    @property
+    def readings(self) -> Readings | None:
+        """What was read from frozen features."""
+        if self.frozen is None:
+            return None
+        return Readings(experiment=self.experiment, rows=self.frozen)
 
     @property
     def layout(self) -> Layout:

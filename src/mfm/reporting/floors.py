@@ -8,20 +8,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import pandas as pd
-
-from mfm.evaluation.frozen.settings import PIXELS, RANDOM
+from mfm.evaluation.frozen.settings import LOGISTIC, PIXELS, RANDOM
 from mfm.evaluation.metrics import TOP1
+from mfm.experiment.resolve import own_amount
 from mfm.reporting.document import Bold, Bullets, Column, Section, Table, Text
 from mfm.reporting.finished import Finished
-from mfm.reporting.verdict import sample_of, samples
+from mfm.reporting.frozen import shown
+from mfm.reporting.verdict import samples
 from mfm.reporting.words import difference, listed, percentage
 from mfm.statistics import over_seeds
 from mfm.statistics.over_seeds import Estimate, estimate
 from mfm.statistics.units import Sample
 
 _OF = {PIXELS: "pixels", RANDOM: "features of random weights"}
-_NAMES = {PIXELS: "none: raw pixels", RANDOM: "random weights"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +40,7 @@ def floors(found: Finished) -> list[Floor]:
     """Those that were measured, for a table of accuracies."""
     if found.experiment.metric != TOP1:
         return []
-    each = [(name, _sample(found, name, "logistic")) for name in _OF]
+    each = [(name, _sample(found, name)) for name in _OF]
     return [Floor(features=name, top1=estimate(its)) for name, its in each if its is not None]
 
 
@@ -82,7 +81,7 @@ def lost(found: Finished) -> list[Text]:
     arms = samples(found.experiment, found.results)
     worse = []
     for name in found.arms:
-        frozen = _sample(found, name, "logistic")
+        frozen = _sample(found, name)
         if frozen is not None and estimate(frozen).mean > estimate(arms[name]).mean:
             worse.append(name)
     if not worse:
@@ -97,20 +96,11 @@ def lost(found: Finished) -> list[Text]:
     ]
 
 
-def _sample(found: Finished, features: str, method: str) -> Sample | None:
-    rows = found.frozen
-    if rows is None:
+def _sample(found: Finished, features: str) -> Sample | None:
+    """What logistic regression reads with as many labels as the arms are finetuned on."""
+    if found.readings is None:
         return None
-    part = rows[(rows["features"] == features) & (rows["method"] == method)]
-    if part.empty:
-        return None
-    if features in _OF:
-        return Sample(values=_by_seed(part))
-    return sample_of(found.experiment, features, part)
-
-
-def _by_seed(rows: pd.DataFrame) -> dict[int, float]:
-    return {int(seed): float(top1) for seed, top1 in zip(rows["seed"], rows["top1"], strict=True)}
+    return found.readings.sample(features, LOGISTIC, own_amount(found.experiment).name)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,47 +109,40 @@ class _Features:
 
     name: str
     found: Finished
-    above: bool  # whether the floors' rows stand above
 
-    def top1(self, method: str) -> Text:
-        sample = _sample(self.found, self.name, method)
+    def top1(self) -> Text:
+        sample = _sample(self.found, self.name)
         if sample is None:
             return "-"
-        in_table = self.above and self.name in {floor.features for floor in floors(self.found)}
-        if in_table and method == "logistic":
+        if self.name in {floor.features for floor in floors(self.found)}:
             return "see above"
         return percentage(estimate(sample))
 
-    def gain(self, method: str, other: str = RANDOM) -> str:
+    def gain(self, other: str) -> str:
         """Over random weights, or pixels."""
-        sample, its = (_sample(self.found, name, method) for name in (self.name, other))
+        sample, its = (_sample(self.found, name) for name in (self.name, other))
         if sample is None or its is None or self.name in _OF:
             return "-"
         return difference(over_seeds.difference(sample, its))
 
 
 LEARNED: list[Column[_Features]] = [
-    Column("frozen features of", lambda row: _NAMES.get(row.name, row.name)),
-    Column("logistic regression, % (95% interval)", lambda row: row.top1("logistic")),
-    Column("less random weights", lambda row: row.gain("logistic")),
-    Column("less raw pixels", lambda row: row.gain("logistic", PIXELS)),
-    Column("nearest neighbours, % (95% interval)", lambda row: row.top1("knn")),
-    Column("less random weights", lambda row: row.gain("knn")),
+    Column("frozen features of", lambda row: shown(row.name)),
+    Column("logistic regression, % (95% interval)", lambda row: row.top1()),
+    Column("less random weights", lambda row: row.gain(RANDOM)),
+    Column("less raw pixels", lambda row: row.gain(PIXELS)),
 ]
 
 
-def learned(found: Finished, *, above: bool = True) -> list[Section]:
-    """What can be read from the weights that arms start from, without finetuning them.
-
-    `above`: the floors have rows above.
-    """
-    if found.frozen is None:
+def learned(found: Finished) -> list[Section]:
+    """What can be read from the weights that arms start from, without finetuning them."""
+    readings = found.readings
+    if readings is None:
         return []
-    known = set(found.frozen["features"])
-    names = [name for name in (PIXELS, RANDOM, *found.experiment.arms) if name in known]
     notes: list[Text] = [
-        "Read with each seed's labelled images from features that are not trained further. "
-        "None of these differences is tested."
+        "Read with each seed's labelled images from features that are not trained further. None "
+        "of these differences is tested. Other amounts of labels, and nearest neighbours: "
+        "probe.md."
     ]
-    rows = [_Features(name=name, found=found, above=above) for name in names]
+    rows = [_Features(name=name, found=found) for name in readings.features]
     return [Section("What pretraining learned", [Table(LEARNED, rows), Bullets(notes)])]

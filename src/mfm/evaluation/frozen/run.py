@@ -1,146 +1,66 @@
-"""Run of one kind of frozen features: its job and the weights in, a CSV of its accuracies out."""
+"""Run of one kind of frozen features: its job and features files in, a CSV of accuracies out."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-import pandas as pd
-import torch
-from threadpoolctl import threadpool_limits
-from torch import Tensor
-
 from mfm.data import manifest
-from mfm.data.batches import to_float
 from mfm.data.manifest import Images
 from mfm.data.selection import labelled_positions
-from mfm.errors import UserError
-from mfm.evaluation.classifier import evaluated_batches
+from mfm.evaluation.frozen import features_file
+from mfm.evaluation.frozen.features_file import Block
 from mfm.evaluation.frozen.probes import logistic, nearest
-from mfm.evaluation.frozen.settings import PIXELS, FrozenJob
-from mfm.files.atomic import write_text
-from mfm.models.backbones import create_backbone, last_map
-from mfm.models.sources import origin_of
-from mfm.models.weights import load_backbone, read_weights
-from mfm.numerics import precision
-from mfm.numerics.pixels import normalise
+from mfm.evaluation.frozen.settings import LOGISTIC, Amount, ProbeJob
+from mfm.files.atomic import write_csv
+from mfm.numerics.draws import Ints
 
-# Images [n, 3, H, W] in [0, 1] to their features [n, D].
-Extractor = Callable[[Tensor], Tensor]
-Features = npt.NDArray[np.float32]
+COLUMNS = ("features", "seed", "amount", "images", "method", "C", "top1")
 
 
-def run(
-    job: FrozenJob,
-    *,
-    manifest_path: Path,
-    weights: Sequence[str],
-    csv: Path,
-    workers: int,
-    device: torch.device,
-) -> None:
-    """Leave a row for each seed and method. `weights` are a file, a name, or 'scratch' by seed.
+def run(job: ProbeJob, *, manifest_path: Path, files: Sequence[Path], csv: Path) -> None:
+    """Leave a row for each seed, amount of labelled images and method; `files` are by seed."""
+    images = manifest.load(manifest_path, "train")
+    starts = dict(zip(job.seeds, files, strict=True))
+    rows: list[dict[str, object]] = []
+    for file in dict.fromkeys(files):
+        evaluated = features_file.take(file, job.split)
+        for seed in (seed for seed, its in starts.items() if its == file):
+            for amount in job.amounts:
+                positions = _labelled(images, amount, seed)
+                for found in _read(job, file, positions, evaluated, seed=seed):
+                    said = {"amount": amount.name, "images": len(positions)}
+                    rows.append({"features": job.features, "seed": seed, **said, **found})
+                    print(
+                        ", ".join(f"{key} {value}" for key, value in rows[-1].items()), flush=True
+                    )
+    order = {seed: number for number, seed in enumerate(job.seeds)}
+    rows.sort(key=lambda row: order[int(str(row["seed"]))])
+    write_csv(csv, rows, COLUMNS)
 
-    Raises UserError for weights of another model, and for an unreadable image.
-    """
-    labelled = manifest.load(manifest_path, "train")
-    evaluated = manifest.load(manifest_path, job.evaluation.split)
-    positions = {
-        seed: labelled_positions(
-            labelled.labels,
-            labelled.classes,
-            job.images_per_class,
-            fraction=job.fraction,
-            seed=seed,
-        )
-        for seed in job.seeds
-    }
-    used = np.unique(np.concatenate(list(positions.values())))
-    starts = {seed: _start(job, seed, told) for seed, told in zip(job.seeds, weights, strict=True)}
-    different = list(dict.fromkeys(starts.values()))
-    extractors = [_extractor(job, *start, len(labelled.classes), device) for start in different]
-    of_labelled, of_evaluated = (
-        features(extractors, images, job, workers=workers, device=device)
-        for images in (labelled.take(used), evaluated)
+
+def _labelled(images: Images, amount: Amount, seed: int) -> Ints:
+    return labelled_positions(
+        images.labels, images.classes, amount.images_per_class, fraction=amount.fraction, seed=seed
     )
-    rows = []
-    for seed, start in starts.items():
-        number = different.index(start)
-        mine = of_labelled[number][np.searchsorted(used, positions[seed])].astype(np.float64)
-        labels = labelled.labels[positions[seed]]
-        others = of_evaluated[number].astype(np.float64)
-        # With one thread: then no sum is added up in another order, and none waits for another's.
-        with threadpool_limits(limits=1):
-            predictions = {
-                "logistic": logistic(mine, labels, others),
-                "knn": nearest(mine, labels, others, neighbours=job.frozen.knn),
-            }
-        for method, found in predictions.items():
-            top1 = round(100 * float((found == evaluated.labels).mean()), 4)
-            rows.append({"features": job.features, "seed": seed, "method": method, "top1": top1})
-            print(f"seed {seed}, {start[0]}: {method} {top1:.2f}", flush=True)
-    write_text(csv, pd.DataFrame(rows).to_csv(index=False))
 
 
-def _start(job: FrozenJob, seed: int, weights: str) -> tuple[str, int]:
-    """What decides the features: the weights, and where they are drawn the seed."""
-    if job.features == PIXELS:
-        return PIXELS, 0
-    return weights, seed if weights == "scratch" else 0
+def _read(
+    job: ProbeJob, file: Path, positions: Ints, evaluated: Block, *, seed: int
+) -> Iterator[dict[str, object]]:
+    """What each method reads with the labels of the images at `positions`."""
 
+    def top1(predictions: Ints) -> float:
+        return round(100 * float((predictions == evaluated.labels).mean()), 4)
 
-def _extractor(
-    job: FrozenJob, weights: str, seed: int, classes: int, device: torch.device
-) -> Extractor:
-    """Pixels as they are, or the mean over the positions of a backbone's last feature map.
-
-    Random weights are those that a finetuning of that seed begins with.
-    """
-    if job.features == PIXELS:
-        return lambda images: images.flatten(1)
-    torch.manual_seed(seed)
-    model = create_backbone(job.model, classes=classes, image_size=job.evaluation.crop)
-    if weights != "scratch":
-        load_backbone(
-            model,
-            read_weights(weights),
-            source=weights,
-            origin=origin_of(weights),
-            normalisation=(job.mean, job.std),
-        )
-    model.to(device).to(memory_format=torch.channels_last).eval()
-    number_format = precision.resolve(job.evaluation.precision, device)
-    precision.settle(device, deterministic=True)
-
-    def extract(images: Tensor) -> Tensor:
-        pixels = normalise(images, mean=job.mean, std=job.std)
-        with precision.autocast(number_format, device):
-            return last_map(model, pixels).float().mean(dim=(2, 3))
-
-    return extract
-
-
-def features(
-    extractors: Sequence[Extractor],
-    images: Images,
-    job: FrozenJob,
-    *,
-    workers: int,
-    device: torch.device,
-) -> list[Features]:
-    """Each extractor's features of all images, which are read once: [images, D] each."""
-    parts: list[list[Features]] = [[] for _ in extractors]
-    everything = np.arange(len(images))
-    with torch.inference_mode():
-        for chunk, batch in evaluated_batches(
-            images, job, positions=everything, workers=workers, device=device
-        ):
-            pixels = to_float(batch.images)
-            for extract, part in zip(extractors, parts, strict=True):
-                part.append(extract(pixels)[: len(chunk)].cpu().numpy())
-    found = [np.concatenate(part) for part in parts]
-    if not all(np.isfinite(part).all() for part in found):
-        raise UserError(f"features of {job.features} are not finite numbers: the weights are bad")
-    return found
+    # Neighbours are found a block after the other; only a fit needs all features at once.
+    labelled = features_file.blocks(file, "train", positions)
+    if job.logistic_up_to is None or len(positions) <= job.logistic_up_to:
+        whole = features_file.join(list(labelled))
+        found = logistic(whole.features, whole.labels, evaluated.features, seed=seed)
+        chosen = f"{found.inverse_penalty:g}"
+        yield {"method": LOGISTIC, "C": chosen, "top1": top1(found.predictions)}
+        labelled = iter([whole])
+    near = nearest(labelled, evaluated.features, neighbours=job.knn)
+    for neighbours, predictions in near.items():
+        yield {"method": f"knn{neighbours}", "C": "", "top1": top1(predictions)}

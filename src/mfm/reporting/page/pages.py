@@ -16,7 +16,7 @@ from mfm.experiment.layout import Layout
 from mfm.experiment.resolve import further_pages
 from mfm.experiment.tuning import Choice
 from mfm.experiment.variants import Runs
-from mfm.reporting import also, further, metrics, plan, tuning, variants
+from mfm.reporting import also, further, metrics, plan, probe, tuning, variants
 from mfm.reporting.document import Section, Text, plain
 from mfm.reporting.finished import Finished
 from mfm.settings.section import load_json
@@ -39,6 +39,7 @@ def gather(found: Finished, runs: Runs, studies: Sequence[variants.Compared]) ->
         *_further(found),
         _page(found, "metrics", metrics.document(metrics.read(found.experiment, found.results))),
         *_also(found),
+        *(_page(found, "probe", page) for page in probe.pages(found)),
         _page(found, "plan", plan.document(found.experiment, found.results, found_now=False)),
     ]
 
