@@ -1,4 +1,7 @@
-"""A task, an evaluation: each a file and a line, and the whole workflow knows it."""
+"""A task, an evaluation: each a file and a line, and the whole workflow knows it.
+
+Run as others use the workflow: as a module, from an empty folder.
+"""
 
 import os
 import shutil
@@ -67,6 +70,25 @@ class Settings(Further):
     def measure(self, subject):
         return {"flipped": subject.predict(lambda images, rows: images.flip(2)).top1}
 '''
+SNAKEFILE = f"""
+configfile: "mine.yaml"
+
+
+module mfm:
+    snakefile:
+        "{ROOT / "workflow/Snakefile"}"
+    config:
+        config
+
+
+use rule * from mfm as mfm_*
+
+
+rule all:
+    input:
+        rules.mfm_all.input,
+    default_target: True
+"""
 
 
 @pytest.fixture(scope="module")
@@ -89,22 +111,27 @@ def extended(tmp_path_factory):
 def run(words: list[str], folder: Path, environment: dict[str, str]) -> str:
     done = subprocess.run(words, cwd=folder, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    return done.stdout + done.stderr
 
 
-def test_the_whole_workflow_runs_with_a_new_task_and_a_new_evaluation(extended, tmp_path):
+def test_a_module_runs_to_the_end_with_a_new_task_and_a_new_evaluation(extended, tmp_path):
     values = yaml.safe_load((ROOT / "configs/tiny.yaml").read_text())
     values["pretrain"] = {"colour": {"task": "colour", "epochs": 1, "batch": 32, "brighter": 2}}
     values["arms"] = {"scratch": "scratch", "colour": {"pretrain": "colour"}}
+    values["question"] = {"arm": "colour", "baseline": "scratch"}
     values["evaluate"]["flipped"] = {}
     values["seeds"] = [0]
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(values))
+    (tmp_path / "Snakefile").write_text(SNAKEFILE)
     snakemake = [str(Path(sys.executable).parent / "snakemake"), "--cores", "all"]
-    snakemake += ["--snakefile", str(ROOT / "workflow/Snakefile"), "--configfile", "mine.yaml"]
     run(snakemake, tmp_path, extended)
+    assert "Nothing to be done" in run(snakemake, tmp_path, extended)
 
     results = tmp_path / "results/tiny"
+    for name in ("table.md", "report.html", "dataset.md", "plan.md"):
+        assert (results / name).is_file()
     assert "| colour |" in (results / "table.md").read_text()
+    assert pd.read_csv(results / "question.csv")["finished"].tolist() == [0]
     rows = pd.read_csv(results / "results.csv")
     assert set(rows["pretraining"]) == {"-", "colour"}
     flipped = pd.read_csv(results / "flipped.csv")

@@ -1,39 +1,15 @@
-"""The workflow as others use it: as a module from an empty folder, and from the catalog's test."""
+"""The workflow as the catalog's test finds it."""
 
 import re
 import subprocess
 import sys
 from pathlib import Path
 
-import pandas as pd
 import pytest
 from conftest import ROOT
 
 pytestmark = pytest.mark.processes
 SNAKEMAKE = str(Path(sys.executable).parent / "snakemake")
-SNAKEFILE = f"""
-configfile: "{ROOT / "configs/tiny.yaml"}"
-
-
-config["seeds"] = [0]  # one is enough to see the end
-config["question"] = {{"arm": "mfm", "baseline": "scratch"}}
-
-
-module mfm:
-    snakefile:
-        "{ROOT / "workflow/Snakefile"}"
-    config:
-        config
-
-
-use rule * from mfm as mfm_*
-
-
-rule all:
-    input:
-        rules.mfm_all.input,
-    default_target: True
-"""
 
 
 def snakemake(folder: Path, *words: str) -> str:
@@ -41,18 +17,6 @@ def snakemake(folder: Path, *words: str) -> str:
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr
-
-
-def test_the_module_runs_to_the_end_from_an_empty_folder(tmp_path):
-    (tmp_path / "Snakefile").write_text(SNAKEFILE)
-    snakemake(tmp_path)
-    results = tmp_path / "results/tiny"
-    rows = pd.read_csv(results / "results.csv")
-    assert rows["arm"].value_counts().to_dict() == {"scratch": 1, "supervised": 1, "mfm": 1}
-    assert pd.read_csv(results / "question.csv")["finished"].tolist() == [0]
-    for name in ("table.md", "report.html", "dataset.md", "plan.md"):
-        assert (results / name).is_file()
-    assert "Nothing to be done" in snakemake(tmp_path)
 
 
 def test_the_catalogs_test_folder_and_the_plain_call_ask_for_the_same_jobs(tmp_path):
