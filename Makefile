@@ -47,7 +47,7 @@ format: environment ## Mend what can be mended
 
 constraints: ## Pin the newest versions that pyproject.toml allows
 	$(PYTHON) -m venv $(VENV)-new
-	$(VENV)-new/bin/pip install --editable '.[dev,slurm]'
+	$(VENV)-new/bin/pip install --editable '.[dali,dev,slurm]'
 	(echo "# Every package of the environment that \`make\` installs, pinned. Made by \`make constraints\`."; \
 	 $(VENV)-new/bin/pip freeze --exclude-editable) > constraints.txt
 	rm -rf $(VENV)-new
@@ -59,5 +59,5 @@ $(READY): pyproject.toml constraints.txt
 	  { echo "mfm needs Python 3.11 or newer as python3; set PYTHON=/path/to/python3.11" >&2; exit 2; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || \
 	  { echo "python3 has no venv module; run: apt-get install python3-venv" >&2; exit 2; }
-	$(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt --editable '.[dali,dev]'
 	@touch $@

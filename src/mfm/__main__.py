@@ -12,6 +12,7 @@ from mfm.processes.startup import QuickEnd, importing
 # A module of mfm.commands each, with '_' for '-', that is imported only if it is asked for.
 FOR_PEOPLE = {
     "init": "draft an experiment for a folder of your own pictures",
+    "run": "run an experiment from any folder: a file of settings, or `tiny`",
     "watch": "show the runs of a workflow while they run",
     "track": "send what runs left so far to MLflow or TensorBoard",
     "plan": "how many seeds would find which difference, from what is finished",

@@ -7,6 +7,7 @@ import sys
 from contextlib import contextmanager
 from pathlib import Path
 
+import mfm
 from mfm.data.settings import MANIFEST, OTHER_SPLIT, images_file
 from mfm.errors import explain
 from mfm.evaluation import also_evaluations
@@ -523,6 +524,7 @@ FURTHER_EVALUATION = LAYOUT.evaluation("{arm}", "{seed}", folder="{folder}", nam
 # Jobs run with the Python that runs this workflow, also where its environment isn't activated. In
 # a rule's conda environment, which has been activated by then, that environment's own comes first.
 _conda = os.environ.get("CONDA_PREFIX", "")
+os.environ["MFM_PACKAGE"] = str(Path(mfm.__file__).parent)  # for envs/mfm.post-deploy.sh
 shell.prefix(
     'export MFM_END_WITH_PARENT=1; [ "$CONDA_PREFIX" != "%s" ] || export PATH="%s:$PATH"; '
     % (_conda, Path(sys.executable).parent)
