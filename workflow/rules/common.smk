@@ -189,6 +189,11 @@ def get_sha256(get_job):
     return get_sum
 
 
+def get_labels():
+    """The file that lists the dataset's images, which is linked again when that has changed."""
+    return [] if EXPERIMENT.dataset.labels is None else [EXPERIMENT.dataset.labels]
+
+
 def get_linked_images():
     """What says of each split of the linked dataset which images it has."""
     return [str(images_file(DATA / MANIFEST, split)) for split in EXPERIMENT.dataset.splits]

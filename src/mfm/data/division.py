@@ -13,11 +13,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from mfm.data.groups import drawn
 from mfm.data.selection import per_class_positions, share
 from mfm.data.settings import Dataset
 from mfm.data.tree import quoted
 from mfm.errors import UserError
-from mfm.numerics.draws import Ints, Stream, Uint64s, hashes
+from mfm.numerics.draws import Ints, Stream, hashes
 
 _HOLDOUT_SEED = 0
 _SHOWN = 3
@@ -45,18 +46,28 @@ class Division:
     def of(self, table: pa.Table) -> tuple[Rows, Rows]:
         """Which rows are val, and which the holdout, from columns split, label, class and content.
 
-        Raises UserError for a class that has too few different images to divide.
+        Where there is a column group, whole groups are taken (`mfm.data.groups`).
+
+        Raises UserError for a class that has too few different images, or groups, to divide.
         """
         labels = table["label"].to_numpy()
         train = pc.equal(table["split"], "train").to_numpy()
         val, held = np.zeros(len(train), bool), np.zeros(len(train), bool)
+        grouped = "group" in table.column_names
+        rows = np.flatnonzero(train)
         if self.val_fraction is not None:
-            rows = np.flatnonzero(train)
-            contents = table["content"].to_numpy()[rows]
-            val[rows] = _drawn(labels[rows], contents, self.val_fraction, seed=self.val_seed)
-            _check_both_sides(table, rows, val)
-        if self.holdout_per_class:
-            rows = np.flatnonzero(train & ~val)
+            wanted = share(np.bincount(labels[rows]), self.val_fraction)
+            draw = drawn if grouped else _drawn
+            mine = draw(table.take(rows), wanted, seed=self.val_seed, stream=Stream.VAL)
+            _check_both_sides(table.take(rows), mine, "val_fraction")
+            val[rows] = mine
+            rows = rows[~mine]
+        if self.holdout_per_class and grouped:
+            wanted = np.full(int(labels.max()) + 1, self.holdout_per_class)
+            mine = drawn(table.take(rows), wanted, seed=_HOLDOUT_SEED, stream=Stream.HOLDOUT)
+            _check_both_sides(table.take(rows), mine, "holdout_per_class")
+            held[rows] = mine
+        elif self.holdout_per_class:
             chosen = per_class_positions(
                 labels[rows], self.holdout_per_class, seed=_HOLDOUT_SEED, stream=Stream.HOLDOUT
             )
@@ -112,34 +123,37 @@ def _fewest(few: Mapping[str, int]) -> str:
     return f"{', '.join(f'{quoted(name)} has {few[name]}' for name in names)}{more}"
 
 
-def _drawn(labels: Ints, contents: Uint64s, fraction: float, *, seed: int) -> Rows:
-    """Which images are val: of each class its share, whole groups of files with one content.
+def _drawn(table: pa.Table, wanted: Ints, *, seed: int, stream: Stream) -> Rows:
+    """Which rows are taken: of each class so many, whole groups of files with one content.
 
     A group belongs to the class of its first file, and the draw is keyed by its content alone: a
     file that is added, renamed or moved leaves the others where they are, but for the last ones.
     """
+    labels, contents = table["label"].to_numpy(), table["content"].to_numpy()
     found, first, group = np.unique(contents, return_index=True, return_inverse=True)
     sizes = np.bincount(group, minlength=len(found))
-    words = hashes(seed=seed, epoch=0, stream=Stream.VAL, indices=found.view(np.int64))[:, 0]
-    wanted = share(np.bincount(labels), fraction)
+    words = hashes(seed=seed, epoch=0, stream=stream, indices=found.view(np.int64))[:, 0]
     taken = np.zeros(len(found), bool)
     for label in np.unique(labels):
         mine = np.flatnonzero(labels[first] == label)
         mine = mine[np.argsort(words[mine], kind="stable")]
         before = np.cumsum(sizes[mine]) - sizes[mine]
         taken[mine[:-1][before[:-1] < wanted[label]]] = True  # the last one stays in train
-    val: Rows = taken[group]
-    return val
+    rows: Rows = taken[group]
+    return rows
 
 
-def _check_both_sides(table: pa.Table, rows: Ints, val: Rows) -> None:
-    """Raise UserError for a class that is all in val, or all in train."""
+def _check_both_sides(table: pa.Table, taken: Rows, key: str) -> None:
+    """Raise UserError for a class that is all taken from train, or not at all."""
     labels = table["label"].to_numpy()
-    for label in np.unique(labels[rows]):
-        mine = rows[labels[rows] == label]
-        if len(set(val[mine].tolist())) < 2:
-            name = table["class"][int(mine[0])].as_py()
+    for label in np.unique(labels):
+        mine = np.flatnonzero(labels == label)
+        if len(set(taken[mine].tolist())) < 2:
+            what, together = "different images", "copies stay together"
+            if "group" in table.column_names:
+                what, together = "different groups", "a group stays together, and so do copies"
             raise UserError(
-                f"dataset.val_fraction: class {quoted(name)} has too few different images to be in "
-                "train and in val (copies stay together); add some, or move it away"
+                f"dataset.{key}: class {quoted(table['class'][int(mine[0])].as_py())} has too few "
+                f"{what} to be in train and in {'val' if key == 'val_fraction' else 'holdout'} "
+                f"({together}); add some, or move it away"
             )

@@ -27,6 +27,7 @@ from mfm.data import (
     torchvision_export,
 )
 from mfm.data.division import division_of
+from mfm.data.labels import labels_of
 from mfm.data.scan import Check
 from mfm.data.settings import Dataset
 from mfm.data.sources import (
@@ -78,8 +79,9 @@ def link(dataset: Dataset, folder: Path, *, demands: Check = lambda counts: []) 
             folder,
             lambda target: torchvision_export.export(dataset.source, root, target),
         )
-    else:
-        folders = folders_of(dataset)
+    labels = labels_of(dataset)
+    if is_folder(dataset):
+        folders = folders_of(dataset) if labels is None else labels.folders
         for split, images in folders.items():
             _link(images, folder / split)
         if "val" not in folders and (folder / "val").is_symlink():
@@ -93,6 +95,7 @@ def link(dataset: Dataset, folder: Path, *, demands: Check = lambda counts: []) 
     found = manifest.write(
         folder,
         splits=splits,
+        labels=labels,
         division=division_of(dataset),
         on_bad_image=dataset.on_bad_image,
         check=lambda counts: [*meaning.faults(counts), *demands(counts)],
@@ -126,13 +129,15 @@ def foresee(dataset: Dataset, *, demands: Check) -> None:
             raise several(faults)
     if not is_folder(dataset):
         return
-    roots = folders_of(dataset)
-    if not all(each.is_dir() for each in roots.values()):
+    labels = labels_of(dataset)
+    roots = folders_of(dataset) if labels is None else dict(labels.folders)
+    if not all(each.is_dir() for each in roots.values()) and labels is None:
         return  # which is told of the source
     if dataset.unlabelled is not None:
         roots[UNLABELLED] = Path(dataset.unlabelled).expanduser()
     manifest.foresee(
         roots,
+        labels=labels,
         division=division_of(dataset),
         on_bad_image=dataset.on_bad_image,
         check=lambda counts: [*meaning.faults(counts), *demands(counts)],

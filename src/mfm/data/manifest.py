@@ -2,8 +2,9 @@
 
 Columns: split ('train', 'val', 'holdout', or 'pretrain' for unlabelled images), path (below the
 dataset's folder), label, class, width, height, bytes, mode and format (Pillow's names), content (a
-hash of the file). Sorted by folder (train, val, pretrain) and path, so a row number means the same
-on every machine. Where the labels are another dataset's, the file says which classes that has.
+hash of the file), and group where a file of labels has groups ('' of an image that is its own).
+Sorted by folder (train, val, pretrain), class and path, so a row number means the same on every
+machine. Where the labels are another dataset's, the file says which classes that has.
 """
 
 from __future__ import annotations
@@ -24,8 +25,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mfm.data import left_out
-from mfm.data.division import Division
-from mfm.data.scan import ROWS_AT_ONCE, SCAN, SCHEMA, Check, Scan, look, scan
+from mfm.data.division import Division, Rows
+from mfm.data.labels import Labels
+from mfm.data.scan import GROUP, ROWS_AT_ONCE, SCAN, SCHEMA, Check, Scan, look, scan
 from mfm.data.settings import MANIFEST, images_file
 from mfm.data.tree import by_split, no_images
 from mfm.errors import UserError, several
@@ -36,6 +38,7 @@ from mfm.numerics.draws import Ints
 NAME = MANIFEST
 _WHOLE = Division()
 _CLASSES = b"classes"
+_DIGESTED = ("path", "label", "class", "width", "height", "bytes", "content", GROUP.name)
 _SECONDS = 10.0  # for a look at names before any job
 
 
@@ -76,6 +79,7 @@ def write(
     *,
     splits: Sequence[str] = ("train", "val"),
     classes: Sequence[str] | None = None,
+    labels: Labels | None = None,
     division: Division = _WHOLE,
     on_bad_image: Literal["error", "skip"] = "error",
     check: Check = lambda counts: [],
@@ -84,7 +88,8 @@ def write(
     """Read all images of a dataset's folder (see `mfm.data.scan`) and write its manifest.
 
     And beside it what says of each split which images it has (`mfm.data.settings.images_file`).
-    `classes` are another dataset's, of which the folder may have images of some alone.
+    `classes` are another dataset's, of which the folder may have images of some alone; `labels`
+    list the images, where it isn't folders of classes that do.
 
     Raises UserError as `scan` does, for unreadable images unless they're skipped (named, with their
     number), for classes that have no others, for a division that leaves a class nothing, for what
@@ -93,17 +98,23 @@ def write(
     """
 
     checks = partial(division.faults, check=check)
-    found = scan(folder, splits=splits, classes=classes, check=checks)
+    found = scan(folder, splits=splits, classes=classes, labels=labels, check=checks)
     faults = _faults(found, on_bad_image, listed=f" (all of them: {folder / left_out.NAME})")
     faults = faults or checks(by_split(found.images))
     if faults:
         raise several(faults)
     scanned = folder / SCAN
-    few = pq.read_table(scanned, columns=["split", "label", "class", "content"])
+    groups = [GROUP] if found.tree.has_groups else []
+    names = [*("split", "label", "class", "content"), *(each.name for each in groups)]
+    few = pq.read_table(scanned, columns=names)
     val, held_out = division.of(few)
     if division.val_fraction is None:
         check_rows(few)
-    schema = SCHEMA.remove(SCHEMA.get_field_index("mtime_ns"))  # a touched file is the same image
+    # A touched file is the same image.
+    schema = pa.schema([*(each for each in SCHEMA if each.name != "mtime_ns"), *groups])
+    faults = check(_divided(few, val, held_out)) if groups else []
+    if faults:
+        raise several(faults)
     if classes is not None:
         schema = schema.with_metadata({_CLASSES: json.dumps(list(classes))})
     with (
@@ -114,8 +125,7 @@ def write(
         start = 0
         for batch in file.iter_batches(batch_size=ROWS_AT_ONCE, columns=schema.names):
             here = slice(start, start + len(batch))
-            split = pc.if_else(pa.array(held_out[here]), "holdout", batch["split"])
-            split = pc.if_else(pa.array(val[here]), "val", split)
+            split = _split(batch["split"], val[here], held_out[here])
             batch = batch.set_column(0, "split", split)
             rows.write_batch(batch.replace_schema_metadata(schema.metadata))
             start += len(batch)
@@ -123,9 +133,25 @@ def write(
     return found
 
 
+def _split(split: pa.Array, val: Rows, held_out: Rows) -> pa.Array:
+    """The column split of rows of which some are taken for val, and some for the holdout."""
+    return pc.if_else(pa.array(val), "val", pc.if_else(pa.array(held_out), "holdout", split))
+
+
+def _divided(rows: pa.Table, val: Rows, held_out: Rows) -> dict[str, dict[str, int]]:
+    """How many images of each class a split really has: whole groups are more, or fewer."""
+    split = _split(rows["split"].combine_chunks(), val, held_out)
+    counts = pa.table({"split": split, "class": rows["class"]}).group_by(["split", "class"])
+    found: dict[str, dict[str, int]] = {}
+    for row in counts.aggregate([([], "count_all")]).to_pylist():
+        found.setdefault(row["split"], {})[row["class"]] = row["count_all"]
+    return found
+
+
 def foresee(
     roots: Mapping[str, Path],
     *,
+    labels: Labels | None = None,
     division: Division = _WHOLE,
     on_bad_image: Literal["error", "skip"] = "error",
     check: Check,
@@ -135,7 +161,7 @@ def foresee(
     Where there are too many of them to look at in a few seconds, nothing is said.
     """
     checks = partial(division.faults, check=check)
-    found = look(roots, check=checks, seconds=_SECONDS)
+    found = look(roots, labels=labels, check=checks, seconds=_SECONDS)
     if found is not None and not found.is_sound:
         raise several(_faults(found, on_bad_image))
 
@@ -161,7 +187,7 @@ def _bad_images(found: Scan, on_bad_image: Literal["error", "skip"], listed: str
         ]
     return [
         f"all images of {shown(f'{split}/{name}')} are unreadable{listed}; repair some or remove "
-        "the folder"
+        f"{'their lines' if found.tree.listed else 'the folder'}"
         for (split, name), number in sorted(found.bad.items())
         if number and not found.images[split, name]
     ]
@@ -258,9 +284,9 @@ def digests(path: Path) -> dict[str, str]:
     The same for the same rows, however the file holds them; a column's digest is of its numbers,
     or of its texts' lengths and bytes.
     """
-    names = ("path", "label", "class", "width", "height", "bytes", "content")
     parts: dict[str, dict[str, Any]] = {}
     with pq.ParquetFile(path) as file:
+        names = [name for name in _DIGESTED if name in file.schema_arrow.names]
         start = 0
         for batch in file.iter_batches(columns=["split", *names]):
             rows = np.arange(start, start + len(batch))

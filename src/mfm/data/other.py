@@ -10,6 +10,7 @@ from typing import Any
 
 from mfm.data import fashion_mnist, generated
 from mfm.data.class_names import numbered, unknown
+from mfm.data.labels import labels_of
 from mfm.data.settings import Dataset, OtherImages
 from mfm.data.sources import folders_of, is_folder
 from mfm.data.tree import class_folders
@@ -26,6 +27,9 @@ def known_classes(dataset: Dataset, folder: Path) -> Sequence[str] | None:
     with suppress(OSError, ValueError, KeyError, UserError):
         if (folder / SUMMARY).exists():
             return list(json.loads((folder / SUMMARY).read_text(encoding="utf-8"))["classes"])
+        labels = labels_of(dataset)
+        if labels is not None:
+            return labels.classes
         if is_folder(dataset):
             return class_folders(folders_of(dataset)["train"])
     return known.get(dataset.source)

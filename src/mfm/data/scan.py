@@ -16,8 +16,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mfm.data import headers, left_out
-from mfm.data.headers import Facts, Job, Unread
+from mfm.data import headers, left_out, listing
+from mfm.data.headers import OTHER, Facts, Job, Unread
+from mfm.data.labels import Labels
 from mfm.data.left_out import LeftOut
 from mfm.data.tree import Counts, Found, Tree, by_split, no_images, survey
 from mfm.files.atomic import replacing
@@ -39,6 +40,7 @@ SCHEMA = pa.schema(
         ("mtime_ns", pa.int64()),
     ]
 )
+GROUP = pa.field("group", pa.string())  # a column more where images have groups; '' for none
 ROWS_AT_ONCE = 16_384
 Check = Callable[[dict[str, dict[str, int]]], list[str]]
 
@@ -63,38 +65,52 @@ def scan(
     *,
     splits: Sequence[str] = ("train", "val"),
     classes: Sequence[str] | None = None,
+    labels: Labels | None = None,
     check: Check = lambda counts: [],
 ) -> Scan:
     """Read folder/<split>/<class>/ (at any depth; folder/pretrain/ without classes).
 
-    `classes` are those that there may be, where it isn't the folders that say so.
+    `classes` are those that there may be, where it isn't the folders that say so; `labels` list the
+    images, which then lie at any place below folder/<split>/.
 
-    Rows are in the order of `splits`, then of the path's parts, so a row number means the same on
-    every machine. Names come first: what is wrong with them, and what `check` finds in the number
-    of files of each class by split, are the result's faults. Where there are some, the files'
-    headers alone are looked at, so that bad images are told with them, and nothing is left.
+    Rows are in the order of `splits`, then of classes, then of the path's parts, so a row number
+    means the same on every machine. Names come first: what is wrong with them, and what `check`
+    finds in the number of files of each class by split, are the result's faults. Where there are
+    some, the files' headers alone are looked at, so that bad images are told with them, and nothing
+    is left.
 
     Raises UserError where there are no folders of classes.
     """
     with left_out.writing(folder) as left:
         roots = {split: folder / split for split in splits}
-        found = _look(survey(roots, left.add, classes=classes), folder / SCAN, left, check)
+        if labels is None:
+            tree = survey(roots, left.add, classes=classes)
+        else:
+            tree = listing.survey(labels, roots, left.add)
+        found = _look(tree, folder / SCAN, left, check)
         if not found.is_sound:
             return found
-        with replacing(folder / SCAN) as temporary, _Writer(temporary, SCHEMA) as rows:
+        schema = SCHEMA.append(GROUP) if tree.has_groups else SCHEMA
+        with replacing(folder / SCAN) as temporary, _Writer(temporary, schema) as rows:
             for row in _read(found, is_whole=True):
                 rows.add(row)
     return found
 
 
-def look(roots: Mapping[str, Path], *, check: Check, seconds: float) -> Scan | None:
+def look(
+    roots: Mapping[str, Path], *, labels: Labels | None = None, check: Check, seconds: float
+) -> Scan | None:
     """What a scan of the splits' folders would find wrong by names, before anything is linked.
 
     None where the names alone take longer than that.
     """
     try:
         left = LeftOut()
-        tree = survey(roots, left.add, until=time.monotonic() + seconds)
+        until = time.monotonic() + seconds
+        if labels is None:
+            tree = survey(roots, left.add, until=until)
+        else:
+            tree = listing.survey(labels, roots, left.add, until=until)
     except TimeoutError:
         return None
     return _look(tree, Path("-"), left, check)
@@ -118,7 +134,7 @@ def _read(scan: Scan, *, is_whole: bool) -> Iterator[tuple[object, ...]]:
     def jobs() -> Iterator[Job]:
         before = _LastScan(scan.last, list(tree.roots))
         for found in tree.files():
-            facts = None if found.is_loose else before.find(found.path)
+            facts = None if found.is_loose else before.find(found)
             pending.append((found, facts))
             known = facts and (facts.bytes, facts.mtime_ns)
             root = roots[found.split]
@@ -136,8 +152,11 @@ def _read(scan: Scan, *, is_whole: bool) -> Iterator[tuple[object, ...]]:
             scan.read += 1
         if not isinstance(result, Unread):
             scan.images[found.split, found.name] += 1
-            yield found.split, found.path, found.label, found.name, *result
+            group = (found.group,) if tree.has_groups else ()
+            yield found.split, found.path, found.label, found.name, *result, *group
             continue
+        if found.name and tree.listed and result.kind == OTHER:  # listed by mistake, or damaged
+            result = Unread("not an image", result.reason)
         scan.left_out.add(found.path, result)
         if result.is_bad:
             scan.bad[found.split, found.name] += 1
@@ -183,30 +202,30 @@ class _LastScan:
         self._rows = self._read(path)
         self._next = next(self._rows, None)
 
-    def find(self, path: str) -> Facts | None:
+    def find(self, found: Found) -> Facts | None:
         """The facts of a file; the files have to be asked for in the order of the rows."""
-        key = self._key(path)
+        key = self._key(found.path, found.name)
         while self._next is not None and self._next[0] < key:
             self._next = next(self._rows, None)
         if self._next is not None and self._next[0] == key:
             return self._next[1]
         return None
 
-    def _key(self, path: str) -> tuple[int, list[str]]:
+    def _key(self, path: str, name: str) -> tuple[int, str, list[str]]:
         parts = path.split("/")
-        return self._splits.index(parts[0]) if parts[0] in self._splits else -1, parts
+        return self._splits.index(parts[0]) if parts[0] in self._splits else -1, name, parts
 
-    def _read(self, path: Path) -> Iterator[tuple[tuple[int, list[str]], Facts]]:
+    def _read(self, path: Path) -> Iterator[tuple[tuple[int, str, list[str]], Facts]]:
         if not path.exists():
             return
         try:
             with pq.ParquetFile(path) as file:
-                if not file.schema_arrow.equals(SCHEMA):
+                if not set(SCHEMA) <= set(file.schema_arrow):
                     return
-                names = ["path", *Facts._fields]
+                names = ["path", "class", *Facts._fields]
                 for batch in file.iter_batches(batch_size=ROWS_AT_ONCE, columns=names):
                     columns = [batch[name].to_pylist() for name in names]
                     for row in zip(*columns, strict=True):
-                        yield self._key(row[0]), Facts(*row[1:])
+                        yield self._key(row[0], row[1]), Facts(*row[2:])
         except (OSError, pa.ArrowException):
             return  # damaged: everything is read anew

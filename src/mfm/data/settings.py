@@ -33,7 +33,7 @@ LoaderChoice = Annotated[
 
 MANIFEST = "manifest.parquet"
 # Keys that earlier versions didn't have, as what they did.
-_LATER: list[tuple[str, Any]] = [("val_fraction", None), ("val_seed", 0)]
+_LATER: list[tuple[str, Any]] = [("val_fraction", None), ("val_seed", 0), ("labels", None)]
 
 
 def images_file(manifest: Path, split: str) -> Path:
@@ -56,15 +56,21 @@ class Dataset(Section):
         description="'fashion-mnist', 'generated' (tiny drawn images, for tests), "
         "'torchvision/<name>' for a classification dataset of torchvision (torchvision/CIFAR10), "
         "or the path of a folder that holds train/<class>/ and val/<class>/ (with val_fraction: "
-        "train/<class>/ alone, or <class>/).",
+        "train/<class>/ alone, or <class>/; with labels: images at any place).",
+    )
+    labels: Text | None = Field(
+        None,
+        description="CSV file that says which images of the folder there are and of which class, "
+        "in the place of class folders: columns path (below source) and label, and where wanted "
+        "split (train or val) and group (a patient, a plant: never on both sides).",
     )
     val_fraction: float | None = Field(
         None,
         gt=0,
         le=0.5,
         description="For a folder without val/: this share of each class's images, drawn once by "
-        "val_seed, is val and in no training; files with the same content stay together. null: the "
-        "source has a val/ of its own.",
+        "val_seed, is val and in no training; groups, and files with the same content, stay "
+        "together. null: the source has a val/ of its own.",
     )
     val_seed: int = Field(0, ge=0, description="Seed of that draw, which is by files' contents.")
     unlabelled: Text | None = Field(
@@ -84,7 +90,8 @@ class Dataset(Section):
         0,
         ge=0,
         description="Training images per class set aside as split 'holdout', in no training run; "
-        "settings are chosen on them, never on val.",
+        "settings are chosen on them, never on val. Where images have groups, whole groups, and so "
+        "nearly as many.",
     )
     on_bad_image: Literal["error", "skip"] = Field(
         "error",

@@ -29,6 +29,11 @@ def check_source(dataset: Dataset, *, linked: bool = True) -> None:
             f"dataset.val_fraction is for a folder of your own, and {dataset.source} has a val: "
             "leave it out"
         )
+    if dataset.labels is not None and not is_folder(dataset):
+        raise UserError(
+            f"dataset.labels is for a folder of your own, and {dataset.source} has labels: leave "
+            "it out"
+        )
     if dataset.source in BUILT_IN:
         return
     if dataset.source.startswith(TORCHVISION):
@@ -36,7 +41,7 @@ def check_source(dataset: Dataset, *, linked: bool = True) -> None:
         check_name(name, found_elsewhere=linked or dataset.archives is not None)
         return
     root = Path(dataset.source).expanduser()
-    if dataset.val_fraction is not None and root.is_dir():
+    if dataset.val_fraction is not None and dataset.labels is None and root.is_dir():
         _check_undivided(dataset, root)
         return
     if not root.is_dir():
@@ -45,6 +50,9 @@ def check_source(dataset: Dataset, *, linked: bool = True) -> None:
             f"({', '.join(BUILT_IN)}, {TORCHVISION}<name>) nor an existing folder"
             f"{_meant(dataset.source)}"
         )
+    if dataset.labels is not None:
+        _check_labels(dataset.labels, root)
+        return
     for split in ("train", "val"):
         if (root / split).is_symlink() and not (root / split).exists():
             raise UserError(
@@ -54,7 +62,8 @@ def check_source(dataset: Dataset, *, linked: bool = True) -> None:
         if not (root / split).is_dir():
             raise UserError(
                 f"dataset.source: {root} has no folder '{split}'; it needs train/<class>/ and "
-                "val/<class>/, or dataset.val_fraction, which takes val from the images there are"
+                "val/<class>/, or dataset.val_fraction, which takes val from the images there are, "
+                "or dataset.labels, a CSV file that lists them"
             )
     if os.path.samefile(root / "train", root / "val"):
         raise UserError(
@@ -69,6 +78,15 @@ def folders_of(dataset: Dataset) -> dict[str, Path]:
     if dataset.val_fraction is None:
         return {"train": root / "train", "val": root / "val"}
     return {"train": root / "train" if (root / "train").is_dir() else root}
+
+
+def _check_labels(labels: str, root: Path) -> None:
+    """Raise UserError where there is no such file."""
+    if Path(labels).expanduser().is_file():
+        return
+    inside = root / labels
+    hint = f" (did you mean {inside}?)" if inside.is_file() else ""
+    raise UserError(f"dataset.labels: there is no file '{labels}'{hint}")
 
 
 def _check_undivided(dataset: Dataset, root: Path) -> None:

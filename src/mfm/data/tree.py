@@ -7,7 +7,7 @@ import os
 import time
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -37,6 +37,7 @@ class Found(NamedTuple):
     label: int
     name: str  # of the class
     is_loose: bool = False  # beside the class folders
+    group: str = ""  # of images that belong together
 
 
 @dataclass
@@ -49,6 +50,9 @@ class Tree:
     counts: Counts = field(default_factory=Counter)
     faults: list[str] = field(default_factory=list)
     closed: set[str] = field(default_factory=set)  # folders that can't be read
+    # What a file of labels lists, in order, where it isn't the folders that say so.
+    listed: Sequence[Found] = ()
+    has_groups: bool = False
 
     def at(self, path: str) -> Path:
         """Where a path, which begins with its split, lies."""
@@ -80,6 +84,8 @@ class Tree:
 
         `tell` is called with a folder that can't be walked through, and why.
         """
+        for found in self.listed:
+            yield found, False
         for split, label, name, start in self.starts():
             for path, is_systems in _walk(self, start, (), tell):
                 yield Found(split, path, label, name), is_systems
@@ -89,7 +95,7 @@ class Tree:
         for split in self.roots:
             if split == UNLABELLED:
                 yield split, -1, "", split
-            else:
+            elif not self.listed:
                 for label, name in enumerate(self.classes):
                     if (self.roots[split] / name).is_dir():
                         yield split, label, name, f"{split}/{name}"
@@ -127,11 +133,21 @@ def survey(
             leave_out(path, _SYSTEM_FILE)
     if classes is None:
         tree.classes = sorted({name for each in names.values() for name in each})
-        tree.faults += _differing(tree, names) if len(names) > 1 else []
+        if len(names) > 1:
+            both = f"{tree.shown('train')} and {tree.shown('val')}"
+            tree.faults += differing(both, "class folders", names)
     else:
         tree.classes = list(classes)
         for split, each in names.items():
             tree.faults += unknown(Path(os.path.realpath(roots[split])), each, classes)
+    count_files(tree, leave_out, until=until)
+    return tree
+
+
+def count_files(
+    tree: Tree, leave_out: Callable[[str, Unread], None], *, until: float = math.inf
+) -> None:
+    """Count a tree's files by split and class, as `survey` does."""
     strange = [path for _, path in tree.loose if not _is_utf8(path)]
 
     def note(start: str, fault: str) -> None:
@@ -150,10 +166,9 @@ def survey(
     if strange:
         one = len(strange) == 1
         tree.faults.append(
-            f"{_few([tree.shown(path) for path in strange])}: the "
+            f"{few([tree.shown(path) for path in strange])}: the "
             f"{'name is' if one else 'names are'} not UTF-8; rename {'it' if one else 'them'}"
         )
-    return tree
 
 
 _SYSTEM_FILE = Unread(SYSTEM, "hidden, or left there by an operating system")
@@ -174,7 +189,7 @@ def no_images(tree: Tree, counts: Counts) -> list[str]:
     one = len(empty) == 1
     where = " from train and val" * ({"train", "val"} <= tree.roots.keys())
     return [
-        f"class folder{'s' * (not one)} {_few(empty)} {'has' if one else 'have'} no images; add "
+        f"class folder{'s' * (not one)} {few(empty)} {'has' if one else 'have'} no images; add "
         f"some or remove {'it' if one else 'them'}{where}"
     ]
 
@@ -187,7 +202,8 @@ def _is_utf8(text: str) -> bool:
     return True
 
 
-def _few(texts: Sequence[str]) -> str:
+def few(texts: Sequence[str]) -> str:
+    """The first of them, and how many more there are."""
     more = f" and {len(texts) - _SHOWN} more" * (len(texts) > _SHOWN)
     return f"{', '.join(texts[:_SHOWN])}{more}"
 
@@ -223,7 +239,7 @@ def _top(tree: Tree, split: str) -> tuple[list[str], list[str], list[str]]:
     return classes, loose, systems
 
 
-def _differing(tree: Tree, names: Mapping[str, list[str]]) -> list[str]:
+def differing(where: str, what: str, names: Mapping[str, Collection[str]]) -> list[str]:
     """A fault that names the classes that one split lacks, both sides of it."""
     train, val = (set(each) for each in names.values())
     if train == val:
@@ -233,15 +249,12 @@ def _differing(tree: Tree, names: Mapping[str, list[str]]) -> list[str]:
     # Names that look alike are told apart by their escapes.
     alike = len({unicodedata.normalize("NFC", name) for name in both}) < len(both)
     parts = [
-        f"only {split} has {_few([ascii(name) if alike else quoted(name) for name in each])}"
+        f"only {split} has {few([ascii(name) if alike else quoted(name) for name in each])}"
         for split, each in only.items()
         if each
     ]
     hint = " (the same letters in two Unicode forms, NFC and NFD)" if alike else ""
-    return [
-        f"{tree.shown('train')} and {tree.shown('val')} need the same class folders: "
-        f"{', '.join(parts)}{hint}"
-    ]
+    return [f"{where} need the same {what}: {', '.join(parts)}{hint}"]
 
 
 def quoted(name: str) -> str:

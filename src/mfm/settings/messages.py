@@ -68,10 +68,10 @@ def nearest(word: str, known: Sequence[str]) -> str:
     return f" (known: {', '.join(known)})" if 0 < len(known) <= _LISTED else ""
 
 
-def closest(word: str, known: Sequence[str]) -> str | None:
+def closest(word: str, known: Sequence[str], *, alike: float = _ALIKE) -> str | None:
     """The known word that `word` is most like, large and small letters alike; None: none."""
     by_letters = {each.lower(): each for each in known}
-    found = difflib.get_close_matches(word.lower(), list(by_letters), n=1, cutoff=_ALIKE)
+    found = difflib.get_close_matches(word.lower(), list(by_letters), n=1, cutoff=alike)
     return by_letters[found[0]] if found else None
 
 

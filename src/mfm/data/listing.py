@@ -1,0 +1,84 @@
+"""Listing of a dataset's images by a file of labels, in the place of folders of classes."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from mfm.data.headers import Unread
+from mfm.data.labels import Labels, Row
+from mfm.data.tree import Found, Tree, count_files, few
+from mfm.files.lines import shown
+
+
+def survey(
+    labels: Labels,
+    roots: Mapping[str, Path],
+    leave_out: Callable[[str, Unread], None],
+    *,
+    until: float = math.inf,
+) -> Tree:
+    """The tree of the images that a file lists, and of unlabelled ones as they lie in their folder.
+
+    `roots` as of `mfm.data.tree.survey`, and so is what is raised. A row without a file is a fault.
+    """
+    tree = Tree(
+        roots,
+        classes=labels.classes,
+        loose=[],
+        listed=list(_found(labels)),
+        has_groups=labels.has_groups,
+    )
+    tree.faults += _missing(labels, until)
+    count_files(tree, leave_out, until=until)
+    return tree
+
+
+def _found(labels: Labels) -> Iterator[Found]:
+    numbers = {name: number for number, name in enumerate(labels.classes)}
+    start = {
+        split: 0 if folder == labels.root else len(split) + 1
+        for split, folder in labels.folders.items()
+    }
+    for row in labels.rows:
+        path = f"{row.split}/{row.path[start[row.split] :]}"
+        yield Found(row.split, path, numbers[row.label], row.label, group=row.group)
+
+
+def _missing(labels: Labels, until: float) -> list[str]:
+    missing: list[Row] = []
+    for row in labels.rows:
+        if not os.path.isfile(labels.root / row.path):
+            missing.append(row)
+        if time.monotonic() > until:
+            raise TimeoutError
+    if not missing:
+        return []
+    one, rows = len(missing) == 1, sorted(missing, key=lambda row: row.line)
+    return [
+        f"{shown(labels.file)} lists {'a file that is' if one else f'{len(rows)} files that are'} "
+        f"not in {shown(labels.root)}: {_few(rows)}{_meant(labels.root, rows)}; its paths are "
+        "below dataset.source"
+    ]
+
+
+def _few(rows: Sequence[Row]) -> str:
+    return few([f"{shown(row.path)} (line {row.line})" for row in rows])
+
+
+def _meant(root: Path, rows: Sequence[Row]) -> str:
+    """A hint at the file whose name is that of the first row, but for ending or capitals."""
+    wanted = root / rows[0].path
+    try:
+        with os.scandir(wanted.parent) as entries:
+            names = sorted(entry.name for entry in entries)
+    except OSError:
+        return ""
+    same = (wanted.name.lower(), wanted.stem.lower())
+    for name in names:
+        if name.lower() in same or Path(name).stem.lower() == same[0]:
+            return f" (did you mean {shown(name)}?)"
+    return ""
