@@ -185,7 +185,7 @@ def test_what_is_no_such_file_is_said(tmp_path, content, said):
     root.mkdir()
     (root / "own.csv").write_bytes(content or b"")
     file = "own.csv" if content is None else str(root / "own.csv")
-    with pytest.raises(UserError, match="") as error:
+    with pytest.raises(UserError) as error:
         linked(root, tmp_path / "data", labels=file, val_fraction=0.2)
     assert said in str(error.value)
 

@@ -191,7 +191,8 @@ def get_sha256(get_job):
 
 def get_labels():
     """The file that lists the dataset's images, which is linked again when that has changed."""
-    return [] if EXPERIMENT.dataset.labels is None else [EXPERIMENT.dataset.labels]
+    labels = EXPERIMENT.dataset.labels
+    return [] if labels is None else [str(Path(labels).expanduser())]
 
 
 def get_linked_images():
