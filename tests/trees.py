@@ -166,6 +166,16 @@ def with_rubbish(root: Path) -> None:
     picture(root / "beside.png", 0, 9_999)
 
 
+@tree
+def by_a_file(root: Path) -> None:
+    lines = ["path;label;group"]
+    for number in range(120):
+        label = number // 3 % 2
+        picture(root / f"scan {number}.png", label, number, side=64)
+        lines.append(f"scan {number}.png;{('NA', '007')[label]};patient {number // 6}")
+    (root / "labels.csv").write_text("\ufeff" + "\r\n".join(lines), encoding="utf-8")
+
+
 # What no experiment can be made of, and what is said of it.
 def one_image_a_class(root: Path) -> None:
     fill(root, {f"c{number}": 1 for number in range(20)})
@@ -204,7 +214,13 @@ def capitals(root: Path) -> None:
     fill(root, {"a": 20, "b": 20}, split="Val")
 
 
+def file_without_labels(root: Path) -> None:
+    fill(root, {"a": 20, "b": 20})
+    (root / "labels.csv").write_text("number,name\n0,a\n1,b\n")
+
+
 REFUSED = {
+    file_without_labels: "it needs path and label, and may have split and group (give that file",
     one_image_a_class: "no training image ('c0' has 1",
     no_classes: "has no folders of classes, and a comparison needs labels",
     single_class: "there is a single class, 'only'",

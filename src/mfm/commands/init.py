@@ -3,8 +3,9 @@
     mfm init pictures/
     mfm init pictures/ --out mine.yaml --time 30m
 
-Looks at the pictures (train/CLASS/ and val/CLASS/; train/CLASS/ or CLASS/ alone are divided; those
-without labels in unlabelled/) and at the machine, times some steps, and writes what to change and
+Looks at the pictures (train/CLASS/ and val/CLASS/; train/CLASS/ or CLASS/ alone are divided; or as
+labels.csv says there, with columns path, label, and split and group where wanted; those without
+labels in unlabelled/) and at the machine, times some steps, and writes what to change and
 what to expect. Nothing is trained; an existing file is not overwritten. Then
 
     snakemake --cores all --configfile mine.yaml
@@ -30,10 +31,13 @@ def main(words: list[str]) -> None:
         "--out", type=Path, default=Path("mine.yaml"), help="file to write (%(default)s)"
     )
     parser.add_argument(
+        "--labels", type=Path, help="CSV file of labels (default: the folder's labels.csv, if any)"
+    )
+    parser.add_argument(
         "--time", type=_seconds, help="fit the experiment to this time: 30m, 8h (default: none)"
     )
     options = parser.parse_args(words)
-    draft_file(options.folder, options.out, seconds=options.time)
+    draft_file(options.folder, options.out, labels=options.labels, seconds=options.time)
 
 
 def _seconds(text: str) -> float:

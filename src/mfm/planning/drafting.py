@@ -29,7 +29,9 @@ Stands alone: it has every key, and takes none from config.yaml. Change what you
 _FASTER = 1.1  # times as fast as torchvision's loader DALI is to be
 
 
-def draft_file(folder: Path, out: Path, *, seconds: float | None) -> None:
+def draft_file(
+    folder: Path, out: Path, *, labels: Path | None = None, seconds: float | None
+) -> None:
     """Write the experiment of a folder of pictures, and tell what to expect of it.
 
     Raises UserError where there is a file of that name, and for pictures that can't be compared on.
@@ -38,7 +40,7 @@ def draft_file(folder: Path, out: Path, *, seconds: float | None) -> None:
         raise UserError(f"{shown(out)} is there, and stays as it is: give --out another name")
     if out.suffix not in (".yaml", ".yml"):
         raise UserError(f"--out: {shown(out)} is to end with .yaml")
-    layout = lay_out(folder)
+    layout = lay_out(folder, labels)
     with tempfile.TemporaryDirectory(prefix="mfm-init-") as work:
         found = pictures.look(
             layout, pictures.free_name(folder.resolve().name, layout.source), Path(work)

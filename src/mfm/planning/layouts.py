@@ -1,4 +1,4 @@
-"""Layout of a user's folder: where its classes, its val and its unlabelled images are."""
+"""Layout of a user's folder: where its labels, its val and its unlabelled images are."""
 
 from __future__ import annotations
 
@@ -6,38 +6,52 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from mfm.data.labels import has_val
 from mfm.data.settings import Dataset
 from mfm.data.sources import check_source, folders_of
 from mfm.errors import UserError
 from mfm.files.lines import shown
 
 _UNLABELLED = ("unlabelled", "unlabeled", "pretrain")
+_LABELS = "labels.csv"
 _VAL = ("valid", "validation", "dev", "test", "eval")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
-    """What dataset.source and dataset.unlabelled are to say, and whether there is a val."""
+    """What dataset.source, labels and unlabelled are to say, and whether there is a val."""
 
     source: Path
+    labels: Path | None = None
     unlabelled: Path | None
     has_val: bool
 
 
-def lay_out(folder: Path) -> Layout:
+def lay_out(folder: Path, labels: Path | None = None) -> Layout:
     """How the workflow is to read a folder: with train/ and val/, with train/ alone, or classes.
+
+    Or by a file of labels, which may also lie in the folder as labels.csv.
 
     Raises UserError, with what to do, where there are no classes to be found.
     """
     if not folder.is_dir():
         raise UserError(f"there is no folder {shown(folder)}")
+    if labels is not None:
+        return _listed(folder.resolve(), labels.resolve())
     source = _inside(folder.resolve())
+    if (source / _LABELS).is_file():
+        try:
+            return _listed(source, source / _LABELS)
+        except UserError as error:
+            raise UserError(
+                f"{error} (give that file another name where it isn't about these images)"
+            ) from None
     names = _folders(source)
     for name in names:
         if name.lower() in ("train", "val") and name != name.lower():
             raise UserError(f"{shown(source / name)}: call it {name.lower()}, in small letters")
     train = "train" in names
-    unlabelled = next((source / name for name in _UNLABELLED if name in names), None)
+    unlabelled = _unlabelled(source)
     if "val" in names and not train:
         raise UserError(
             f"{shown(source)} has val/ and no train/: put the training images into train/<class>/"
@@ -56,6 +70,22 @@ def lay_out(folder: Path) -> Layout:
     if "val" not in names:
         _check_classes(source)
     return Layout(source=source, unlabelled=unlabelled, has_val="val" in names)
+
+
+def _listed(source: Path, labels: Path) -> Layout:
+    if not labels.is_file():
+        raise UserError(f"--labels: there is no file {shown(labels)}")
+    return Layout(
+        source=source,
+        labels=labels,
+        unlabelled=_unlabelled(source),
+        has_val=has_val(labels, source),
+    )
+
+
+def _unlabelled(source: Path) -> Path | None:
+    names = _folders(source)
+    return next((source / name for name in _UNLABELLED if name in names), None)
 
 
 def _folders(folder: Path) -> list[str]:

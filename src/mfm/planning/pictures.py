@@ -48,6 +48,12 @@ class Pictures:
         return "pretrain" in self.images
 
     @property
+    def groups(self) -> int:
+        """How many the evaluation images are of, where they have some."""
+        found: int = self.report["splits"]["val"].get("groups", 0)
+        return found
+
+    @property
     def pretraining_images(self) -> int:
         """Images that a pretraining without labels sees in an epoch."""
         return self.images.get("pretrain", self.images["train"])
@@ -77,6 +83,7 @@ def look(layout: Layout, name: str, work: Path) -> Pictures:
     dataset = Dataset(
         name=name,
         source=str(layout.source),
+        labels=None if layout.labels is None else str(layout.labels),
         unlabelled=None if layout.unlabelled is None else str(layout.unlabelled),
         val_fraction=None if layout.has_val else MOST,
         on_bad_image="skip",

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 
+from mfm.files.lines import shown
 from mfm.planning import findings
 from mfm.planning.budget import told
 from mfm.planning.cost import Cost, cost_of
@@ -61,12 +63,17 @@ def _images(draft: Draft) -> str:
     spread = f"{min(counts)} to {max(counts)}" if min(counts) < max(counts) else f"{min(counts)}"
     val = f"{pictures.images['val']:,} for evaluation"
     if pictures.dataset.val_fraction is not None:
-        val += f" ({100 * pictures.dataset.val_fraction:.0f}% of each class, by seed)"
+        whole = " in whole groups," * bool(pictures.groups)
+        val += f" ({100 * pictures.dataset.val_fraction:.0f}% of each class,{whole} by seed)"
+    if pictures.groups:
+        val += f" of {pictures.groups:,} groups"
+    labels = pictures.dataset.labels
+    by = f", as {shown(Path(labels).name)} says" if labels is not None else ""
     more = f", {pictures.pretraining_images:,} without labels" * pictures.unlabelled
     shortest, longest = pictures.sides
     sides = f"{shortest} px" if shortest == longest else f"{shortest} to {longest} px"
     return (
-        f"{pictures.images['train']:,} for training, of {len(counts)} classes of {spread}; "
+        f"{pictures.images['train']:,} for training, of {len(counts)} classes of {spread}{by}; "
         f"{val}{more}; short sides {sides}, {pictures.kinds}"
     )
 

@@ -88,6 +88,9 @@ def _split(table: pa.Table, name: str, image_size: int) -> Report:
         "modes": _counts(part["mode"]),
         "formats": _counts(part["format"]),
     }
+    if "group" in part.column_names:
+        groups = part["group"].to_pylist()  # '' of an image that is its own
+        found["groups"] = len(set(groups) - {""}) + groups.count("")
     if name != "pretrain":
         counts = _counts(part["class"])
         ordered = sorted(counts, key=lambda key: (counts[key], key))

@@ -151,11 +151,15 @@ IMAGES: list[Column[Split]] = [
 ]
 
 
+_GROUPS: Column[Split] = Column("groups", _splits(lambda split: f"{split['groups']:,}"))
+
+
 def _images(report: Report) -> Section:
+    grouped = all("groups" in split for split in report["splits"].values())
     return Section(
         "Images",
         [
-            Table(IMAGES, list(report["splits"].items())),
+            Table([*IMAGES, *[_GROUPS] * grouped], list(report["splits"].items())),
             Paragraph(
                 "Widths and heights: smallest, 1%, median, 99%, largest. Modes are Pillow's (L is "
                 "grey); every image is converted to RGB."
