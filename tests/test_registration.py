@@ -120,6 +120,7 @@ def test_a_module_runs_to_the_end_with_a_new_task_and_a_new_evaluation(extended,
     values["arms"] = {"scratch": "scratch", "colour": {"pretrain": "colour"}}
     values["question"] = {"arm": "colour", "baseline": "scratch"}
     values["evaluate"]["flipped"] = {}
+    values["frozen"] = {"images_per_class": [4], "knn": [3]}
     values["seeds"] = [0]
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(values))
     (tmp_path / "Snakefile").write_text(SNAKEFILE)
@@ -137,6 +138,10 @@ def test_a_module_runs_to_the_end_with_a_new_task_and_a_new_evaluation(extended,
     flipped = pd.read_csv(results / "flipped.csv")
     assert flipped["flipped"].between(0, 100).all()
     assert len(flipped) == len(rows) == 2
+    read = pd.read_csv(results / "probe.csv", dtype=str).value_counts(["method", "amount"])
+    methods = [(method, amount) for method in ("knn3", "logistic") for amount in ("16", "4")]
+    assert read.to_dict() == dict.fromkeys(methods, 3)  # pixels, random weights, colour
+    assert "less random weights" in (results / "probe.md").read_text()
     assert "upside down" in (results / "flipped.md").read_text()
     page = (results / "report.html").read_text()
     for part in ("Does a model know what is up?", "colour"):
