@@ -10,7 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import nn
 
 from mfm.__main__ import main
@@ -19,6 +19,7 @@ from mfm.data.batches import EvalBatches, TrainBatches
 from mfm.data.dali import DaliBatches, PipelineLoader, plain_jpeg_size
 from mfm.data.loading import create_loader
 from mfm.data.order import Plan
+from mfm.data.reading import Reading
 from mfm.data.settings import IMAGENET_MEAN, IMAGENET_STD, Crop, RandAugment, Seen
 from mfm.errors import UserError
 from mfm.evaluation.classifier import Subject
@@ -77,13 +78,13 @@ def val(path):
     return manifest.load(path, "val")
 
 
-def alone(folder, name):
+def alone(folder, name, size=None, **reading):
     """The images of a folder that holds one."""
     with Image.open(folder / name) as image:
-        width, height = image.size
-    return manifest.Images(
-        folder, ("a",), pa.array([name]), *(np.array([v]) for v in (0, 0, width, height))
-    )
+        width, height = size or image.size
+    numbers = (np.array([v]) for v in (0, 0, width, height))
+    read = Reading(**reading)
+    return manifest.Images(folder, ("a",), pa.array([name]), *numbers, read)
 
 
 def train_batches(images, *, interpolation="bilinear", randaugment=None, size=32):
@@ -324,10 +325,27 @@ def test_every_mode_is_pillows_conversion(tmp_path, mode):
     (tmp_path / "image.JPEG").write_bytes(MODES[mode]())
     with Image.open(tmp_path / "image.JPEG") as image:
         expected = np.asarray(image.convert("RGB"))
-    images = alone(tmp_path, "image.JPEG")
+    # As Pillow clips it.
+    reading = {"window": ((0, 255),)} if mode == "png-16-bit" else {}
+    assert_centre_is(alone(tmp_path, "image.JPEG", **reading), expected)
+
+
+@pytest.mark.parametrize("mode", ["jpeg-exif-rotated", "jpeg"])
+def test_pictures_are_turned_as_exif_asks_where_it_is_to_apply(tmp_path, mode):
+    (tmp_path / "image.jpg").write_bytes(MODES[mode]())
+    with Image.open(tmp_path / "image.jpg") as image:
+        expected = np.asarray(ImageOps.exif_transpose(image))
+    assert expected.shape == ((20, 14, 3) if mode == "jpeg-exif-rotated" else (14, 20, 3))
+    size = expected.shape[1], expected.shape[0]
+    assert_centre_is(alone(tmp_path, "image.jpg", size, exif="apply"), expected)
+
+
+def assert_centre_is(images, expected):
+    """All loaders give the middle of what is expected."""
     side = min(expected.shape[:2])
-    left = (expected.shape[1] - side) // 2  # 3 where 20 becomes 14
-    expected = expected[:, left : left + side]
+    # 3 where 20 becomes 14
+    top, left = ((length - side) // 2 for length in expected.shape[:2])
+    expected = expected[top : top + side, left : left + side]
     batches = EvalBatches(images, resize=side, crop=side, interpolation="bilinear")
     for read in (by_dali, by_pipeline, by_pillow):
         [batch] = read(batches, [(0, np.array([0]))])

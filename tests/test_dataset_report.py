@@ -9,6 +9,7 @@ from PIL import Image
 
 from mfm.__main__ import main
 from mfm.data import manifest
+from mfm.data.reading import Reading
 from mfm.experiment import resolve
 from mfm.experiment.settings import Experiment
 from mfm.objectives.mfm.energy import energy_shares
@@ -64,7 +65,8 @@ def folder(tmp_path_factory):
     shutil.copy(train / "bee/2.png", folder / "val/bee/leak.png")
     (train / "bee/empty.png").touch()
     (train / "bee/notes.txt").write_text("hello")
-    manifest.write(folder, on_bad_image="skip")
+    # From 0 to 255: as Pillow clips it.
+    manifest.write(folder, reading=Reading(on_bad_image="skip", scale=(0, 255)))
     return folder
 
 
@@ -196,7 +198,7 @@ def test_the_text_names_what_to_look_at(report):
     for part in (
         "Images of val that are also in train: 1",
         "Training images that also lie in another class of train: 2",
-        "Images of train with more than 8 bits a pixel: 1",
+        "Images of train with more than 8 bits a value: 1",
         "Images of train with transparency: 1",
         "Images of train with a side below 16 pixels, to be enlarged: 1",
         "Sampled images of train that ask by EXIF to be turned: 1 of 23",

@@ -11,7 +11,7 @@ from PIL import Image
 
 from mfm.__main__ import main
 from mfm.data import generated, headers, link, manifest
-from mfm.data.decoding import decode
+from mfm.data.decoding import Decoder
 from mfm.data.settings import Dataset
 from mfm.errors import UserError
 from mfm.experiment import preflight
@@ -591,7 +591,7 @@ def test_an_image_that_is_gone_is_named_with_what_links_again(root, folder, gone
     else:
         shutil.rmtree(root / "train/cat" if gone == "class" else root)
     with pytest.raises(UserError) as caught:
-        decode(images, 0)
+        Decoder(images)(0)
     assert re.search(r"train/cat/0\.png is gone since .*--forcerun link_dataset", str(caught.value))
 
 

@@ -14,6 +14,7 @@ from PIL import Image
 
 from mfm.data import manifest
 from mfm.data.division import Division
+from mfm.data.reading import Reading
 from mfm.data.selection import labelled_positions
 from mfm.errors import UserError
 
@@ -116,7 +117,8 @@ def test_every_mode_of_pixels_is_accepted(tmp_path, mode):
     suffix = "tif" if mode == "CMYK" else "png"
     image_format = "TIFF" if mode == "CMYK" else "PNG"
     (tmp_path / f"train/ape/x.{suffix}").write_bytes(encoded(image_format, size=(4, 3), mode=mode))
-    row = next(r for r in scanned(tmp_path).to_pylist() if f"x.{suffix}" in r["path"])
+    rows = scanned(tmp_path, reading=Reading(scale=(0, 255)))
+    row = next(r for r in rows.to_pylist() if f"x.{suffix}" in r["path"])
     assert (row["width"], row["height"]) == (4, 3)
 
 

@@ -9,6 +9,7 @@ from PIL import Image
 
 from mfm.data import manifest
 from mfm.data.batches import EvalBatches, TrainBatches
+from mfm.data.reading import Reading
 from mfm.data.settings import Crop, RandAugment
 
 SIDE = 16
@@ -68,7 +69,7 @@ FILES = {
     "grey_alpha.png": (saved(flat("LA", (80, 7)), "PNG"), "LA", "PNG", (80, 80, 80), 0),
     "one_bit.png": (saved(flat("1", 1), "PNG"), "1", "PNG", (255, 255, 255), 0),
     "deep_dark.png": (deep(100), "I;16", "PNG", (100, 100, 100), 0),
-    "deep_bright.png": (deep(1000), "I;16", "PNG", (255, 255, 255), 0),  # clipped, as by Pillow
+    "deep_bright.png": (deep(1000), "I;16", "PNG", (255, 255, 255), 0),  # cut off, as asked
     "progressive.jpg": (
         saved(flat("RGB", ORANGE), "JPEG", quality=95, progressive=True),
         "RGB",
@@ -93,7 +94,7 @@ def images(tmp_path_factory):
         (folder / "train/one" / name).write_bytes(
             saved(Image.new("L", size, 77), name.replace("jpg", "jpeg").split(".")[1])
         )
-    manifest.write(folder)
+    manifest.write(folder, reading=Reading(scale=(0, 255)))
     return {split: manifest.load(folder / "manifest.parquet", split) for split in ("train", "val")}
 
 

@@ -71,7 +71,7 @@ SIZES |= {"one_broken": 64, "copies": 64, "val_in_train": 64, "nested": 64, "wit
 SIZES |= {"by_a_file": 64, "usual": 96, "without_val": 96, "two_classes": 96, "large_3000": 96}
 TOLD = {
     "by_a_file": "as labels.csv says; 60 for evaluation (50% of each class, in whole groups, by seed) of ",
-    "sixteen_bit": "more than 8 bits a pixel",
+    "sixteen_bit": "more than 8 bits a value",
     "mixed_modes": "transparency",
     "one_broken": "Unreadable images, left out",
     "copies": "also lie in another class of train",
@@ -94,6 +94,7 @@ def test_a_folder_of_pictures_gives_an_experiment_that_the_workflow_takes(name):
     preflight.check(runs)
     assert preflight.remarks(runs) == []
     assert experiment.dataset.on_bad_image == ("skip" if name == "one_broken" else "error")
+    assert experiment.dataset.scale == ("percentile" if name == "sixteen_bit" else None)
     train = experiment.finetune.batch
     assert train & (train - 1) == 0
     assert experiment.seeds == experiment.pretrain["mfm"].seeds

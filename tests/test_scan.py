@@ -16,6 +16,7 @@ from PIL import Image
 from mfm.data import headers, manifest, scan
 from mfm.data.division import Division
 from mfm.data.headers import Job
+from mfm.data.reading import Reading
 from mfm.errors import UserError
 from mfm.processes import pool
 
@@ -195,12 +196,14 @@ def test_bad_images_can_be_skipped_and_are_listed(folder):
     manifest.write(folder)
     before = rows(folder)
     bad = damage(folder)
-    found = manifest.write(folder, on_bad_image="skip", division=Division(holdout_per_class=4))
+    found = manifest.write(
+        folder, reading=Reading(on_bad_image="skip"), division=Division(holdout_per_class=4)
+    )
     assert (found.bad.total(), found.read, found.unchanged) == (3, 4, 14)
     assert left_out(folder) == bad
     held = {path for path, row in rows(folder).items() if row["split"] == "holdout"}
     assert len(held) == 8
-    manifest.write(folder, on_bad_image="skip")
+    manifest.write(folder, reading=Reading(on_bad_image="skip"))
     assert rows(folder) == before
 
 
@@ -217,7 +220,7 @@ def test_a_class_of_bad_images_alone_is_named(folder, split):
     for path in (folder / split / "bee").iterdir():
         path.write_bytes(b"")
     with pytest.raises(UserError, match=f"all images of {split}/bee are unreadable"):
-        manifest.write(folder, on_bad_image="skip")
+        manifest.write(folder, reading=Reading(on_bad_image="skip"))
 
 
 def test_a_link_to_a_folder_above_is_told(folder):

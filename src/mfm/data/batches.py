@@ -38,7 +38,7 @@ Made = TypeVar("Made")
 class Batch:
     """Images of one micro-batch."""
 
-    images: Tensor  # uint8 [n, 3, H, W], channels last in memory
+    images: Tensor  # uint8 [n, C, H, W], channels last in memory
     labels: Tensor  # int64 [n]
     positions: Tensor  # int64 [n], in the Images they were read from
 
@@ -74,7 +74,7 @@ class Batch:
 
 
 def to_float(images: Tensor) -> Tensor:
-    """uint8 [n, 3, H, W] to float32 in [0, 1], layout kept."""
+    """uint8 [n, C, H, W] to float32 in [0, 1], layout kept."""
     return images.float().div_(255)
 
 
@@ -128,13 +128,14 @@ class Batches(ByRequest[Batch], ABC):
         """Where the requested images' pixels go, whatever decodes them."""
 
     def augment(self, request: Request, pixels: Pixels) -> None:
-        """Change the cropped images, uint8 [n, size, size, 3], in place."""
+        """Change the cropped images, uint8 [n, size, size, C], in place."""
 
     def batch(self, request: Request) -> Batch:
-        """The requested images: [n, 3, size, size]."""
+        """The requested images: [n, C, size, size]."""
         _, positions = request
         geometry = self.geometry(request)
-        pixels = np.empty((len(positions), geometry.size, geometry.size, 3), np.uint8)
+        channels = self.images.reading.out_channels
+        pixels = np.empty((len(positions), geometry.size, geometry.size, channels), np.uint8)
         decoded = -1
         for i, (position, box, resized, (left, top), flip) in enumerate(
             zip(
@@ -148,14 +149,18 @@ class Batches(ByRequest[Batch], ABC):
         ):
             if position != decoded:  # and no other view of the last image
                 source, decoded = self._decode(position), position
-            image = source if box == [0, 0, *source.size] else source.crop(box)
-            image = image.resize(resized, PIL_FILTERS[self.interpolation])
-            if resized != [geometry.size] * 2:
-                image = image.crop((left, top, left + geometry.size, top + geometry.size))
-            if flip:
-                image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-            square = np.asarray(image)
-            pixels[i] = square if square.ndim == 3 else square[..., None]  # grey
+            for channel, plane in enumerate(source):
+                image = plane if box == [0, 0, *plane.size] else plane.crop(box)
+                image = image.resize(resized, PIL_FILTERS[self.interpolation])
+                if resized != [geometry.size] * 2:
+                    image = image.crop((left, top, left + geometry.size, top + geometry.size))
+                if flip:
+                    image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+                square = np.asarray(image)
+                if len(source) > 1:
+                    pixels[i, ..., channel] = square
+                else:
+                    pixels[i] = square if square.ndim == 3 else square[..., None]  # grey
         self.augment(request, pixels)
         return make_batch(pixels, self.images, positions)
 
@@ -247,7 +252,7 @@ def numbers_of_views(positions: Ints) -> Ints:
 
 
 def make_batch(pixels: Pixels, images: Images, positions: Ints) -> Batch:
-    """A batch of cropped images: pixels uint8 [n, size, size, 3]."""
+    """A batch of cropped images: pixels uint8 [n, size, size, C]."""
     return Batch(
         torch.from_numpy(pixels).permute(0, 3, 1, 2),
         torch.from_numpy(images.labels[positions]),

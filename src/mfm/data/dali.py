@@ -1,8 +1,8 @@
 """Decoding with NVIDIA DALI: the same requests, order, crops and flips as with Pillow.
 
-JPEGs are decoded by DALI, and only the part that the crop needs; other formats and the JPEGs whose
-colours DALI and Pillow could read differently (CMYK, YCCK) by Pillow. A pipeline is fed by hand and
-holds nothing that outlives a batch, so a run resumes at any step.
+JPEGs are decoded by DALI, and only the part that the crop needs; other formats, the JPEGs whose
+colours DALI and Pillow could read differently (CMYK, YCCK) and those to be turned by Pillow. A
+pipeline is fed by hand and holds nothing that outlives a batch, so a run resumes at any step.
 
 Without a GPU, each of the loader's workers has a pipeline that decodes; torch resizes, because its
 antialiased resize of bytes took a fifth of the time of DALI's on the CPU and is closer to Pillow's
@@ -30,6 +30,7 @@ from mfm.data.batches import Batch, Batches, ByRequest, Geometry, Request, make_
 from mfm.data.decoding import Decoder, check_size, name, read
 from mfm.data.loader import Loader
 from mfm.data.manifest import Images
+from mfm.data.opening import orientation_of
 from mfm.errors import UserError, one_line
 from mfm.numerics.draws import Ints
 
@@ -82,7 +83,7 @@ class Encoded:
 
 
 class EncodedBatches(ByRequest[Encoded]):
-    """Reads files; decodes those that DALI would decode to other colours than Pillow."""
+    """Reads files; decodes those of which DALI would make something else than Pillow."""
 
     def __init__(self, batches: Batches) -> None:
         self._batches = batches
@@ -94,12 +95,13 @@ class EncodedBatches(ByRequest[Encoded]):
         images, geometry = self._batches.images, self._batches.geometry(request)
         boxes = geometry.boxes.astype(np.int32)
         boxes[:, 2:] -= boxes[:, :2]
-        files = []
+        files, turns = [], images.reading.exif == "apply"
         for i, position in enumerate(positions.tolist()):
             content = read(images, position)
             size = plain_jpeg_size(content)
-            if size is None:
-                cropped = self._decode(position, content).crop(geometry.boxes[i].tolist())
+            if size is None or (turns and orientation_of(content) != 1):
+                (image,) = self._decode(position, content)
+                cropped = image.crop(geometry.boxes[i].tolist())
                 content = b"P6 %d %d 255\n" % cropped.size + cropped.convert("RGB").tobytes()
                 boxes[i, :2] = 0
             else:

@@ -1,14 +1,13 @@
-"""Reading one image file as Pillow's RGB conversion gives it."""
+"""Decoding of one image file: as Pillow's RGB conversion gives it, or as the dataset is read."""
 
 from __future__ import annotations
 
 import io
 import os
 
-from PIL import Image
-
-from mfm.data.formats import BROKEN, open_image
+from mfm.data.formats import BROKEN, open_image, unreadable
 from mfm.data.manifest import Images
+from mfm.data.opening import Planes, is_deep, open_picture, planes
 from mfm.errors import UserError, no_fault_of_the_file
 from mfm.files.lines import shown
 
@@ -40,14 +39,6 @@ def read(images: Images, position: int) -> bytes:
         raise unreadable(path, error.strerror) from None
 
 
-def unreadable(path: str, error: object) -> UserError:
-    """What to say of a file that is no image."""
-    return UserError(
-        f"unreadable image {shown(path)}: {error}; repair it, or remove it and link the others: "
-        "--forcerun link_dataset"
-    )
-
-
 def check_size(images: Images, position: int, found: tuple[int, int]) -> None:
     """Raise UserError for an image whose size is not the manifest's: its crop would be wrong."""
     size = int(images.widths[position]), int(images.heights[position])
@@ -58,28 +49,44 @@ def check_size(images: Images, position: int, found: tuple[int, int]) -> None:
         )
 
 
-def decode(images: Images, position: int) -> Image.Image:
-    """One image in RGB: any mode, EXIF rotation not applied.
+def decode(images: Images, position: int, content: bytes) -> Planes:
+    """One image from its file's content, as the dataset is read (`images.reading`).
 
-    Raises UserError for an unreadable image and for one whose size isn't the manifest's.
-    """
-    return decode_bytes(images, position, read(images, position)).convert("RGB")
+    A grey one ("L") stays grey: what is done to each channel alone can be done before grey becomes
+    RGB, at a third of the cost.
 
-
-def decode_bytes(images: Images, position: int, content: bytes) -> Image.Image:
-    """As `decode`, from the file's content; a grey image ("L") stays grey.
-
-    What is done to each channel alone can be done before grey becomes RGB, at a third of the cost.
+    Raises UserError for an unreadable image, for one whose size isn't the manifest's, and for one
+    of more than 8 bits where nothing says what becomes of those.
     """
     try:
+        if not images.reading.is_plain:
+            return _decode(images, position, content)
         with open_image(io.BytesIO(content)) as image:
             check_size(images, position, image.size)
+            if is_deep(image.mode):
+                raise _too_deep(name(images, position))
             if image.mode != "L":
-                return image.convert("RGB")
+                return (image.convert("RGB"),)
             image.load()
-            return image
+            return (image,)
     except (*BROKEN, ImportError) as error:
         raise unreadable(name(images, position), error) from None
+
+
+def _decode(images: Images, position: int, content: bytes) -> Planes:
+    picture = open_picture(io.BytesIO(content), images.reading)
+    check_size(images, position, picture.size)
+    if is_deep(picture.mode) and images.reading.window is None:
+        raise _too_deep(name(images, position))
+    return planes(picture, images.reading)
+
+
+def _too_deep(path: str) -> UserError:
+    """What to say where an earlier version, which clipped such values, linked the dataset."""
+    return UserError(
+        f"{shown(path)} has more than 8 bits a value, and they would be clipped: set dataset.scale "
+        "(docs/own-images.md)"
+    )
 
 
 class Decoder:
@@ -90,11 +97,11 @@ class Decoder:
 
     def __init__(self, images: Images) -> None:
         self._images = images
-        self._kept: dict[int, Image.Image] = {}
+        self._kept: dict[int, Planes] = {}
         self._bytes = 0
 
-    def __call__(self, position: int, content: bytes | None = None) -> Image.Image:
-        """An image in mode "L" or "RGB", not to be changed; errors as in `decode`.
+    def __call__(self, position: int, content: bytes | None = None) -> Planes:
+        """An image, not to be changed; errors as in `decode`.
 
         `content` is the file's, where it was read already.
         """
@@ -103,10 +110,11 @@ class Decoder:
             return kept
         if content is None:
             content = read(self._images, position)
-        image = decode_bytes(self._images, position, content)
-        pixels = image.width * image.height
+        image = decode(self._images, position, content)
+        pixels = image[0].width * image[0].height
         # Pillow stores RGB in four bytes.
-        size = pixels * (1 if image.mode == "L" else 4) + _OBJECT_BYTES
+        channels = sum(1 if plane.mode == "L" else 4 for plane in image)
+        size = pixels * channels + len(image) * _OBJECT_BYTES
         if pixels <= _KEPT_PIXELS and self._bytes + size <= _KEPT_BYTES:
             self._kept[position] = image
             self._bytes += size

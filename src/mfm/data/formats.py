@@ -9,6 +9,9 @@ from typing import BinaryIO
 
 from PIL import Image, UnidentifiedImageError
 
+from mfm.errors import UserError
+from mfm.files.lines import shown
+
 # What Pillow knows by its head and can't decode, or not without another program.
 NO_PIXELS = ("BUFR", "GRIB", "HDF5", "MPEG")
 DRAWINGS = ("EPS", "WMF")
@@ -63,6 +66,14 @@ def _register_heif() -> None:
     register_heif_opener()
 
 
+def unreadable(path: str, error: object) -> UserError:
+    """What to say of a file that is no image."""
+    return UserError(
+        f"unreadable image {shown(path)}: {error}; repair it, or remove it and link the others: "
+        "--forcerun link_dataset"
+    )
+
+
 def is_named_as_image(path: str) -> bool:
     """Whether a file's name promises an image."""
     suffix = PurePath(path).suffix.lower()
@@ -73,6 +84,8 @@ def format_of(path: str) -> str | None:
     """The format that a file's name promises."""
     Image.init()
     suffix = PurePath(path).suffix.lower()
+    if suffix == ".npy":
+        return "NPY"
     return "HEIF" if suffix in _HEIF else Image.registered_extensions().get(suffix)
 
 

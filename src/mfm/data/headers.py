@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from PIL import Image, UnidentifiedImageError
 
+from mfm.data.arrays import UnfitError
 from mfm.data.formats import (
     BROKEN,
     DRAWINGS,
@@ -22,13 +23,15 @@ from mfm.data.formats import (
     UNMARKED,
     format_of,
     is_named_as_image,
-    open_image,
 )
+from mfm.data.opening import Picture, open_picture
+from mfm.data.reading import Reading
 from mfm.errors import no_fault_of_the_file, one_line
 from mfm.files.lines import shown
 
 OTHER, LOOSE = "other file", "loose image"
 _ENDINGS = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
+_PLAIN = Reading()
 _BLAKE = partial(hashlib.blake2b, digest_size=8)
 
 
@@ -38,8 +41,8 @@ class Facts(NamedTuple):
     width: int  # pixels
     height: int  # pixels
     bytes: int
-    mode: str  # Pillow's: 'RGB', 'L', 'CMYK', ...
-    format: str  # Pillow's, from the content and not from the file's name: 'JPEG', 'PNG', ...
+    mode: str  # Pillow's: 'RGB', 'L', 'CMYK', ..., or of what it has none for: '3 x uint16'
+    format: str  # from the content and not from the file's name: Pillow's 'JPEG', 'PNG', ..., 'NPY'
     content: int  # BLAKE2b of the file, 64 bits: equal for equal files
     mtime_ns: int
 
@@ -65,7 +68,7 @@ class Job(NamedTuple):
     is_whole: bool = True  # otherwise no hash, and pixels only where a file's end is missing
 
 
-def read(job: Job) -> Facts | Unread | None:
+def read(job: Job, *, reading: Reading = _PLAIN) -> Facts | Unread | None:
     """Read one file; None where its size and time are those of the last reading.
 
     Its header comes first: what isn't an image is neither hashed nor decoded.
@@ -82,15 +85,19 @@ def read(job: Job) -> Facts | Unread | None:
         with open(path, "rb") as file, warnings.catch_warnings():
             # Large images are welcome up to the size at which Pillow raises an error.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            return _read_open(file, job, status)
+            return _read_open(file, job, status, _PLAIN if job.is_loose else reading)
     except OSError as error:
         return _no_access(path, error)
 
 
-def _read_open(file: BufferedReader, job: Job, status: os.stat_result) -> Facts | Unread:
+def _read_open(
+    file: BufferedReader, job: Job, status: os.stat_result, reading: Reading
+) -> Facts | Unread:
     path = job.path
     try:
-        image = open_image(file)
+        picture = open_picture(file, reading)
+    except UnfitError as error:
+        return Unread("other channels", str(error))
     except UnidentifiedImageError:
         return _named(path, "not an image", "no image that Pillow knows, or cut off early")
     except ImportError as error:
@@ -99,30 +106,28 @@ def _read_open(file: BufferedReader, job: Job, status: os.stat_result) -> Facts 
         return _too_large(error)
     except BROKEN as error:
         return _named(path, *_undecodable(path, error))
-    with image:
-        refused = _refused(path, image.format)
-        if refused is not None:
-            return refused
-        if job.is_loose:
-            return Unread(LOOSE, "outside of the class folders")
-        position, digest = file.tell(), b""
-        if job.is_whole:
-            file.seek(0)
-            digest = hashlib.file_digest(file, _BLAKE).digest()
-        if not _ends_well(file, image.format) and (job.is_whole or image.format in _ENDINGS):
-            file.seek(position)
-            broken = _decode(path, image)
-            if broken is not None:
-                return broken
-        return Facts(
-            image.width,
-            image.height,
-            status.st_size,
-            image.mode,
-            image.format or "",
-            _number(digest),
-            status.st_mtime_ns,
-        )
+    refused = _refused(path, picture.format)
+    if refused is not None:
+        return refused
+    if job.is_loose:
+        return Unread(LOOSE, "outside of the class folders")
+    position, digest = file.tell(), b""
+    if job.is_whole:
+        file.seek(0)
+        digest = hashlib.file_digest(file, _BLAKE).digest()
+    if not _ends_well(file, picture.format) and (job.is_whole or picture.format in _ENDINGS):
+        file.seek(position)
+        broken = _decode(path, picture)
+        if broken is not None:
+            return broken
+    return Facts(
+        *picture.size,
+        status.st_size,
+        picture.mode,
+        picture.format,
+        _number(digest),
+        status.st_mtime_ns,
+    )
 
 
 def content_of(file: bytes) -> int:
@@ -134,24 +139,25 @@ def _number(digest: bytes) -> int:
     return int.from_bytes(digest, "little")
 
 
-def _decode(path: str, image: Image.Image) -> Unread | None:
+def _decode(path: str, picture: Picture) -> Unread | None:
     """What is wrong with the pixels, of which some may be missing."""
-    size = image.size
     try:
-        image.load()
+        size = picture.load()
+    except ImportError as error:
+        return Unread("needs a library", str(error))
     except Image.DecompressionBombError as error:
         return _too_large(error)
     except BROKEN as error:
-        if image.format in UNMARKED and format_of(path) != image.format:
+        if picture.format in UNMARKED and format_of(path) != picture.format:
             return Unread(OTHER, "not an image that Pillow knows")
         return Unread(*_undecodable(path, error))
-    if image.size != size:
-        told, found = (f"{width}x{height}" for width, height in (size, image.size))
+    if size != picture.size:
+        told, found = (f"{width}x{height}" for width, height in (picture.size, size))
         return Unread("unreadable", f"its header says {told} pixels, and there are {found}")
     return None
 
 
-def _refused(path: str, image_format: str | None) -> Unread | None:
+def _refused(path: str, image_format: str) -> Unread | None:
     """What Pillow knows and gives no pixels of, or not those that were meant."""
     if image_format in NO_PIXELS:
         return Unread(OTHER, f"{image_format}, which Pillow doesn't decode")
@@ -193,7 +199,7 @@ def _no_access(path: str, error: OSError) -> Unread:
     return Unread("unreadable", error.strerror or one_line(error))
 
 
-def _ends_well(file: BufferedReader, image_format: str | None) -> bool:
+def _ends_well(file: BufferedReader, image_format: str) -> bool:
     """Whether the file ends as its format ends: a cheap sign that it isn't truncated."""
     if image_format not in _ENDINGS:
         return False

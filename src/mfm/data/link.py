@@ -28,6 +28,7 @@ from mfm.data import (
 )
 from mfm.data.division import division_of
 from mfm.data.labels import labels_of
+from mfm.data.reading import reading_of
 from mfm.data.scan import Check
 from mfm.data.settings import Dataset
 from mfm.data.sources import (
@@ -97,7 +98,7 @@ def link(dataset: Dataset, folder: Path, *, demands: Check = lambda counts: []) 
         splits=splits,
         labels=labels,
         division=division_of(dataset),
-        on_bad_image=dataset.on_bad_image,
+        reading=reading_of(dataset),
         check=lambda counts: [*meaning.faults(counts), *demands(counts)],
         check_rows=meaning.check_val,
     )
@@ -106,11 +107,12 @@ def link(dataset: Dataset, folder: Path, *, demands: Check = lambda counts: []) 
         flush=True,
     )
     described = summary(dataset, folder / manifest.NAME) | {"left_out": found.left_out.summary()}
+    described |= found.scaling.summary()
     write_text(folder / "summary.json", json.dumps(described, indent=2) + "\n")
     left = [folder / manifest.NAME, folder / "summary.json", *folder.glob("images.*.json")]
     records.write(read=[], left=left)
     write_text(folder / OWNER, source_of(dataset) + "\n")
-    return _notes(described, folder)
+    return [*_notes(described, folder), *found.scaling.notes()]
 
 
 def foresee(dataset: Dataset, *, demands: Check) -> None:
@@ -139,7 +141,7 @@ def foresee(dataset: Dataset, *, demands: Check) -> None:
         roots,
         labels=labels,
         division=division_of(dataset),
-        on_bad_image=dataset.on_bad_image,
+        reading=reading_of(dataset),
         check=lambda counts: [*meaning.faults(counts), *demands(counts)],
     )
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +31,17 @@ def link(job: OtherImagesJob, folder: Path, *, dataset: Path, read: list[Path]) 
 
     The record says that `read` was read. Raises UserError with all that is wrong.
     """
-    classes = manifest.load(dataset, "train").classes
+    trained = manifest.load(dataset, "train")
+    classes = trained.classes
     try:
         found = check(job.images, classes)
         folder.mkdir(parents=True, exist_ok=True)
         _put(job, found, folder / OTHER_SPLIT)
         scanned = manifest.write(
-            folder, splits=[OTHER_SPLIT], classes=classes, on_bad_image=job.on_bad_image
+            folder,
+            splits=[OTHER_SPLIT],
+            classes=classes,
+            reading=replace(trained.reading, on_bad_image=job.on_bad_image),
         )
     except UserError as error:
         raise UserError(f"evaluate.also.{job.name}: {error}") from None
@@ -44,13 +49,15 @@ def link(job: OtherImagesJob, folder: Path, *, dataset: Path, read: list[Path]) 
     described = _summary(folder / manifest.NAME, dataset) | {
         "folder": job.images.folder,
         "left_out": scanned.left_out.summary(),
+        **scanned.scaling.summary(),
     }
     write_text(folder / SUMMARY, json.dumps(described, indent=2) + "\n")
     images = images_file(folder / manifest.NAME, OTHER_SPLIT)
     records.write(read=read, left=[folder / manifest.NAME, folder / SUMMARY, images])
     left = described["left_out"]
     told = [f"left out of {job.images.folder}: {left_out.told(left)}"] if left else []
-    return [f"evaluate.also.{job.name}: {line}" for line in [*told, *overlaps(described)]]
+    told += [*overlaps(described), *scanned.scaling.notes()]
+    return [f"evaluate.also.{job.name}: {line}" for line in told]
 
 
 def _put(job: OtherImagesJob, found: Mapping[str, str], target: Path) -> None:

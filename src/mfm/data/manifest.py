@@ -24,9 +24,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from mfm.data import left_out
+from mfm.data import left_out, windows
 from mfm.data.division import Division, Rows
 from mfm.data.labels import Labels
+from mfm.data.reading import Reading, of_manifest
 from mfm.data.scan import GROUP, ROWS_AT_ONCE, SCAN, SCHEMA, Check, Scan, look, scan
 from mfm.data.settings import MANIFEST, images_file
 from mfm.data.tree import by_split, no_images
@@ -36,6 +37,7 @@ from mfm.files.lines import shown
 from mfm.numerics.draws import Ints
 
 NAME = MANIFEST
+_PLAIN = Reading()
 _WHOLE = Division()
 _CLASSES = b"classes"
 _DIGESTED = ("path", "label", "class", "width", "height", "bytes", "content", GROUP.name)
@@ -53,6 +55,7 @@ class Images:
     labels: Ints  # [n]
     widths: Ints  # [n] pixels
     heights: Ints  # [n] pixels
+    reading: Reading = _PLAIN
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -71,6 +74,7 @@ class Images:
             self.labels[positions],
             self.widths[positions],
             self.heights[positions],
+            self.reading,
         )
 
 
@@ -81,7 +85,7 @@ def write(
     classes: Sequence[str] | None = None,
     labels: Labels | None = None,
     division: Division = _WHOLE,
-    on_bad_image: Literal["error", "skip"] = "error",
+    reading: Reading = _PLAIN,
     check: Check = lambda counts: [],
     check_rows: Callable[[pa.Table], None] = lambda rows: None,
 ) -> Scan:
@@ -94,12 +98,15 @@ def write(
     Raises UserError as `scan` does, for unreadable images unless they're skipped (named, with their
     number), for classes that have no others, for a division that leaves a class nothing, for what
     `check` finds in the number of images of each class by split, and, of a folder with a val of its
-    own, as `check_rows` does, which is given each image's split before the holdout, label, content.
+    own, as `check_rows` does, which is given each image's split before the holdout, label, content,
+    and for pictures of more than 8 bits of which nothing is said (`mfm.data.windows`).
     """
 
     checks = partial(division.faults, check=check)
-    found = scan(folder, splits=splits, classes=classes, labels=labels, check=checks)
-    faults = _faults(found, on_bad_image, listed=f" (all of them: {folder / left_out.NAME})")
+    found = scan(
+        folder, splits=splits, classes=classes, labels=labels, reading=reading, check=checks
+    )
+    faults = _faults(found, listed=f" (all of them: {folder / left_out.NAME})")
     faults = faults or checks(by_split(found.images))
     if faults:
         raise several(faults)
@@ -115,8 +122,14 @@ def write(
     faults = check(_divided(few, val, held_out)) if groups else []
     if faults:
         raise several(faults)
+    if found.deep:
+        kept = pq.read_table(scanned, columns=["split", "path", "mode"])
+        split = _split(kept["split"].combine_chunks(), val, held_out)
+        found.scaling = windows.settle(reading, kept.set_column(0, "split", split), folder)
+    metadata = found.scaling.reading.metadata()
     if classes is not None:
-        schema = schema.with_metadata({_CLASSES: json.dumps(list(classes))})
+        metadata[_CLASSES] = json.dumps(list(classes)).encode()
+    schema = schema.with_metadata(metadata or None)
     with (
         replacing(folder / NAME) as temporary,
         pq.ParquetWriter(temporary, schema, compression="zstd") as rows,
@@ -153,7 +166,7 @@ def foresee(
     *,
     labels: Labels | None = None,
     division: Division = _WHOLE,
-    on_bad_image: Literal["error", "skip"] = "error",
+    reading: Reading = _PLAIN,
     check: Check,
 ) -> None:
     """Raise UserError as `write` would, where the names of the splits' files show that it would.
@@ -161,16 +174,18 @@ def foresee(
     Where there are too many of them to look at in a few seconds, nothing is said.
     """
     checks = partial(division.faults, check=check)
-    found = look(roots, labels=labels, check=checks, seconds=_SECONDS)
+    found = look(roots, labels=labels, reading=reading, check=checks, seconds=_SECONDS)
     if found is not None and not found.is_sound:
-        raise several(_faults(found, on_bad_image))
+        raise several(_faults(found))
 
 
-def _faults(found: Scan, on_bad_image: Literal["error", "skip"], *, listed: str = "") -> list[str]:
+def _faults(found: Scan, *, listed: str = "") -> list[str]:
     """All that a scan found wrong, but the numbers of readable images."""
+    readable, reading = found.images.total(), found.scaling.reading
     return [
         *found.faults,
-        *_bad_images(found, on_bad_image, listed),
+        *_bad_images(found, reading.on_bad_image, listed),
+        *windows.fault(reading, found.deep, of=readable, examples=found.deep_examples),
         *no_images(found.tree, found.images + found.bad),
     ]
 
@@ -200,6 +215,7 @@ def load(path: Path, split: str) -> Images:
     """
     columns = ["split", "path", "label", "class", "width", "height"]
     table = _read(path, columns)
+    reading = of_manifest(table.schema.metadata)
     selected = np.flatnonzero(_is(table["split"], split))
     if not len(selected):
         raise UserError(f"{path} has no images of split '{split}'")
@@ -212,6 +228,7 @@ def load(path: Path, split: str) -> Images:
         labels=_numbers(part["label"]),
         widths=_numbers(part["width"]),
         heights=_numbers(part["height"]),
+        reading=reading,
     )
 
 
@@ -282,11 +299,12 @@ def digests(path: Path) -> dict[str, str]:
     """SHA-256 of each split's rows and of their numbers in the manifest.
 
     The same for the same rows, however the file holds them; a column's digest is of its numbers,
-    or of its texts' lengths and bytes.
+    or of its texts' lengths and bytes. How files are read counts, where it isn't as Pillow does.
     """
     parts: dict[str, dict[str, Any]] = {}
     with pq.ParquetFile(path) as file:
         names = [name for name in _DIGESTED if name in file.schema_arrow.names]
+        read = of_manifest(file.schema_arrow.metadata).metadata()
         start = 0
         for batch in file.iter_batches(columns=["split", *names]):
             rows = np.arange(start, start + len(batch))
@@ -299,6 +317,9 @@ def digests(path: Path) -> dict[str, str]:
                 for name in names:
                     for kind, data in enumerate(_plain(part[name])):
                         mine[f"{name} {kind}"].update(data)
+    for mine in parts.values():
+        for key, text in read.items():
+            mine[key.decode()].update(text)
     return {split: _together(mine) for split, mine in parts.items()}
 
 

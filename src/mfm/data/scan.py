@@ -11,6 +11,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -20,7 +21,10 @@ from mfm.data import headers, left_out, listing
 from mfm.data.headers import OTHER, Facts, Job, Unread
 from mfm.data.labels import Labels
 from mfm.data.left_out import LeftOut
+from mfm.data.opening import is_deep
+from mfm.data.reading import Reading
 from mfm.data.tree import Counts, Found, Tree, by_split, no_images, survey
+from mfm.data.windows import Scaling
 from mfm.files.atomic import replacing
 from mfm.processes.pool import stream_in_processes
 
@@ -42,6 +46,8 @@ SCHEMA = pa.schema(
 )
 GROUP = pa.field("group", pa.string())  # a column more where images have groups; '' for none
 ROWS_AT_ONCE = 16_384
+_PLAIN = Reading()
+_FEW = 1
 Check = Callable[[dict[str, dict[str, int]]], list[str]]
 
 
@@ -52,11 +58,14 @@ class Scan:
     tree: Tree
     left_out: LeftOut
     last: Path  # the rows of the last scan
+    scaling: Scaling  # how files are read; of values of more than 8 bits when it is settled
     is_sound: bool = True  # by the files' names alone
     read: int = 0  # files that had to be read
     unchanged: int = 0  # files taken over from the last scan
     images: Counts = field(default_factory=Counter)  # readable ones, by split and class
     bad: Counts = field(default_factory=Counter)  # the others
+    deep: int = 0  # readable ones of more than 8 bits a value
+    deep_examples: list[str] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)  # by the files' names, empty classes besides
 
 
@@ -66,6 +75,7 @@ def scan(
     splits: Sequence[str] = ("train", "val"),
     classes: Sequence[str] | None = None,
     labels: Labels | None = None,
+    reading: Reading = _PLAIN,
     check: Check = lambda counts: [],
 ) -> Scan:
     """Read folder/<split>/<class>/ (at any depth; folder/pretrain/ without classes).
@@ -87,10 +97,12 @@ def scan(
             tree = survey(roots, left.add, classes=classes)
         else:
             tree = listing.survey(labels, roots, left.add)
-        found = _look(tree, folder / SCAN, left, check)
+        found = Scan(tree=tree, left_out=left, last=folder / SCAN, scaling=Scaling(reading=reading))
+        _look(found, check)
         if not found.is_sound:
             return found
         schema = SCHEMA.append(GROUP) if tree.has_groups else SCHEMA
+        schema = schema.with_metadata(reading.of_headers())
         with replacing(folder / SCAN) as temporary, _Writer(temporary, schema) as rows:
             for row in _read(found, is_whole=True):
                 rows.add(row)
@@ -98,7 +110,12 @@ def scan(
 
 
 def look(
-    roots: Mapping[str, Path], *, labels: Labels | None = None, check: Check, seconds: float
+    roots: Mapping[str, Path],
+    *,
+    labels: Labels | None = None,
+    reading: Reading,
+    check: Check,
+    seconds: float,
 ) -> Scan | None:
     """What a scan of the splits' folders would find wrong by names, before anything is linked.
 
@@ -113,17 +130,18 @@ def look(
             tree = listing.survey(labels, roots, left.add, until=until)
     except TimeoutError:
         return None
-    return _look(tree, Path("-"), left, check)
+    found = Scan(tree=tree, left_out=left, last=Path("-"), scaling=Scaling(reading=reading))
+    _look(found, check)
+    return found
 
 
-def _look(tree: Tree, last: Path, left: LeftOut, check: Check) -> Scan:
-    found = Scan(tree=tree, left_out=left, last=last)
+def _look(found: Scan, check: Check) -> None:
+    tree = found.tree
     found.faults = [*tree.faults, *check(by_split(tree.counts))]
     found.is_sound = not found.faults and not no_images(tree, tree.counts)
     if not found.is_sound:
         for _ in _read(found, is_whole=False):
             pass
-    return found
 
 
 def _read(scan: Scan, *, is_whole: bool) -> Iterator[tuple[object, ...]]:
@@ -132,7 +150,7 @@ def _read(scan: Scan, *, is_whole: bool) -> Iterator[tuple[object, ...]]:
     roots = {split: str(root) for split, root in tree.roots.items()}
 
     def jobs() -> Iterator[Job]:
-        before = _LastScan(scan.last, list(tree.roots))
+        before = _LastScan(scan.last, list(tree.roots), scan.scaling.reading)
         for found in tree.files():
             facts = None if found.is_loose else before.find(found)
             pending.append((found, facts))
@@ -142,7 +160,8 @@ def _read(scan: Scan, *, is_whole: bool) -> Iterator[tuple[object, ...]]:
 
     count = tree.counts.total() + len(tree.loose)
     title = "read images" if is_whole else "look at headers"
-    for result in stream_in_processes(headers.read, jobs(), count=count, title=title):
+    read = partial(headers.read, reading=scan.scaling.reading)
+    for result in stream_in_processes(read, jobs(), count=count, title=title):
         found, facts = pending.popleft()
         if result is None:
             scan.unchanged += 1
@@ -153,6 +172,9 @@ def _read(scan: Scan, *, is_whole: bool) -> Iterator[tuple[object, ...]]:
         if not isinstance(result, Unread):
             scan.images[found.split, found.name] += 1
             group = (found.group,) if tree.has_groups else ()
+            if is_deep(result.mode):
+                scan.deep += 1
+                scan.deep_examples += [tree.shown(found.path)] * (scan.deep <= _FEW)
             yield found.split, found.path, found.label, found.name, *result, *group
             continue
         if found.name and tree.listed and result.kind == OTHER:  # listed by mistake, or damaged
@@ -197,8 +219,9 @@ class _Writer:
 class _LastScan:
     """The facts that the last scan read, asked for in its own order."""
 
-    def __init__(self, path: Path, splits: Sequence[str]) -> None:
+    def __init__(self, path: Path, splits: Sequence[str], reading: Reading) -> None:
         self._splits = splits
+        self._reading = reading
         self._rows = self._read(path)
         self._next = next(self._rows, None)
 
@@ -220,7 +243,8 @@ class _LastScan:
             return
         try:
             with pq.ParquetFile(path) as file:
-                if not set(SCHEMA) <= set(file.schema_arrow):
+                schema = file.schema_arrow
+                if not set(SCHEMA) <= set(schema) or schema.metadata != self._reading.of_headers():
                     return
                 names = ["path", "class", *Facts._fields]
                 for batch in file.iter_batches(batch_size=ROWS_AT_ONCE, columns=names):

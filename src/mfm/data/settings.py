@@ -33,7 +33,15 @@ LoaderChoice = Annotated[
 
 MANIFEST = "manifest.parquet"
 # Keys that earlier versions didn't have, as what they did.
-_LATER: list[tuple[str, Any]] = [("val_fraction", None), ("val_seed", 0), ("labels", None)]
+_LATER: list[tuple[str, Any]] = [
+    ("val_fraction", None),
+    ("val_seed", 0),
+    ("labels", None),
+    ("scale", None),
+    ("exif", "ignore"),
+    ("channels", None),
+]
+Scale = Literal["range", "percentile"] | Range
 
 
 def images_file(manifest: Path, split: str) -> Path:
@@ -99,6 +107,31 @@ class Dataset(Section):
         "'error' stops before any training, 'skip' leaves it out. Both list it in "
         "data/<name>/left_out.csv.",
     )
+
+    scale: Scale | None = Field(
+        None,
+        description="What becomes of values of more than 8 bits (16-bit, float), which are an "
+        "error by default. 'range': 0 to 255 from the lowest to the highest of the training "
+        "images; 'percentile': from the 0.5th to the 99.5th percentile of theirs; or [low, high]. "
+        "What lies outside is cut off, and counted. Pictures of 8 bits stay as they are.",
+    )
+    exif: Literal["ignore", "apply"] = Field(
+        "ignore", description="Whether pictures are turned as their EXIF data asks for."
+    )
+    channels: int | None = Field(
+        None,
+        ge=1,
+        le=64,
+        description="Channels of every picture, in TIFFs and NumPy's .npy ([height, width, "
+        "channels] or [channels, height, width]) too; null: RGB, as Pillow gives it.",
+    )
+
+    @field_validator("scale")
+    @classmethod
+    def _ascending(cls, value: Scale | None) -> Scale | None:
+        if isinstance(value, tuple) and not value[0] < value[1]:
+            raise ValueError("give [low, high] with low < high")
+        return value
 
     @model_serializer(mode="wrap")
     def _without_later_defaults(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:

@@ -87,6 +87,7 @@ def look(layout: Layout, name: str, work: Path) -> Pictures:
         unlabelled=None if layout.unlabelled is None else str(layout.unlabelled),
         val_fraction=None if layout.has_val else MOST,
         on_bad_image="skip",
+        scale="percentile",
     )
     with redirect_stdout(io.StringIO()):
         link(dataset, work)
@@ -99,6 +100,8 @@ def look(layout: Layout, name: str, work: Path) -> Pictures:
     report = facts(dataset, work / NAME)
     if not any(line.startswith("Unreadable") for line in map(plain, warnings(report))):
         dataset = dataset.model_copy(update={"on_bad_image": "error"})
+    if report["window"] is None:  # all of 8 bits
+        dataset = dataset.model_copy(update={"scale": None})
     table = pq.read_table(work / NAME, columns=["split", "width", "height"])
     is_train = np.array(table["split"].to_pylist()) == "train"
     sides = np.minimum(table["width"].to_numpy(), table["height"].to_numpy())[is_train]

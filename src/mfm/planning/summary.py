@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from mfm.data.windows import in_words
 from mfm.files.lines import shown
 from mfm.planning import findings
 from mfm.planning.budget import told
@@ -167,6 +168,11 @@ def reasons(planned: Planned) -> dict[str, str]:
         if draft.floors
         else "on so many pixels, logistic regression takes too long; {} turns it on.",
     }
+    if draft.pictures.dataset.scale is not None:
+        found["dataset.scale"] = (
+            f"pictures have more than 8 bits, and {in_words(draft.pictures.report['window'])} are "
+            "nearly all values of the training images; range leaves none out."
+        )
     if draft.pictures.dataset.val_fraction is not None:
         found["dataset.val_fraction"] = (
             f"{val:,} images; a fifth, or of few images more, so that chance decides less."

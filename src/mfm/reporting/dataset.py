@@ -5,7 +5,6 @@ Counts are of all images; what needs pixels is measured on a sample, drawn once 
 
 from __future__ import annotations
 
-import io
 from collections import Counter
 from functools import partial
 from pathlib import Path
@@ -17,13 +16,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
-from PIL import ExifTags
 
 from mfm.data import left_out, manifest, meaning
 from mfm.data.batches import EvalBatches, to_float
 from mfm.data.decoding import read
-from mfm.data.formats import format_of, open_image
+from mfm.data.formats import format_of
 from mfm.data.manifest import Images
+from mfm.data.opening import facts_of_pillow
+from mfm.data.reading import of_manifest
 from mfm.data.settings import Dataset
 from mfm.experiment.jobs import DatasetReportJob
 from mfm.numerics.draws import Ints, Stream, permutation
@@ -69,10 +69,21 @@ def facts(dataset: Dataset, manifest_path: Path) -> Report:
         "source": dataset.source,
         "image_size": dataset.image_size,
         "on_bad_image": dataset.on_bad_image,
+        **_reading(table),
         "splits": {name: _split(table, name, dataset.image_size) for name in splits},
         **_names(table),
         "identical": _identical(table),
         "left_out": _left_out(manifest_path.parent),
+    }
+
+
+def _reading(table: pa.Table) -> Report:
+    """How files are read, where it isn't as Pillow reads them."""
+    reading = of_manifest(table.schema.metadata)
+    return {
+        "channels": reading.out_channels,
+        "exif": reading.exif,
+        "window": reading.window and [list(each) for each in reading.window],
     }
 
 
@@ -245,9 +256,9 @@ def _measure(run: DatasetReportJob, images: Images, positions: Ints) -> dict[str
     rotated = 0
     several = 0
     for position in positions.tolist():
-        with open_image(io.BytesIO(read(images, position))) as image:
-            rotated += image.getexif().get(ExifTags.Base.Orientation, 1) != 1
-            several += getattr(image, "n_frames", 1) > 1
+        orientation, pictures = facts_of_pillow(read(images, position))
+        rotated += orientation != 1
+        several += pictures > 1
     return {
         "pixels": pixels[:, 0].numel(),
         "sum": pixels.sum(dim=(0, 2, 3)).numpy(),

@@ -7,6 +7,8 @@ from typing import Any
 
 from mfm.data.headers import LOOSE
 from mfm.data.left_out import is_bad
+from mfm.data.opening import is_deep
+from mfm.data.windows import in_words
 from mfm.files.lines import shown
 from mfm.reporting.document import (
     Block,
@@ -28,7 +30,6 @@ _TITLES = {
     "val": "val",
     "pretrain": "pretrain (unlabelled)",
 }
-_CLIPPED = ("I;16", "I;16L", "I;16B", "I", "F")
 _TRANSPARENT = ("RGBA", "LA", "PA", "La", "RGBa")
 _IDENTICAL = {
     "val in train": ("val that are also in train", "their accuracy is remembered, not learned"),
@@ -77,16 +78,19 @@ def warnings(report: Report) -> list[Text]:
             lines.append((Bold(f"Images of {what}: {number:,}"), f" ({why})."))
     if contradicting := report["identical"]["contradicting_in_train"]:
         lines.append(f"Training images that also lie in another class of train: {contradicting:,}.")
+    window, channels = report.get("window"), report.get("channels", 3)
+    deep = "an earlier version clipped them at 255; set dataset.scale"
+    if window:
+        deep = f"{in_words(window)} become 0 to 255, and what is outside is cut off"
+    transparent = "it is dropped: hidden colours show" if channels == 3 else "it is a channel"
     for name, split in report["splits"].items():
-        for modes, what, why in (
-            (_CLIPPED, "more than 8 bits a pixel", "Pillow's conversion clips them at 255"),
-            (_TRANSPARENT, "transparency", "it is dropped: hidden colours show"),
-        ):
-            if number := sum(split["modes"].get(mode, 0) for mode in modes):
-                lines.append(
-                    f"Images of {name} with {what}: {number:,} ({why}; convert them yourself if "
-                    "that is wrong)."
-                )
+        if number := sum(n for mode, n in split["modes"].items() if is_deep(mode)):
+            lines.append(f"Images of {name} with more than 8 bits a value: {number:,} ({deep}).")
+        if number := sum(split["modes"].get(mode, 0) for mode in _TRANSPARENT):
+            lines.append(
+                f"Images of {name} with transparency: {number:,} ({transparent}; convert them "
+                "yourself if that is wrong)."
+            )
         if split["smaller"]:
             lines.append(
                 f"Images of {name} with a side below {report['image_size']} pixels, to be "
@@ -97,12 +101,12 @@ def warnings(report: Report) -> list[Text]:
             f"val has only {number:,} images: each is {100 / number:.2g} points of top-1, so only "
             "large differences will show."
         )
+    turned = "they are" if report.get("exif") == "apply" else "they are not, as in torchvision"
     for name, sample in report.get("sample", {}).items():
         if sample["rotated_by_exif"]:
             lines.append(
                 f"Sampled images of {name} that ask by EXIF to be turned: "
-                f"{sample['rotated_by_exif']} of {sample['images']}; they are not, as in "
-                "torchvision."
+                f"{sample['rotated_by_exif']} of {sample['images']}; {turned} (dataset.exif)."
             )
         if several := sample.get("of_several_pictures"):  # facts of an earlier version lack it
             lines.append(
@@ -156,13 +160,15 @@ _GROUPS: Column[Split] = Column("groups", _splits(lambda split: f"{split['groups
 
 def _images(report: Report) -> Section:
     grouped = all("groups" in split for split in report["splits"].values())
+    channels = report.get("channels", 3)
+    becomes = "is converted to RGB" if channels == 3 else f"has {channels} channel(s)"
     return Section(
         "Images",
         [
             Table([*IMAGES, *[_GROUPS] * grouped], list(report["splits"].items())),
             Paragraph(
                 "Widths and heights: smallest, 1%, median, 99%, largest. Modes are Pillow's (L is "
-                "grey); every image is converted to RGB."
+                f"grey); every image {becomes}."
             ),
         ],
     )
@@ -207,7 +213,7 @@ def _classes(report: Report) -> Section:
 
 Values = tuple[Text, Report]  # what values are of, their mean and standard deviation
 PIXELS: list[Column[Values]] = [
-    Column("values in [0, 1], by channel (R, G, B)", lambda values: values[0]),
+    Column("values in [0, 1], by channel (R, G, B of three)", lambda values: values[0]),
     Column("mean", lambda values: _triple(values[1]["mean"])),
     Column("standard deviation", lambda values: _triple(values[1]["std"])),
 ]

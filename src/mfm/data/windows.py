@@ -1,0 +1,168 @@
+"""Windows of values: which of them become 0 and 255, where pictures have more than 8 bits.
+
+Measured on the training images alone, once, and the same for every split; the manifest keeps it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mfm.data.arrays import Values
+from mfm.data.formats import BROKEN, unreadable
+from mfm.data.opening import check_finite, is_deep, open_picture
+from mfm.data.reading import Reading, Window
+from mfm.errors import UserError
+from mfm.numerics.draws import Stream, permutation
+from mfm.processes.pool import map_in_processes, stream_in_processes
+
+PERCENTILES = (0.5, 99.5)
+SAMPLED, VALUES = 2_000, 10_000  # training images, and pixels of each, that percentiles are of
+_CHUNK = 16
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(kw_only=True)
+class Scaling:
+    """What became of the values of more than 8 bits."""
+
+    reading: Reading  # with its window
+    images: int = 0  # that have such values
+    values: Counter[str] = field(default_factory=Counter)  # by split
+    outside: Counter[str] = field(default_factory=Counter)  # those that are cut off
+
+    def summary(self) -> dict[str, Any]:
+        """As plain JSON values; nothing where there are no such images."""
+        if not self.images:
+            return {}
+        return {
+            "scale": {
+                "asked": self.reading.scale,
+                "images": self.images,
+                "window": self.reading.window,
+                "outside": {name: self.outside[name] / self.values[name] for name in self.values},
+            }
+        }
+
+    def notes(self) -> list[str]:
+        """What to know of it."""
+        if not self.images:
+            asked = self.reading.scale is not None
+            return ["dataset.scale changes nothing: no picture has more than 8 bits"] * asked
+        told = ", ".join(
+            f"{100 * self.outside[name] / self.values[name]:.3g}% of {name}'s values"
+            for name in self.values
+            if self.outside[name]
+        )
+        return [
+            f"values of {self.images:,} images of more than 8 bits: {in_words(self.reading.window)}"
+            f" become 0 to 255; {f'cut off: {told}' if told else 'none is cut off'}"
+        ]
+
+
+def in_words(window: Sequence[Sequence[float]] | None) -> str:
+    """'0 to 4095', for each channel."""
+    return ", ".join(f"{low:.6g} to {high:.6g}" for low, high in window or ())
+
+
+def fault(reading: Reading, number: int, *, of: int, examples: Sequence[str]) -> list[str]:
+    """Why pictures of more than 8 bits can't be used, where nothing says what becomes of them."""
+    if not number or reading.takes_deep:
+        return []
+    return [
+        f"{number:,} of {of:,} images have more than 8 bits a value, such as {', '.join(examples)},"
+        " which would be clipped: set dataset.scale to range (0 to 255 from the lowest to the "
+        f"highest value of the training images), to percentile (from their {PERCENTILES[0]:g}th to "
+        f"their {PERCENTILES[1]:g}th), or to [low, high]"
+    ]
+
+
+def settle(reading: Reading, rows: pa.Table, folder: Path) -> Scaling:
+    """The reading with its window, and what lies outside of it.
+
+    `rows` have split, path and mode of every image below `folder`. Raises UserError where there
+    is nothing to measure, and for values that are no numbers.
+    """
+    rows = rows.filter(pa.array([is_deep(mode) for mode in rows["mode"].to_pylist()], pa.bool_()))
+    if not len(rows):
+        return Scaling(reading=reading)
+    if reading.window is None:
+        train = rows.filter(pc.equal(rows["split"], "train"))["path"].to_pylist()
+        reading = replace(reading, window=_window(reading, folder, train))
+    scaling = Scaling(reading=reading, images=len(rows))
+    counts = stream_in_processes(
+        partial(_outside, reading, folder),
+        rows["path"].to_pylist(),
+        count=len(rows),
+        title="count values",
+        chunk=_CHUNK,
+    )
+    for split, (values, outside) in zip(rows["split"].to_pylist(), counts, strict=True):
+        scaling.values[split] += values
+        scaling.outside[split] += outside
+    return scaling
+
+
+def _window(reading: Reading, folder: Path, train: list[str]) -> Window:
+    if isinstance(reading.scale, tuple):
+        return (reading.scale,)
+    if not train:
+        raise UserError(
+            f"dataset.scale is {reading.scale}, and no training image has more than 8 bits: give "
+            "[low, high]"
+        )
+    if reading.scale == "percentile":
+        chosen = np.sort(permutation(len(train), seed=0, epoch=0, stream=Stream.REPORT)[:SAMPLED])
+        train = [train[place] for place in chosen.tolist()]
+    parts = map_in_processes(
+        partial(_measured, reading, folder), train, title="measure values", chunk=_CHUNK
+    )
+    values = np.concatenate(parts)
+    if reading.scale == "percentile":
+        low, high = np.percentile(values, PERCENTILES, axis=0)
+    else:
+        low, high = values.min(axis=0), values.max(axis=0)
+    if (low >= high).any():
+        raise UserError(
+            f"dataset.scale is {reading.scale}, and the training images' values are all "
+            f"{low[low >= high][0]:g}: give [low, high]"
+        )
+    return tuple(zip(low.tolist(), high.tolist(), strict=True))
+
+
+def _measured(reading: Reading, folder: Path, path: str) -> Floats:
+    """Some of an image's values, or its lowest and highest: [n, windows]."""
+    values = _values(reading, folder, path)
+    values = values.reshape(-1, values.shape[2] if reading.by_channel else 1)
+    if reading.scale == "percentile":
+        if len(values) > VALUES:
+            values = values[np.random.default_rng(0).integers(len(values), size=VALUES)]
+    else:
+        values = np.stack([values.min(axis=0), values.max(axis=0)])
+    return values.astype(np.float64)
+
+
+def _outside(reading: Reading, folder: Path, path: str) -> tuple[int, int]:
+    """Numbers of an image's values, and of those outside of the window."""
+    values = _values(reading, folder, path)
+    low, high = np.array(reading.window).T
+    return values.size, int(((values < low) | (values > high)).sum())
+
+
+def _values(reading: Reading, folder: Path, path: str) -> Values:
+    try:
+        with open(folder / path, "rb") as file:
+            values = open_picture(file, reading).values()
+            check_finite(values)
+            return values
+    except (*BROKEN, ImportError) as error:
+        raise unreadable(str(folder / path), error) from None
