@@ -100,6 +100,13 @@ def planes(picture: Picture, reading: Reading) -> Planes:
     return tuple(Image.fromarray(plane) for plane in np.moveaxis(values, 2, 0).copy())
 
 
+def as_rgb(planes: Planes) -> Image.Image:
+    """What is shown of a picture: its first three channels, or the first in grey; a copy."""
+    if len(planes) >= 3:
+        return Image.merge("RGB", planes[:3])
+    return planes[0].convert("RGB")
+
+
 def to_bytes(values: Values, window: Window) -> npt.NDArray[np.uint8]:
     """Values [height, width, channels] as bytes, those of the window as 0 to 255.
 

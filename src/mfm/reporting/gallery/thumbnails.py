@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from mfm.data import decoding, manifest
 from mfm.data.headers import content_of
 from mfm.data.manifest import Images
+from mfm.data.opening import as_rgb
 from mfm.errors import UserError
 
 SIDE = 96  # pixels of the longer side, at most
@@ -61,7 +62,7 @@ class Thumbnails:
         if content_of(file) != self._contents[int(self._images.rows[position])].as_py():
             return Thumbnail(missing=CHANGED)
         try:
-            image = decoding.decode_bytes(self._images, position, file).convert("RGB")
+            image = as_rgb(decoding.decode(self._images, position, file))
         except UserError:
             return Thumbnail(missing=UNREADABLE)
         small = max(image.size) <= _LOSSLESS
