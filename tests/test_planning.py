@@ -148,7 +148,7 @@ def test_the_file_is_complete_and_each_key_is_described():
     assert len(described) > len(keys) / 2  # those of the finetuning stand at the pretraining
     assert all(len(line) <= 100 or experiment.dataset.source in line for line in lines)
     assert "Here: the images' short side is 120 px (median), and there is time for less." in text
-    assert "snakemake --cores all --configfile mine.yaml" in text
+    assert "mfm run mine.yaml" in text
 
 
 def test_a_file_that_is_there_stays():

@@ -35,6 +35,8 @@ ROOMS = (
     "convert",
     "__main__",
 )
+# `from mfm import Experiment`: imported when it is asked for.
+OFFERED = ("mfm", "mfm.calling.experiment")
 # What no measured number depends on, and why.
 NOT_IN_THE_VERSION = {
     "__init__": "the release number, which the version begins with",
@@ -99,7 +101,7 @@ def test_rooms_import_rooms_below_them():
         f"{module} imports {name}"
         for module in FILES
         for name in sorted(imported(module))
-        if ROOMS.index(room(name)) > ROOMS.index(room(module))
+        if ROOMS.index(room(name)) > ROOMS.index(room(module)) and (module, name) != OFFERED
     ]
     assert not wrong
 

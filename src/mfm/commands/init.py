@@ -8,19 +8,18 @@ labels.csv says there, with columns path, label, and split and group where wante
 labels in unlabelled/) and at the machine, times some steps, and writes what to change and
 what to expect. Nothing is trained; an existing file is not overwritten. Then
 
-    snakemake --cores all --configfile mine.yaml
+    mfm run mine.yaml
 """
 
 from __future__ import annotations
 
 import argparse
-import re
 from pathlib import Path
 
 from mfm.commands.arguments import create_parser
+from mfm.errors import UserError
+from mfm.planning.budget import seconds_of
 from mfm.planning.drafting import draft_file
-
-_UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 
 
 def main(words: list[str]) -> None:
@@ -41,7 +40,7 @@ def main(words: list[str]) -> None:
 
 
 def _seconds(text: str) -> float:
-    found = re.fullmatch(r"(\d+(?:\.\d+)?) ?(s|m|min|h|d)", text)
-    if found is None or float(found[1]) == 0:
-        raise argparse.ArgumentTypeError(f"give a time such as 30m or 8h, not '{text}'")
-    return float(found[1]) * _UNITS[found[2]]
+    try:
+        return seconds_of(text)
+    except UserError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None

@@ -7,6 +7,7 @@ suggestive at most; trainings of a quarter, which may end before they have learn
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -16,6 +17,17 @@ from mfm.planning.draft import SIZES, Draft
 from mfm.planning.speeds import Speeds
 from mfm.reporting.words import duration
 from mfm.statistics.power import fewest
+
+_UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
+
+
+def seconds_of(text: str) -> float:
+    """The seconds of a budget such as '30m'."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?) ?(s|m|min|h|d)", text)
+    if found is None or float(found[1]) == 0:
+        raise UserError(f"give a time such as 30m or 8h, not '{text}'")
+    return float(found[1]) * _UNITS[found[2]]
+
 
 SMALLEST = 64  # pixels of images that are larger
 ORDER = (

@@ -125,7 +125,7 @@ def results_for(out: Path) -> str:
 
 def rendered(planned: Planned, out: Path) -> tuple[str, str]:
     """The file's text, and what the terminal shows."""
-    command = f"snakemake --cores all --configfile {shlex.quote(str(out))}"
+    command = f"mfm run {shlex.quote(str(out))}"
     told = summary.lines(planned, command)
     head = _HEAD.format(source=planned.draft.pictures.dataset.source).splitlines()
     text = to_yaml(

@@ -104,9 +104,14 @@ def _cost(found: Finished, arm: str, rows: pd.DataFrame) -> Cost:
 
 def times(found: Finished, arm: str, other: str | None = None) -> str:
     """Time of a pretraining and a finetuning, in that of another arm, or of the baseline."""
+    share = relative(found, arm, other)
+    return "-" if share is None else f"{share:.1f}{_more(found.experiment, arm)}"
+
+
+def relative(found: Finished, arm: str, other: str | None = None) -> float | None:
+    """The same as a number, without what was trained elsewhere; None where one has no time."""
     own, base = (_one_run(found, each) for each in (arm, other or found.experiment.baseline))
-    more = _more(found.experiment, arm)
-    return f"{own / base:.1f}{more}" if own is not None and base else "-"
+    return own / base if own is not None and base else None
 
 
 def _more(experiment: Experiment, arm: str) -> str:

@@ -1,0 +1,43 @@
+"""Frame of the table: its arms and floors as numbers, for whoever goes on computing."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from mfm.reporting import cost, floors, verdict
+from mfm.reporting.columns import MeasuredArm
+from mfm.reporting.finished import Finished
+from mfm.statistics.over_seeds import Estimate
+
+
+def frame(found: Finished) -> pd.DataFrame:
+    """A row an arm, then one a floor, by its name.
+
+    `low` and `high` are the ends of the 95% interval of what the table is about (top1, in %, or the
+    question's metric); difference, its interval and the verdict are the arm's less the baseline;
+    cost is in training times of the baseline. What isn't there is missing.
+    """
+    compared = verdict.compare(found.experiment, found.results)
+    arms = [MeasuredArm(name=name, found=found, compared=compared) for name in found.arms]
+    rows = [_of_arm(arm) for arm in arms]
+    rows += [
+        {"arm": f"floor: {floor.name}", **_estimate(found, floor.top1)}
+        for floor in floors.floors(found)
+    ]
+    return pd.DataFrame(rows).set_index("arm")
+
+
+def _of_arm(arm: MeasuredArm) -> dict[str, object]:
+    compared = arm.from_baseline
+    row: dict[str, object] = {"arm": arm.name, **_estimate(arm.found, arm.estimate)}
+    if compared is not None:
+        gap = compared.difference
+        row |= {"difference": gap.mean, "difference_low": gap.low, "difference_high": gap.high}
+        row |= {"verdict": gap.verdict}
+    elif arm.name == arm.found.experiment.baseline:
+        row |= {"verdict": "baseline"}
+    return row | {"runs": len(arm.rows), "cost": cost.relative(arm.found, arm.name)}
+
+
+def _estimate(found: Finished, its: Estimate) -> dict[str, object]:
+    return {found.experiment.metric: its.mean, "low": its.low, "high": its.high}
