@@ -20,7 +20,7 @@ from mfm.experiment.tuning import Choice
 from mfm.experiment.variants import Runs
 from mfm.files.records import record_of
 from mfm.files.atomic import check_writable, write_text
-from mfm.processes import gpus
+from mfm.processes import devices, gpus
 from mfm.settings.section import dumps, dumps_ordered, load_json
 from mfm.settings.section import parse as parse_settings
 from mfm.statistics.planned import judge
@@ -41,6 +41,8 @@ def get_runs(values):
     """The runs of the checked configuration; a wrong one ends here, in one line, before any job."""
     with one_line():
         runs = Runs(parse_settings(Experiment, values, where="configuration"))
+        if runs.experiment.device != "auto":
+            os.environ[devices.VARIABLE] = runs.experiment.device  # jobs have it from here
         if workflow.is_main_process:  # and not again in those of jobs
             preflight.check(runs, links_again=get_links_again(), forces=get_forces())
             check_writable(Path(".snakemake/log"))
@@ -312,6 +314,8 @@ def get_gpus(stage):
     """GPUs of a job: one a process, counted in runs where several may share one."""
 
     def get_count(wildcards):
+        if EXPERIMENT.device in ("cpu", "mps"):
+            return 0
         ranks = get_ranks(stage)(wildcards)
         here = workflow.cores and workflow.is_main_process
         return gpus.share(ranks) if here else ranks  # a cluster gives whole ones

@@ -40,7 +40,8 @@ def on_device(
     A GPU gets a step's images while it computes on those of the one before, by a stream of its own.
     """
     if device.type != "cuda":
-        yield from steps
+        for step, batches in steps:
+            yield step, [batch.to(device) for batch in batches]
         return
     copies = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
     ahead: tuple[Step, list[Batch]] | None = None

@@ -138,7 +138,7 @@ class Subject:
         )
 
     def _logits(self, images: Tensor, batch: Batch, change: Change | None) -> Tensor:
-        """The outputs in float64 for a batch, whose images in [0, 1] are changed."""
+        """The outputs for a batch, whose images in [0, 1] are changed."""
         device = self.process.device
         if change is not None:
             images = change(images, self.images.rows[batch.positions.numpy()])
@@ -146,7 +146,7 @@ class Subject:
         number_format = precision.resolve(self.job.evaluation.precision, device)
         with precision.autocast(number_format, device):
             logits: Tensor = self.model(pixels)
-        return logits.double()
+        return logits.to(precision.wide(device))
 
     def _gathered(self, mine: Ints, parts: list[dict[str, np.ndarray]]) -> Predictions:
         """This rank's parts with the others', in the images' order."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -40,7 +41,7 @@ from mfm.models.settings import Model
 from mfm.models.sources import source_of
 from mfm.objectives import Pretext, Pretraining
 from mfm.objectives.supervised.settings import Finetuning
-from mfm.processes import gpus
+from mfm.processes import devices, gpus
 from mfm.settings.section import differing_keys, dumps, load_json
 
 # Keys that the settings of a run had in versions before this one.
@@ -79,8 +80,8 @@ def remarks(runs: Runs, *, here: bool = False) -> list[str]:
 
     Builds the networks, the first time: not where all trainings are done.
 
-    Raises UserError for image sizes that a network's stride doesn't divide, and for a task or
-    weights that don't fit it.
+    Raises UserError for image sizes that a network's stride doesn't divide, for a task or weights
+    that don't fit it, and for a device that isn't here.
     """
     experiment = runs.experiment
     found = _unused_seeds(experiment) + _linked_otherwise(experiment)
@@ -95,7 +96,10 @@ def remarks(runs: Runs, *, here: bool = False) -> list[str]:
     ]
     ranks = [ranks for files, ranks in trainings if not Path(files.weights).exists()]
     if ranks:
-        found += _lacks_gpus(max(ranks)) if here else []
+        if here:
+            there = bool(gpus.visible_gpus())
+            devices.kind(experiment.device, cuda=there, mps=sys.platform == "darwin")
+            found += _lacks_gpus(max(ranks))
         found += check_sizes(demands_of(runs))
         all_of([*_model_checks(runs), *_weight_checks(runs, found)])
     return list(dict.fromkeys(found))

@@ -283,6 +283,7 @@ def experiment_hash(experiment: Experiment) -> str:
     alone = experiment.model_copy(
         update={
             "results": "results",
+            "device": "auto",
             "seeds": [0],
             "baseline": min(experiment.arms),
             "question": None,

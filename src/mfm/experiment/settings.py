@@ -7,7 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import Field, model_validator
+from pydantic import (
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from mfm.data.settings import Dataset, LoaderChoice
 from mfm.errors import UserError
@@ -21,6 +26,7 @@ from mfm.experiment.tuning import TRIALS, TUNED, Tuning
 from mfm.models.settings import Model
 from mfm.objectives import Pretraining
 from mfm.objectives.supervised.settings import Finetuning
+from mfm.processes.devices import Device
 from mfm.settings.files import read_settings
 from mfm.settings.messages import nearest
 from mfm.settings.section import Name, Section, Seeds, parse
@@ -68,6 +74,11 @@ class Experiment(Section):
     )
     dataset: Dataset = Field(Dataset(), description="Images.")
     loader: LoaderChoice = "torchvision"
+    device: Device = Field(
+        "auto",
+        description="What jobs compute on: 'cpu', 'cuda' (NVIDIA's GPUs), 'mps' (Apple's, which "
+        "nobody has tried yet); 'auto': a GPU where torch sees one, else the CPU.",
+    )
     model: Model = Field(Model(), description="Network.")
     pretrain: dict[Name, Pretraining] = Field(
         {}, description="Named pretrainings; only those that an arm uses are run."
@@ -96,6 +107,12 @@ class Experiment(Section):
     def metric(self) -> str:
         """What the table compares: the question's metric, or top-1."""
         return TOP1 if self.question is None else self.question.metric
+
+    @model_serializer(mode="wrap")
+    def _without_later_defaults(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """As ever, less a key that came later, where it says what held before it."""
+        values: dict[str, Any] = write(self)
+        return {key: value for key, value in values.items() if (key, value) != ("device", "auto")}
 
     @model_validator(mode="before")
     @classmethod

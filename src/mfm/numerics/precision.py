@@ -20,11 +20,18 @@ def resolve(precision: str, device: torch.device) -> str:
     if precision == "auto":
         if device.type == "cuda":
             return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+        if device.type == "mps":
+            return "fp32"
         native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
         return "bf16" if native else "fp32"
     if precision == "fp16" and device.type == "cpu":
         raise UserError("precision fp16 needs a GPU; use auto, bf16 or fp32 here")
     return precision
+
+
+def wide(device: torch.device) -> torch.dtype:
+    """The type that sums and small numbers are kept in: float64, which Apple's GPUs don't have."""
+    return torch.float32 if device.type == "mps" else torch.float64
 
 
 def settle(device: torch.device, *, deterministic: bool) -> None:

@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mfm.errors import STOPPED_EXIT, UserError
+from mfm.processes import devices
 from mfm.processes.lifetime import STOP_SIGNALS, StopRequest
 
 # Not the user's own temporary folder: who shares the machine shares this one.
@@ -69,7 +70,9 @@ def machine_gpus() -> list[Gpu]:
 
 
 def visible_gpus() -> list[Gpu]:
-    """The machine's GPUs that CUDA_VISIBLE_DEVICES leaves, in its order."""
+    """The machine's GPUs that CUDA_VISIBLE_DEVICES leaves, in its order; none for `device: cpu`."""
+    if devices.asked() == "cpu":
+        return []
     asked = os.environ.get("CUDA_VISIBLE_DEVICES")
     if asked is None:
         return machine_gpus()

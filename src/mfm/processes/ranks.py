@@ -15,7 +15,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from mfm.processes import gpus
+from mfm.errors import UserError
+from mfm.processes import devices, gpus
 from mfm.processes.lifetime import end_with_launcher, end_with_parent
 
 T = TypeVar("T")
@@ -39,20 +40,14 @@ class Process:
 def process_group(*, timeout_minutes: float = 10.0) -> Iterator[Process]:
     """Join torchrun's group: nccl on GPUs, gloo on CPUs; leave it at the end.
 
-    The device is the rank's own GPU where there is one, otherwise the CPU. A collective that
-    waits longer than the timeout ends the run.
+    The device is what MFM_DEVICE says; without it the rank's own GPU, otherwise the CPU. A
+    collective that waits longer than the timeout ends the run.
     """
     rank = int(os.environ.get("RANK", "0"))
     world = int(os.environ.get("WORLD_SIZE", "1"))
-    device = torch.device("cpu")
-    if torch.cuda.is_available():
-        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
-        torch.cuda.set_device(device)
-    elif gpus.held():
-        print(
-            "mfm: note: PyTorch can't use the GPU that nvidia-smi lists; on the CPU",
-            file=sys.stderr,
-        )
+    device = _device()
+    if device.type == "mps" and world > 1:
+        raise UserError("an Apple GPU takes one process: set ranks: 1, or device: cpu")
     launched = "RANK" in os.environ
     if launched:
         dist.init_process_group(
@@ -62,6 +57,24 @@ def process_group(*, timeout_minutes: float = 10.0) -> Iterator[Process]:
     # Not after an error: waiting for a rank that is gone could take forever.
     if launched:
         dist.destroy_process_group()
+
+
+def _device() -> torch.device:
+    kind = devices.kind(
+        devices.asked(),
+        cuda=torch.cuda.is_available(),
+        mps=torch.backends.mps.is_available(),
+    )
+    if kind == "cuda":
+        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        torch.cuda.set_device(device)
+        return device
+    if gpus.held():
+        print(
+            "mfm: note: PyTorch can't use the GPU that nvidia-smi lists; on the CPU",
+            file=sys.stderr,
+        )
+    return torch.device(kind)
 
 
 def data_parallel(model: nn.Module, process: Process) -> nn.Module:

@@ -143,7 +143,9 @@ class Trainer:
         here, plan = self.here, self.plan
         self.model.train()
         started = time.perf_counter() - here.seconds
-        total = torch.zeros((), dtype=torch.float64, device=self.process.device)
+        total = torch.zeros(
+            (), dtype=precision.wide(self.process.device), device=self.process.device
+        )
         if here.step:
             total += here.losses[self.process.rank]
         progress = Progress(
@@ -196,7 +198,7 @@ class Trainer:
             steps_per_epoch=plan.steps_per_epoch,
         )
         seed_step(self.setup.identity["seed"], step, rank=self.process.rank)
-        total = torch.zeros((), dtype=torch.float64, device=device)
+        total = torch.zeros((), dtype=precision.wide(device), device=device)
         for number, batch in enumerate(batches, start=1):
             last = number == len(batches)
             alone = last or self.parallel is self.model

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from mfm.data.batches import Batch
 from mfm.data.order import Step
 from mfm.errors import UserError
+from mfm.numerics import precision
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +27,7 @@ class BadStep:
 
 @dataclass(frozen=True, kw_only=True)
 class _Pending:
-    numbers: Tensor  # float64 [4]: loss, gradient norm, skipped steps, skipped in a row
+    numbers: Tensor  # [4]: loss, gradient norm, skipped steps, skipped in a row
     copied: torch.cuda.Event | None
     step: Step
     batches: Sequence[Batch]
@@ -59,8 +60,8 @@ class StepCheck:
         held_back = getattr(optimizer, "_step_supports_amp_scaling", False)
         self._waits = device.type == "cuda" and held_back
         self._bad = torch.zeros((), device=device)
-        self._skipped = torch.full((), skipped, dtype=torch.float64, device=device)
-        self._in_a_row = torch.zeros((), dtype=torch.float64, device=device)
+        self._skipped = torch.full((), skipped, dtype=precision.wide(device), device=device)
+        self._in_a_row = torch.zeros_like(self._skipped)
         self._pending: _Pending | None = None
 
     @property
@@ -91,7 +92,7 @@ class StepCheck:
         if self._waits:
             self._hold_back(bad)
         numbers = torch.stack(
-            [loss.double(), norm.double(), self._skipped, self._in_a_row]
+            [loss.to(self._skipped), norm.to(self._skipped), self._skipped, self._in_a_row]
         ).detach()
         before, self._pending = self._pending, self._to_host(numbers, step, batches)
         if before is not None:
