@@ -82,7 +82,7 @@ def test_nothing_is_read_before_it_was_run(tmp_path):
 def test_a_folder_is_drafted_once(tmp_path, monkeypatch, capsys):
     asked = []
 
-    def draft(folder, out, *, seconds):
+    def draft(folder, out, *, labels, seconds):
         asked.append((folder, seconds))
         out.write_text(f"dataset: {{source: {folder}}}\n")
 

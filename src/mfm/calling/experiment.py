@@ -65,22 +65,30 @@ class Experiment:
 
     @classmethod
     def from_folder(
-        cls, folder: str | Path, *, out: str | Path = "mine.yaml", time: str | None = None
+        cls,
+        folder: str | Path,
+        *,
+        out: str | Path = "mine.yaml",
+        labels: str | Path | None = None,
+        time: str | None = None,
     ) -> Self:
         """The experiment that `mfm init` drafts for a folder of pictures, and writes to `out`.
 
-        `time` fits it to a budget, as '30m'. A draft that is there for the same folder is taken as
-        it is, so that a notebook can be run again. Raises UserError for any other file.
+        `labels` is a CSV file of labels, where there are no class folders; `time` fits the
+        experiment to a budget, as '30m'. A draft that is there for the same folder is taken as it
+        is, so that a notebook can be run again. Raises UserError for any other file.
         """
         from mfm.planning.budget import seconds_of
         from mfm.planning.drafting import draft_file
         from mfm.planning.layouts import lay_out
 
-        if not Path(out).exists():
-            draft_file(Path(folder), Path(out), seconds=None if time is None else seconds_of(time))
+        folder, out, file = Path(folder), Path(out), None if labels is None else Path(labels)
+        if not out.exists():
+            seconds = None if time is None else seconds_of(time)
+            draft_file(folder, out, labels=file, seconds=seconds)
             return cls(out)
         found = cls(out)
-        if lay_out(Path(folder)).source != Path(found.settings.dataset.source).resolve():
+        if lay_out(folder, file).source != Path(found.settings.dataset.source).resolve():
             raise UserError(f"{out} is another folder's experiment: give another name as out")
         print(f"{out} is there, and taken as it is.")
         return found
