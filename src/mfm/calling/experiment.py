@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 # What the logger plugin prints: a job that starts, and how many are done.
 _DONE = re.compile(r"\[[\d:]+\] (\d+) of (\d+) done: .*")
 _STARTED = re.compile(r"\[[\d:]+\] (?!failed: )(.+)")
+_BAR = "{n_fmt} of {total_fmt} jobs {bar:30} {elapsed} {desc}"
 _ERROR, _NOTE = "mfm: error: ", "mfm: note: "
 
 
@@ -172,7 +173,7 @@ class _Progress:
     """What a call of the workflow prints, as a bar; and what it says of failures."""
 
     def __init__(self) -> None:
-        self._bar = tqdm(file=sys.stdout, unit=" jobs")
+        self._bar = tqdm(file=sys.stdout, bar_format=_BAR)
         self._errors: list[str] = []
         self._last: deque[str] = deque(maxlen=10)
 
@@ -182,7 +183,7 @@ class _Progress:
             self._bar.total, self._bar.n = int(done[2]), int(done[1])
             self._bar.refresh()
         elif started := _STARTED.fullmatch(line):
-            self._bar.set_description(started[1])
+            self._bar.set_description_str(started[1])
         elif line.startswith(_ERROR):
             self._errors.append(line.removeprefix(_ERROR))
         elif line.startswith(_NOTE):
@@ -190,7 +191,8 @@ class _Progress:
         self._last.append(line)
 
     def close(self) -> None:
-        """The bar stays as it is."""
+        """The bar stays as it is, without the last job's name."""
+        self._bar.set_description()
         self._bar.close()
 
     @property

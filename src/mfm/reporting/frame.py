@@ -9,6 +9,9 @@ from mfm.reporting.columns import MeasuredArm
 from mfm.reporting.finished import Finished
 from mfm.statistics.over_seeds import Estimate
 
+_OTHERS = ("low", "high", "difference", "difference_low", "difference_high")
+_OTHERS += ("verdict", "runs", "cost")
+
 
 def frame(found: Finished) -> pd.DataFrame:
     """A row an arm, then one a floor, by its name.
@@ -24,7 +27,7 @@ def frame(found: Finished) -> pd.DataFrame:
         {"arm": f"floor: {floor.name}", **_estimate(found, floor.top1)}
         for floor in floors.floors(found)
     ]
-    return pd.DataFrame(rows).set_index("arm")
+    return pd.DataFrame(rows).set_index("arm").reindex(columns=[found.experiment.metric, *_OTHERS])
 
 
 def _of_arm(arm: MeasuredArm) -> dict[str, object]:
