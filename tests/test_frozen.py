@@ -361,7 +361,7 @@ def test_folds_are_the_same_for_all_features(monkeypatch):
 
     class Spied(LogisticRegressionCV):
         def fit(self, features, labels):
-            seen.append([test.tolist() for _, test in self.cv.split(features, labels)])
+            seen.append([test.tolist() for _, test in self.cv])
             return super().fit(features, labels)
 
     monkeypatch.setattr(probes, "LogisticRegressionCV", Spied)
@@ -370,6 +370,15 @@ def test_folds_are_the_same_for_all_features(monkeypatch):
         probes.logistic(draws.normal(size=(30, width)), labels, np.ones((1, width)), seed=3)
     probes.logistic(draws.normal(size=(30, 2)), labels, np.ones((1, 2)), seed=4)
     assert seen[0] == seen[1] != seen[2]
+    # Whole groups, with all classes on both sides; of few of them fewer folds, and of one none.
+    for groups, folds in ((np.arange(30) // 3, 5), (np.arange(30) // 15, 2), (labels, 1)):
+        seen.clear()
+        found = probes.logistic(
+            draws.normal(size=(30, 2)), labels, np.ones((1, 2)), groups=groups, seed=0
+        )
+        assert found.folds == folds
+        for test in (test for each in seen for test in each):
+            assert set(groups[test]).isdisjoint(np.delete(groups, test))
 
 
 def test_more_features_than_images_are_rotated_to_the_same_answer():

@@ -106,6 +106,10 @@ def test_files_are_read_as_programs_write_them(tmp_path):
     assert sorted(set(table["class"])) == ["007", "nan"]
     assert set(table["group"]) == {"", "p1", "NA"}
     assert table.groupby(["class", "split"]).size().tolist() == [4, 4, 4, 4]
+    # An image without a group is its own.
+    groups = manifest.load(folder / manifest.NAME, "train").groups
+    named = table[table["split"] == "train"]["group"]
+    assert len(set(groups)) == len(set(named) - {""}) + (named == "").sum()
     # Known again, file by file.
     again = manifest.write(
         folder, splits=["train"], labels=link.labels_of(dataset_of(root, file, val_fraction=0.5))

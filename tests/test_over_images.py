@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from statsmodels.stats.contingency_tables import mcnemar
 
-from mfm.statistics.over_images import bootstrap, by_unit, image_test
+from mfm.statistics.over_images import bootstrap, by_group, by_unit, image_test
 
 
 def right(*rows):
@@ -202,3 +202,37 @@ def test_one_seed_has_no_bootstrap():
     assert bootstrap(one, one, paired=True) is None
     assert bootstrap(two, one, paired=False) is None
     assert bootstrap(two, two, paired=True) is None, "no spread at all"
+
+
+def test_copies_of_an_image_in_one_group_are_one_image():
+    draws = np.random.default_rng(5)
+    arm, baseline = draws.random((2, 4, 60)) < 0.6
+    groups = np.repeat(draws.permutation(60), 3)
+    copied = [np.repeat(each, 3, axis=1) for each in (arm, baseline)]
+    one, same = image_test(arm, baseline), image_test(*copied, groups)
+    assert (same.p, same.mid_p) == pytest.approx((one.p, one.mid_p), abs=1e-12)
+    assert (same.images, same.groups, one.groups) == (180, 60, None)
+    assert image_test(*copied).p < one.p
+    shares = [by_unit(each, range(4)) for each in (arm, baseline)]
+    grouped = [by_group(np.repeat(each, 3, axis=1), groups) for each in shares]
+    order = np.argsort(groups[::3])
+    for each, theirs in zip(shares, grouped, strict=True):
+        assert theirs == pytest.approx(each[:, order])
+
+
+def test_groups_that_differ_in_size_and_in_result_widen_the_interval():
+    draws = np.random.default_rng(6)
+    groups = np.repeat(np.arange(40), draws.integers(1, 30, 40))
+    gain = draws.normal(0, 0.3, 40)[groups]  # a group's own, of all its images
+    arm, baseline = draws.random((2, 6, len(groups))) < 0.5 + np.stack([gain, -gain])[:, None]
+    shares = [by_unit(each, range(6)) for each in (arm, baseline)]
+    whole = [by_group(each, groups) for each in shares]
+    alone, grouped = (bootstrap(*each, paired=True) for each in (shares, whole))
+    assert grouped.mean == pytest.approx(alone.mean)
+    assert grouped.of_units == pytest.approx(alone.of_units)
+    # The ratio of sums over groups, drawn by numpy alone.
+    d = np.bincount(groups, weights=(arm.mean(0) - baseline.mean(0)))
+    drawn = draws.integers(0, 40, (4000, 40))
+    ratios = d[drawn].sum(1) / np.bincount(groups)[drawn].sum(1)
+    assert grouped.of_images == pytest.approx(100 * ratios.std(), rel=0.1)
+    assert grouped.of_images > 2 * alone.of_images

@@ -70,7 +70,7 @@ SIZES |= {"few_labels": 32, "odd_names": 32, "train_alone": 64, "grey": 64, "six
 SIZES |= {"one_broken": 64, "copies": 64, "val_in_train": 64, "nested": 64, "with_rubbish": 64}
 SIZES |= {"by_a_file": 64, "usual": 96, "without_val": 96, "two_classes": 96, "large_3000": 96}
 TOLD = {
-    "by_a_file": "as labels.csv says; 60 for evaluation (50% of each class, in whole groups, by seed) of ",
+    "by_a_file": "as labels.csv says; 60 for evaluation (50% of each class, in whole groups",
     "sixteen_bit": "more than 8 bits a value",
     "mixed_modes": "transparency",
     "one_broken": "Unreadable images, left out",

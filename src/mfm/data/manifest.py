@@ -56,6 +56,7 @@ class Images:
     widths: Ints  # [n] pixels
     heights: Ints  # [n] pixels
     reading: Reading = _PLAIN
+    groups: Ints | None = None  # [n] numbers, equal for images that belong together; None: none do
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -75,6 +76,7 @@ class Images:
             self.widths[positions],
             self.heights[positions],
             self.reading,
+            None if self.groups is None else self.groups[positions],
         )
 
 
@@ -214,7 +216,7 @@ def load(path: Path, split: str) -> Images:
     `labels` are -1 in the split of unlabelled images.
     """
     columns = ["split", "path", "label", "class", "width", "height"]
-    table = _read(path, columns)
+    table = _read(path, [*columns, GROUP.name])
     reading = of_manifest(table.schema.metadata)
     selected = np.flatnonzero(_is(table["split"], split))
     if not len(selected):
@@ -229,7 +231,19 @@ def load(path: Path, split: str) -> Images:
         widths=_numbers(part["width"]),
         heights=_numbers(part["height"]),
         reading=reading,
+        groups=_groups(part[GROUP.name]) if GROUP.name in part.column_names else None,
     )
+
+
+def _groups(column: pa.ChunkedArray) -> Ints:
+    """The number of each row's group; one of its own for an image without."""
+    found = column.combine_chunks().dictionary_encode()
+    texts = found.dictionary.to_pylist()
+    numbers = np.from_dlpack(found.indices).astype(np.int64)
+    if "" in texts:
+        alone = np.flatnonzero(numbers == texts.index(""))
+        numbers[alone] = len(texts) + np.arange(len(alone))
+    return numbers
 
 
 def _classes(table: pa.Table) -> list[str]:

@@ -225,7 +225,8 @@ def save_predictions(
     found: Predictions, images: Images, path: Path, metadata: dict[str, str]
 ) -> None:
     """One row per image: path, label, prediction (class names), probability and rank of the label,
-    and the probabilities of all classes, where there are some.
+    and the probabilities of all classes, where there are some; and the number of the image's group,
+    where images have groups.
 
     The file says in its schema's metadata what made it, below 'mfm', and the order of the classes,
     below 'classes'.
@@ -239,6 +240,8 @@ def save_predictions(
         "correct": pa.array(found.ranks == 0),
         "rank": pa.array(found.ranks.astype(np.int32)),
     }
+    if images.groups is not None:
+        columns["group"] = pa.array(images.groups)
     if (every := found.all_probabilities) is not None:
         flat = pa.array(np.ascontiguousarray(every).reshape(-1))
         columns["probabilities"] = pa.FixedSizeListArray.from_arrays(flat, every.shape[1])

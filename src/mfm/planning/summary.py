@@ -120,6 +120,10 @@ def _more(planned: Planned) -> str:
 def _notes(planned: Planned) -> list[str]:
     draft, cost, speed = planned.draft, planned.cost, planned.speeds.pretrain
     found = []
+    if draft.pictures.groups and draft.pictures.groups < draft.pictures.images["val"]:
+        found.append(
+            "images of a group are not independent: chance may be larger than is assumed here"
+        )
     if speed.load > speed.compute and draft.pictures.side > 2 * draft.size:
         found.append(
             f"reading the files takes {100 * speed.load / speed.image:.0f}% of the time: copies "

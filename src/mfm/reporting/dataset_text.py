@@ -101,6 +101,11 @@ def warnings(report: Report) -> list[Text]:
             f"val has only {number:,} images: each is {100 / number:.2g} points of top-1, so only "
             "large differences will show."
         )
+    if (groups := report["splits"]["val"].get("groups", number)) < number:
+        lines.append(
+            f"The {number:,} images of val are of {groups:,} groups: images of a group are not "
+            "independent, so that they say less than as many of their own."
+        )
     turned = "they are" if report.get("exif") == "apply" else "they are not, as in torchvision"
     for name, sample in report.get("sample", {}).items():
         if sample["rotated_by_exif"]:

@@ -173,6 +173,7 @@ def _comparisons(compared: Sequence[Comparison], once: bool) -> list[Section]:
         ),
     ]
     seen = [(each, each.images) for each in compared if each.images is not None]
+    groups = next((test.groups for _, test in seen if test.groups is not None), None)
     images: list[Block] = [
         Table([_unless_the_same(each) for each in IMAGES] if once else IMAGES, seen),
         Bullets(
@@ -181,6 +182,15 @@ def _comparisons(compared: Sequence[Comparison], once: bool) -> list[Section]:
                 "pooled over seed pairs with the image as the unit. It gives no verdict, because "
                 "it knows nothing of other seeds. Images: mean over seed pairs.",
                 "The interval over seeds and images is by bootstrap, for another draw of both.",
+                *(
+                    []
+                    if groups is None
+                    else [
+                        f"The evaluated images are of {groups:,} groups, whose images are not "
+                        "independent: both draw whole groups, and no single images. The interval "
+                        "over seeds, and so the verdict, takes these images as they are."
+                    ]
+                ),
             ]
         ),
     ]

@@ -57,7 +57,9 @@ def title(experiment: Experiment) -> str:
 
 def compare(found: Finished) -> list[Comparison]:
     """All comparisons, over seeds and images."""
-    return verdict.compare(found.experiment, found.results, verdict.load_right(found.results))
+    results = found.results
+    right, groups = verdict.load_right(results), verdict.load_groups(results)
+    return verdict.compare(found.experiment, results, right, groups)
 
 
 def opening(found: Finished, compared: Sequence[Comparison]) -> Text:

@@ -18,7 +18,15 @@ from mfm.experiment.arms import FromWeights
 from mfm.experiment.layout import locate
 from mfm.experiment.resolve import longer_arms, pretraining_seed
 from mfm.experiment.settings import Experiment
-from mfm.statistics.over_images import Bootstrap, ImageTest, bootstrap, by_unit, image_test
+from mfm.statistics.over_images import (
+    Bootstrap,
+    Groups,
+    ImageTest,
+    bootstrap,
+    by_group,
+    by_unit,
+    image_test,
+)
 from mfm.statistics.over_seeds import LEVEL, Difference, corrected, difference
 from mfm.statistics.units import Sample, paired, units_of
 
@@ -143,11 +151,15 @@ def pairs(experiment: Experiment, arms: Collection[str]) -> list[tuple[str, str]
 
 
 def compare(
-    experiment: Experiment, results: pd.DataFrame, right: Mapping[str, RightBySeed] | None = None
+    experiment: Experiment,
+    results: pd.DataFrame,
+    right: Mapping[str, RightBySeed] | None = None,
+    groups: Groups | None = None,
 ) -> list[Comparison]:
     """Every comparison, the declared one first: that one alone at 5%, the others after Holm.
 
-    `right` says which images each run got right, where that is known and top-1 is asked about.
+    `right` says which images each run got right, where that is known and top-1 is asked about, and
+    `groups` of which group each of them is.
     """
     metric, question = experiment.metric, experiment.question
     if len(results) and (metric not in results or results[metric].isna().any()):
@@ -166,6 +178,7 @@ def compare(
                 primary=pair == asked,
             ),
             right if right and metric == TOP1 else {},
+            groups,
         )
         for pair, each in found.items()
     ]
@@ -221,7 +234,23 @@ def load_right(results: pd.DataFrame) -> dict[str, RightBySeed]:
     return found
 
 
-def _comparison(found: Comparison, right: Mapping[str, RightBySeed]) -> Comparison:
+def load_groups(results: pd.DataFrame) -> Groups | None:
+    """The number of each evaluated image's group, from the first predictions that are here.
+
+    None where images have none.
+    """
+    models = (locate(str(checkpoint)) for checkpoint in results["checkpoint"])
+    files = (Path(model.evaluation.predictions) for model in models if model is not None)
+    first = next((file for file in files if file.exists()), None)
+    if first is None or "group" not in pq.read_schema(first).names:
+        return None
+    groups: Groups = pq.read_table(first, columns=["group"])["group"].to_numpy()
+    return groups
+
+
+def _comparison(
+    found: Comparison, right: Mapping[str, RightBySeed], groups: Groups | None
+) -> Comparison:
     """With what the images say, where all predictions are known."""
     ours, theirs = found.samples
     common = paired(ours, theirs)
@@ -233,8 +262,10 @@ def _comparison(found: Comparison, right: Mapping[str, RightBySeed]) -> Comparis
         np.stack([its[seed] for seed in each.seeds]) for each, its in zip(units, known, strict=True)
     ]
     shares = [by_unit(hit, each.labels) for hit, each in zip(hits, units, strict=True)]
+    if groups is not None:
+        shares = [by_group(each, groups) for each in shares]
     return replace(
         found,
-        images=image_test(*hits) if common else None,
+        images=image_test(*hits, groups) if common else None,
         bootstrap=bootstrap(*shares, paired=bool(common)),
     )

@@ -1,7 +1,8 @@
 """Differences over images: what another draw of the evaluated images would change.
 
 One image is evaluated once for every run, and is easy or hard for all of them: those entries are
-not independent, so the image, with all its runs, is what is drawn.
+not independent, so the image, with all its runs, is what is drawn. Where images belong together (a
+patient's), the group with all its images is.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from scipy import signal, stats
 from mfm.statistics.over_seeds import LEVEL, t_quantile
 
 Right = npt.NDArray[np.bool_]  # [seeds, images]
+Groups = npt.NDArray[np.int64]  # [images]: equal numbers belong together
 Values = npt.NDArray[np.float64]
 Shares = npt.NDArray[np.float64]  # [units, images]: share of a unit's runs that got it right
 
@@ -30,6 +32,7 @@ class ImageTest:
     lost: float  # images that only the baseline gets right
     p: float  # exact, two-sided
     mid_p: float  # with half the probability of the observed value
+    groups: int | None = None  # that the images are of, each of them drawn whole; None: none
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +46,7 @@ class Bootstrap:
     of_images: float  # and what other images would add to it
 
 
-def image_test(arm: Right, baseline: Right) -> ImageTest:
+def image_test(arm: Right, baseline: Right, groups: Groups | None = None) -> ImageTest:
     """Whether these trained models differ on images such as these: [pairs, images] each.
 
     McNemar's test compares two models on the images that one of them gets right and the other does
@@ -59,12 +62,16 @@ def image_test(arm: Right, baseline: Right) -> ImageTest:
     test is conservative for few discordant images, its mid-p is close to its level
     (Fagerland et al., BMC Med. Res. Methodol. 13, 2013, 91).
 
+    With `groups`, D is a group's sum, and its images change sign together.
+
     The trained models are given here: this says nothing of other seeds. The interval over seeds
     does, and `bootstrap` speaks of both.
     """
     assert arm.shape == baseline.shape, (arm.shape, baseline.shape)
     pairs, images = arm.shape
     values = arm.sum(axis=0, dtype=np.int64) - baseline.sum(axis=0, dtype=np.int64)
+    if groups is not None:
+        values = np.bincount(groups, weights=values)[np.unique(groups)].astype(np.int64)
     total = int(abs(values.sum()))
     sizes = np.bincount(np.abs(values), minlength=1)
     # Distribution of w, the sum of |D| over the images whose sign is +: the sum of D is 2w - all.
@@ -83,6 +90,7 @@ def image_test(arm: Right, baseline: Right) -> ImageTest:
         lost=float((baseline & ~arm).sum() / pairs),
         p=min(1.0, beyond + at),
         mid_p=min(1.0, beyond + at / 2),
+        groups=None if groups is None else len(values),
     )
 
 
@@ -92,6 +100,19 @@ def by_unit(right: Right, labels: Sequence[Hashable]) -> Shares:
     for row, label in enumerate(labels):
         rows.setdefault(label, []).append(row)
     return np.stack([right[each].mean(axis=0) for each in rows.values()])
+
+
+def by_group(shares: Shares, groups: Groups) -> Shares:
+    """Each group as if it were one image, from each image: [units, groups] of the same means.
+
+    A group's value is a unit's mean and what the group's images add to it, however many they are:
+    the ratio of sums over groups, linearised (W. G. Cochran, Sampling Techniques, 1977, 6.3).
+    """
+    _, numbers, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+    sums = np.stack([np.bincount(numbers, weights=each) for each in shares])
+    means = shares.mean(axis=1, keepdims=True)
+    found: Shares = means + (sums - means * sizes) * len(sizes) / len(groups)
+    return found
 
 
 def bootstrap(

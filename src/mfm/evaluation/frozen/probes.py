@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 from sklearn.linear_model import LogisticRegression, LogisticRegressionCV
-from sklearn.model_selection import StratifiedKFold
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from mfm.evaluation.frozen.features_file import Block, Matrix
 from mfm.numerics.draws import Floats, Ints
@@ -32,12 +32,20 @@ class Read:
     folds: int  # 1: nothing could be held out
 
 
-def logistic(features: Matrix, labels: Ints, evaluated: Matrix, *, seed: int) -> Read:
+def logistic(
+    features: Matrix,
+    labels: Ints,
+    evaluated: Matrix,
+    *,
+    seed: int,
+    groups: Ints | None = None,
+) -> Read:
     """Labels of `evaluated` by logistic regression, L2, its C chosen by cross-validation.
 
     Folds are stratified, and drawn by the seed from the labels alone: the same for every kind of
     features. There are five of them, or as many as the smallest class has labelled images; with
-    one, none can be held out, and C is 1. The C of the smallest mean log loss is taken: of
+    one, none can be held out, and C is 1. Where images have groups, folds are of whole ones, and
+    one that lacks a class on a side is left out. The C of the smallest mean log loss is taken: of
     so few images accuracy hardly tells one C from another. (Features of a pretraining, 10 and 25
     labels a class, four draws, read on other training images of Fashion-MNIST: log loss took 1
     eight times of eight; accuracy took 0.1, 10 and 100 in three of them, 0.3 to 2 points worse.)
@@ -60,27 +68,47 @@ def logistic(features: Matrix, labels: Ints, evaluated: Matrix, *, seed: int) ->
     if mine.shape[1] > mine.shape[0]:
         basis = np.linalg.qr(mine.T)[0]
         mine = mine @ basis
-    folds = min(FOLDS, int(np.unique(labels, return_counts=True)[1].min()))
-    model = _fitted(mine, labels, folds=folds, seed=seed)
+    folds = _folds(labels, groups, seed=seed)
+    model = _fitted(mine, labels, folds)
     found = []
     for part in _parts(evaluated):
         other = (part - mean) / scale
         found.append(model.predict(other if basis is None else other @ basis))
     return Read(
         predictions=np.concatenate(found),
-        inverse_penalty=float(model.C if folds < 2 else model.C_),
-        folds=folds,
+        inverse_penalty=float(model.C_ if folds else model.C),
+        folds=len(folds) or 1,
     )
 
 
+def _folds(labels: Ints, groups: Ints | None, *, seed: int) -> list[tuple[Ints, Ints]]:
+    """What is fitted, and what is held out, a pair a fold; none where that can't be."""
+    own = np.arange(len(labels)) if groups is None else groups
+    classes, number = np.unique(labels), FOLDS
+    for label in classes:  # of one, nothing can be held out
+        number = min(number, len(np.unique(own[labels == label])))
+    if number < 2:
+        return []
+    if groups is None:
+        folds = StratifiedKFold(number, shuffle=True, random_state=seed)
+        return list(folds.split(labels, labels))
+    whole = StratifiedGroupKFold(number, shuffle=True, random_state=seed)
+    found = [
+        pair
+        for pair in whole.split(labels, labels, groups)
+        if all(len(np.unique(labels[side])) == len(classes) for side in pair)
+    ]
+    return found if len(found) > 1 else []
+
+
 def _fitted(
-    features: Floats, labels: Ints, *, folds: int, seed: int
+    features: Floats, labels: Ints, folds: list[tuple[Ints, Ints]]
 ) -> LogisticRegression | LogisticRegressionCV:
-    if folds < 2:
+    if not folds:
         return LogisticRegression(max_iter=ITERATIONS).fit(features, labels)
     model = LogisticRegressionCV(
         Cs=GRID,
-        cv=StratifiedKFold(folds, shuffle=True, random_state=seed),
+        cv=folds,
         scoring="neg_log_loss",
         max_iter=ITERATIONS,
         l1_ratios=(0,),

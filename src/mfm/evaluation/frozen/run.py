@@ -28,7 +28,8 @@ def run(job: ProbeJob, *, manifest_path: Path, files: Sequence[Path], csv: Path)
         for seed in (seed for seed, its in starts.items() if its == file):
             for amount in job.amounts:
                 positions = _labelled(images, amount, seed)
-                for found in _read(job, file, positions, evaluated, seed=seed):
+                groups = None if images.groups is None else images.groups[positions]
+                for found in _read(job, file, positions, evaluated, groups=groups, seed=seed):
                     said = {"amount": amount.name, "images": len(positions)}
                     rows.append({"features": job.features, "seed": seed, **said, **found})
                     print(
@@ -46,7 +47,13 @@ def _labelled(images: Images, amount: Amount, seed: int) -> Ints:
 
 
 def _read(
-    job: ProbeJob, file: Path, positions: Ints, evaluated: Block, *, seed: int
+    job: ProbeJob,
+    file: Path,
+    positions: Ints,
+    evaluated: Block,
+    *,
+    groups: Ints | None,
+    seed: int,
 ) -> Iterator[dict[str, object]]:
     """What each method reads with the labels of the images at `positions`."""
 
@@ -57,7 +64,7 @@ def _read(
     labelled = features_file.blocks(file, "train", positions)
     if job.logistic_up_to is None or len(positions) <= job.logistic_up_to:
         whole = features_file.join(list(labelled))
-        found = logistic(whole.features, whole.labels, evaluated.features, seed=seed)
+        found = logistic(whole.features, whole.labels, evaluated.features, groups=groups, seed=seed)
         chosen = f"{found.inverse_penalty:g}"
         yield {"method": LOGISTIC, "C": chosen, "top1": top1(found.predictions)}
         labelled = iter([whole])
