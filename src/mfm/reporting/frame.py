@@ -9,8 +9,8 @@ from mfm.reporting.columns import MeasuredArm
 from mfm.reporting.finished import Finished
 from mfm.statistics.over_seeds import Estimate
 
-_OTHERS = ("low", "high", "difference", "difference_low", "difference_high")
-_OTHERS += ("verdict", "runs", "cost")
+_OTHERS = ["low", "high", "difference", "difference_low", "difference_high"]
+_OTHERS += ["verdict", "runs", "cost"]
 
 
 def frame(found: Finished) -> pd.DataFrame:
