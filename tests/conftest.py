@@ -5,6 +5,8 @@ import pytest
 import torch
 
 ROOT = Path(__file__).parent.parent
+# Files of minutes, the longest first.
+LONGEST = ("workflow", "own_images", "interruptions", "registration", "tuning", "docs")
 
 
 def pytest_configure(config):
@@ -13,12 +15,18 @@ def pytest_configure(config):
 
 
 def pytest_collection_modifyitems(items):
-    """The long tests first: what is left for the last minute is small enough to be shared out."""
+    """The long files first, then all that starts processes: what is left last can be shared out."""
     if not torch.cuda.is_available():
         for item in items:
             if item.get_closest_marker("gpu") is not None:
                 item.add_marker(pytest.mark.skip(reason="torch sees no GPU"))
-    items.sort(key=lambda item: item.get_closest_marker("processes") is None)
+    items.sort(key=_length)
+
+
+def _length(item):
+    name = item.path.stem.removeprefix("test_")
+    place = LONGEST.index(name) if name in LONGEST else len(LONGEST)
+    return place, item.get_closest_marker("processes") is None
 
 
 @pytest.fixture(autouse=True, scope="session")

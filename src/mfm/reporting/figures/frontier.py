@@ -86,9 +86,7 @@ def draw_frontier(experiment: Experiment, results: pd.DataFrame, pretrained: Sec
     axis.set_ylabel("top-1 (%), mean and 95% interval")
     unpriced = [style.shown(arm) for arm in measured if arm not in {each.arm for each in priced}]
     left = f"; not drawn, trained elsewhere: {', '.join(unpriced)}" if unpriced else ""
-    said = (
-        f"time of a pretraining and a finetuning ({unit}); dashed: no cheaper arm is better{left}"
-    )
+    said = f"a pretraining and a finetuning ({unit}); dashed: no cheaper arm is better{left}"
     axis.set_xlabel(style.wrapped(said, 6.0), fontsize=9)
     style.legend(figure, axis)
     return figure
