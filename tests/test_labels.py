@@ -1,6 +1,7 @@
 """Labels of a CSV file: the same images as in folders of classes, groups, and what is refused."""
 
 import csv
+import json
 import shutil
 
 import numpy as np
@@ -14,9 +15,12 @@ from mfm.data.batches import TrainBatches
 from mfm.data.groups import drawn
 from mfm.data.order import Plan
 from mfm.data.selection import share
-from mfm.data.settings import Crop, Dataset
+from mfm.data.settings import Crop, Dataset, DatasetJob
 from mfm.errors import UserError
+from mfm.experiment.resolve import dataset_job
+from mfm.experiment.settings import Experiment
 from mfm.numerics.draws import Stream
+from mfm.settings.section import dumps, parse
 
 COUNTS = {"ape": 12, "bee": 9, "007": 8, "NA": 7}
 
@@ -205,6 +209,18 @@ def test_what_is_listed_is_to_be_an_image(tmp_path):
     assert len(manifest.load(tmp_path / "data" / manifest.NAME, "val")) == 4
 
 
+def test_a_file_that_has_changed_is_another_dataset(tmp_path):
+    file = listed(tmp_path / "own", SPLIT, columns=PLACED)
+    values = {"source": str(tmp_path / "own"), "labels": str(file)}
+    experiment = Experiment.model_validate({"dataset": values})
+    before = dataset_job(experiment)
+    file.write_text(file.read_text() + "more.png,a,val\n")
+    after = dataset_job(experiment)
+    assert before != after
+    assert parse(DatasetJob, json.loads(dumps(after)), where="x") == after
+    assert "labels" not in dumps(dataset_job(Experiment()))
+
+
 def test_val_is_taken_once(tmp_path):
     root = tmp_path / "own"
     file = listed(root, SPLIT, columns=PLACED)
@@ -251,6 +267,12 @@ def test_a_class_of_a_single_group_is_refused(tmp_path):
         draw(root / f"{number}.png", number % 2, number)
         rows.append((f"{number}.png", "ab"[number % 2], f"p{number % 8}" if number % 2 else "q"))
     file = listed(root, rows, columns=("path", "label", "group"))
+    # (A class of two groups is divided, and told to be far from what was asked.)
+    two = [(path, label, f"{group}{n % 4 == 0}") for n, (path, label, group) in enumerate(rows)]
+    other = dataset_of(root, listed(root, two, columns=("path", "label", "group"), name="two.csv"))
+    other = other.model_copy(update={"val_fraction": 0.2})
+    [note] = link.link(other, tmp_path / "data")
+    assert note.startswith("val has 6 of the 12 images of class 'a', 50% where dataset.val_frac")
     with pytest.raises(UserError, match="class 'a' has too few different groups to be in train"):
         linked(root, tmp_path / "data", labels=str(file), val_fraction=0.25)
 

@@ -191,12 +191,6 @@ def get_sha256(get_job):
     return get_sum
 
 
-def get_labels():
-    """The file that lists the dataset's images, which is linked again when that has changed."""
-    labels = EXPERIMENT.dataset.labels
-    return [] if labels is None else [str(Path(labels).expanduser())]
-
-
 def get_linked_images():
     """What says of each split of the linked dataset which images it has."""
     return [str(images_file(DATA / MANIFEST, split)) for split in EXPERIMENT.dataset.splits]

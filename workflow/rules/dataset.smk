@@ -21,7 +21,6 @@ rule dataset_config:
 checkpoint link_dataset:
     input:
         config=rules.dataset_config.output.config,
-        labels=get_labels(),
     output:
         # Where linking again fails, on an image that has gone bad, the old ones are still there.
         manifest=update(f"{DATA}/manifest.parquet"),

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from mfm.commands.arguments import add_config, check_config, create_parser
 from mfm.data.link import link
-from mfm.data.settings import Dataset
+from mfm.data.settings import DatasetJob
 from mfm.experiment.demands import Demands, count_faults
 from mfm.settings.section import load_json, parse
 
@@ -33,7 +33,9 @@ def main(words: list[str]) -> None:
         demands = parse(Demands, json.loads(options.demands), where="--demands")
     check_config(options)
     notes = link(
-        load_json(Dataset, options.config), options.folder, demands=partial(count_faults, demands)
+        load_json(DatasetJob, options.config),
+        options.folder,
+        demands=partial(count_faults, demands),
     )
     for note in notes:
         print(f"mfm: note: {note}", file=sys.stderr, flush=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +23,7 @@ from mfm.numerics.draws import Ints, Stream, hashes
 
 _HOLDOUT_SEED = 0
 _SHOWN = 3
+_FAR = 0.05  # of a class's images, between what val has and what was asked
 Counts = Mapping[str, Mapping[str, int]]  # of images, by split and class
 Rows = npt.NDArray[np.bool_]
 
@@ -115,6 +117,29 @@ def division_of(dataset: Dataset) -> Division:
         val_fraction=dataset.val_fraction,
         val_seed=dataset.val_seed,
     )
+
+
+def uneven(dataset: Dataset, splits: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """A line on the class whose share in val is least what was asked, if it is far from that.
+
+    `splits` are those of a dataset's summary; None is far where images have no groups.
+    """
+    if dataset.val_fraction is None or "groups" not in splits["val"]:
+        return []
+    val = splits["val"]["per_class"]
+    of = {
+        name: sum(each["per_class"][name] for each in splits.values() if "per_class" in each)
+        for name in val
+    }
+    off = {name: abs(val[name] / of[name] - dataset.val_fraction) for name in val}
+    name = max(off, key=lambda name: off[name])
+    if off[name] < _FAR or off[name] * of[name] < 2:
+        return []
+    return [
+        f"val has {val[name]:,} of the {of[name]:,} images of class {quoted(name)}, "
+        f"{100 * val[name] / of[name]:.0f}% where dataset.val_fraction asks for "
+        f"{100 * dataset.val_fraction:.0f}%: groups stay whole, and it has few or large ones"
+    ]
 
 
 def _fewest(few: Mapping[str, int]) -> str:

@@ -38,6 +38,12 @@ def drawn(table: pa.Table, wanted: Ints, *, seed: int, stream: Stream) -> npt.ND
     return taken
 
 
+def number_of_groups(column: pa.ChunkedArray) -> int:
+    """How many there are, with each image that is its own."""
+    groups = column.to_pylist()
+    return len(set(groups) - {""}) + groups.count("")
+
+
 def _units(groups: list[str], contents: Uint64s) -> tuple[Ints, Uint64s]:
     """The number of each row's unit, and each unit's key: of its first group, or its content."""
     from scipy.sparse import coo_array

@@ -26,7 +26,8 @@ from mfm.data import (
     meaning,
     torchvision_export,
 )
-from mfm.data.division import division_of
+from mfm.data.division import division_of, uneven
+from mfm.data.groups import number_of_groups
 from mfm.data.labels import labels_of
 from mfm.data.reading import reading_of
 from mfm.data.scan import Check
@@ -112,7 +113,11 @@ def link(dataset: Dataset, folder: Path, *, demands: Check = lambda counts: []) 
     left = [folder / manifest.NAME, folder / "summary.json", *folder.glob("images.*.json")]
     records.write(read=[], left=left)
     write_text(folder / OWNER, source_of(dataset) + "\n")
-    return [*_notes(described, folder), *found.scaling.notes()]
+    return [
+        *_notes(described, folder),
+        *uneven(dataset, described["splits"]),
+        *found.scaling.notes(),
+    ]
 
 
 def foresee(dataset: Dataset, *, demands: Check) -> None:
@@ -161,8 +166,7 @@ def _notes(summary: Summary, folder: Path) -> list[str]:
 
 def summary(dataset: Dataset, manifest_path: Path) -> Summary:
     """Counts per split and class, sizes in pixels and bytes, images that are in two splits."""
-    columns = ["split", "class", "width", "height", "bytes", "content"]
-    table = pq.read_table(manifest_path, columns=columns)
+    table = pq.read_table(manifest_path)
     splits: dict[str, object] = {}
     for split in sorted(table["split"].unique().to_pylist()):
         part = table.filter(pc.equal(table["split"], split))
@@ -172,6 +176,8 @@ def summary(dataset: Dataset, manifest_path: Path) -> Summary:
             described["per_class"] = dict(
                 zip(counts["class"].to_pylist(), counts["count_all"].to_pylist(), strict=True)
             )
+        if "group" in part.column_names:
+            described["groups"] = number_of_groups(part["group"])
         splits[split] = described | {
             "width": _spread(part["width"]),
             "height": _spread(part["height"]),

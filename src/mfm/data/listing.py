@@ -29,38 +29,46 @@ def survey(
         roots,
         classes=labels.classes,
         loose=[],
-        listed=list(_found(labels)),
         has_groups=labels.has_groups,
     )
-    tree.faults += _missing(labels, until)
+    missing = _missing(labels, until)
+    tree.listed = list(_found(labels, {row.line for row in missing}))
+    tree.faults += _fault(labels, missing)
     count_files(tree, leave_out, until=until)
     return tree
 
 
-def _found(labels: Labels) -> Iterator[Found]:
+def _found(labels: Labels, missing: set[int]) -> Iterator[Found]:
     numbers = {name: number for number, name in enumerate(labels.classes)}
     start = {
         split: 0 if folder == labels.root else len(split) + 1
         for split, folder in labels.folders.items()
     }
     for row in labels.rows:
+        if row.line in missing:
+            continue
         path = f"{row.split}/{row.path[start[row.split] :]}"
         yield Found(row.split, path, numbers[row.label], row.label, group=row.group)
 
 
-def _missing(labels: Labels, until: float) -> list[str]:
+def _missing(labels: Labels, until: float) -> list[Row]:
+    """The rows whose files aren't there, in the order of the file."""
     missing: list[Row] = []
     for row in labels.rows:
         if not os.path.isfile(labels.root / row.path):
             missing.append(row)
         if time.monotonic() > until:
             raise TimeoutError
+    return sorted(missing, key=lambda row: row.line)
+
+
+def _fault(labels: Labels, missing: Sequence[Row]) -> list[str]:
     if not missing:
         return []
-    one, rows = len(missing) == 1, sorted(missing, key=lambda row: row.line)
+    one = len(missing) == 1
     return [
-        f"{shown(labels.file)} lists {'a file that is' if one else f'{len(rows)} files that are'} "
-        f"not in {shown(labels.root)}: {_few(rows)}{_meant(labels.root, rows)}; its paths are "
+        f"{shown(labels.file)} lists {'a file that is' if one else f'{len(missing)} files that are'} "
+        f"not in {shown(labels.root)}: {_few(missing)}{_meant(labels.root, missing)}; its paths are "
         "below dataset.source"
     ]
 

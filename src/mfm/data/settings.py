@@ -37,6 +37,7 @@ _LATER: list[tuple[str, Any]] = [
     ("val_fraction", None),
     ("val_seed", 0),
     ("labels", None),
+    ("labels_sha256", None),
     ("scale", None),
     ("exif", "ignore"),
     ("channels", None),
@@ -150,6 +151,12 @@ class Dataset(Section):
         """The splits that its manifest has."""
         more = {"holdout": self.holdout_per_class, "pretrain": self.unlabelled is not None}
         return ["train", "val", *(split for split, there in more.items() if there)]
+
+
+class DatasetJob(Dataset):
+    """Everything that determines how a dataset is linked, besides the images."""
+
+    labels_sha256: str | None = Field(None, description="Of the file of labels; null: none.")
 
 
 class OtherImages(Section):

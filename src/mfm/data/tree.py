@@ -51,7 +51,7 @@ class Tree:
     faults: list[str] = field(default_factory=list)
     closed: set[str] = field(default_factory=set)  # folders that can't be read
     # What a file of labels lists, in order, where it isn't the folders that say so.
-    listed: Sequence[Found] = ()
+    listed: Sequence[Found] | None = None
     has_groups: bool = False
 
     def at(self, path: str) -> Path:
@@ -84,7 +84,7 @@ class Tree:
 
         `tell` is called with a folder that can't be walked through, and why.
         """
-        for found in self.listed:
+        for found in self.listed or ():
             yield found, False
         for split, label, name, start in self.starts():
             for path, is_systems in _walk(self, start, (), tell):
@@ -95,7 +95,7 @@ class Tree:
         for split in self.roots:
             if split == UNLABELLED:
                 yield split, -1, "", split
-            elif not self.listed:
+            elif self.listed is None:
                 for label, name in enumerate(self.classes):
                     if (self.roots[split] / name).is_dir():
                         yield split, label, name, f"{split}/{name}"

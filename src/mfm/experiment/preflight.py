@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from mfm.data.settings import MANIFEST, Dataset, OtherImagesJob
+from mfm.data.settings import MANIFEST, DatasetJob, OtherImagesJob
 from mfm.data.sources import check_owner, check_source
 from mfm.errors import UserError, all_of
 from mfm.evaluation import also_evaluations
@@ -170,14 +170,15 @@ def _linked_otherwise(experiment: Experiment) -> list[str]:
     folder = dataset_folder(experiment.dataset.name)
     if not (folder / "manifest.parquet").exists() or not (folder / "config.json").exists():
         return []
-    there = load_json(Dataset, folder / "config.json")
+    there = load_json(DatasetJob, folder / "config.json")
     keys = differing_keys(
         dataset_job(experiment).model_dump(mode="json"), there.model_dump(mode="json")
     )
     if not keys:
         return []
+    key = keys[0].removesuffix("_sha256")  # of what a file says
     return [
-        f"{folder} was linked with another dataset.{keys[0]}: it is linked again, and what read a "
+        f"{folder} was linked with another dataset.{key}: it is linked again, and what read a "
         "split whose images are others then is run again; give this experiment a dataset.name of "
         "its own to keep it"
     ]
@@ -234,7 +235,11 @@ def _check_counts(runs: Runs, folder: Path, *, links_again: bool) -> None:
     demands, dataset = demands_of(runs), runs.experiment.dataset
     files = [folder / name for name in ("config.json", "summary.json")]
     linked = all(file.exists() for file in files)
-    if linked and not links_again and load_json(Dataset, files[0]) == dataset_job(runs.experiment):
+    if (
+        linked
+        and not links_again
+        and load_json(DatasetJob, files[0]) == dataset_job(runs.experiment)
+    ):
         try:
             check_counts(demands, json.loads(files[1].read_text(encoding="utf-8")))
         except ValueError:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
 
-from mfm.data.settings import OTHER_SPLIT, Dataset, OtherImagesJob, Seen
+from mfm.data.settings import OTHER_SPLIT, Dataset, DatasetJob, OtherImagesJob, Seen
 from mfm.evaluation import Evaluation, also, also_evaluations, further_evaluations
 from mfm.evaluation.frozen.settings import (
     FLOORS,
@@ -25,14 +27,35 @@ from mfm.experiment.jobs import (
     split_of,
 )
 from mfm.experiment.settings import Experiment
+from mfm.files.records import sha256
 from mfm.objectives import Pretraining
 from mfm.settings.section import config_hash
 
 
-def dataset_job(experiment: Experiment) -> Dataset:
-    """What determines the linked dataset: the images as they are, so that all sizes share them."""
-    unsized = Dataset.model_fields["image_size"].default
-    return experiment.dataset.model_copy(update={"image_size": unsized})
+def dataset_job(experiment: Experiment) -> DatasetJob:
+    """What determines the linked dataset: the images as they are, so that all sizes share them.
+
+    And what a file of labels says: when that has changed, the dataset is linked again.
+    """
+    own = {
+        "image_size": Dataset.model_fields["image_size"].default,
+        "labels_sha256": _digest(experiment.dataset.labels),
+    }
+    return DatasetJob(**(dict(experiment.dataset) | own))
+
+
+def _digest(labels: str | None) -> str | None:
+    """Of a file of labels; None where it is missing, which is told of elsewhere."""
+    file = Path(labels or "").expanduser()
+    if not file.is_file():
+        return None
+    status = file.stat()
+    return _digest_of(file, status.st_mtime_ns, status.st_size)
+
+
+@cache
+def _digest_of(file: Path, *_: int) -> str:
+    return sha256(file)
 
 
 def other_images_job(experiment: Experiment, evaluation: str) -> OtherImagesJob:

@@ -21,6 +21,7 @@ from mfm.data import left_out, manifest, meaning
 from mfm.data.batches import EvalBatches, to_float
 from mfm.data.decoding import read
 from mfm.data.formats import format_of
+from mfm.data.groups import number_of_groups
 from mfm.data.manifest import Images
 from mfm.data.opening import facts_of_pillow
 from mfm.data.reading import of_manifest
@@ -100,8 +101,7 @@ def _split(table: pa.Table, name: str, image_size: int) -> Report:
         "formats": _counts(part["format"]),
     }
     if "group" in part.column_names:
-        groups = part["group"].to_pylist()  # '' of an image that is its own
-        found["groups"] = len(set(groups) - {""}) + groups.count("")
+        found["groups"] = number_of_groups(part["group"])
     if name != "pretrain":
         counts = _counts(part["class"])
         ordered = sorted(counts, key=lambda key: (counts[key], key))

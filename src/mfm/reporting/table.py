@@ -115,10 +115,13 @@ def setting(found: Finished) -> Text:
     what = "Accuracies are those on the"
     if (its := measure.asked(experiment)).name != TOP1:
         what = f"What is compared is {its.title} on the"
+    split = experiment.evaluate.split
+    groups = found.summary["splits"].get(split, {}).get("groups", 0)
+    whole = f", which are of {groups:,} groups" * (0 < groups < int(first["images"]))
     return (
         f"Every arm is finetuned on {int(first['train_images']):,} labelled images, each seed's "
         f"the same in all arms, {recipe}. {what} {int(first['images']):,} "
-        f"images of split '{experiment.evaluate.split}'.{''.join(longer)}"
+        f"images of split '{split}'{whole}.{''.join(longer)}"
     )
 
 
