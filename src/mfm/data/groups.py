@@ -40,7 +40,7 @@ def drawn(table: pa.Table, wanted: Ints, *, seed: int, stream: Stream) -> npt.ND
 
 def number_of_groups(column: pa.ChunkedArray) -> int:
     """How many there are, with each image that is its own."""
-    groups = column.to_pylist()
+    groups: list[str] = column.to_pylist()
     return len(set(groups) - {""}) + groups.count("")
 
 

@@ -65,10 +65,10 @@ def _missing(labels: Labels, until: float) -> list[Row]:
 def _fault(labels: Labels, missing: Sequence[Row]) -> list[str]:
     if not missing:
         return []
-    one = len(missing) == 1
+    files = "a file that is" if len(missing) == 1 else f"{len(missing)} files that are"
+    told = f"{_few(missing)}{_meant(labels.root, missing)}"
     return [
-        f"{shown(labels.file)} lists {'a file that is' if one else f'{len(missing)} files that are'} "
-        f"not in {shown(labels.root)}: {_few(missing)}{_meant(labels.root, missing)}; its paths are "
+        f"{shown(labels.file)} lists {files} not in {shown(labels.root)}: {told}; its paths are "
         "below dataset.source"
     ]
 

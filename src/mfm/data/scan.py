@@ -177,7 +177,7 @@ def _read(scan: Scan, *, is_whole: bool) -> Iterator[tuple[object, ...]]:
                 scan.deep_examples += [tree.shown(found.path)] * (scan.deep <= _FEW)
             yield found.split, found.path, found.label, found.name, *result, *group
             continue
-        if found.name and tree.listed is not None and result.kind == OTHER:  # listed by mistake, or damaged
+        if found.name and tree.listed is not None and result.kind == OTHER:
             result = Unread("not an image", result.reason)
         scan.left_out.add(found.path, result)
         if result.is_bad:
