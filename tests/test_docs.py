@@ -12,12 +12,16 @@ from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 import torchvision
 import yaml
 from conftest import ROOT
 
+from mfm.data.manifest import Images
+from mfm.evaluation.frozen import features_file
 from mfm.experiment.settings import Experiment
 from mfm.settings.section import parse
 
@@ -197,9 +201,28 @@ def laid_over(values: dict, part: dict) -> dict:
     return both
 
 
+def leave_features(path: Path):
+    """A file of frozen features, which an example reads."""
+    path.parent.mkdir(parents=True)
+    numbers = np.arange(3)
+    images = Images(
+        Path(),
+        ("a", "b"),
+        pa.array(["x", "y", "z"]),
+        numbers,
+        np.array([0, 1, 1]),
+        numbers,
+        numbers,
+    )
+    part = ("train", images, numbers, np.ones((3, 4), np.float32))
+    features_file.write(path, [part], {})
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_each_configuration_and_each_line_of_python_is_right(page):
+def test_each_configuration_and_each_line_of_python_is_right(page, tmp_path, monkeypatch):
     blocks = blocks_of(page)
+    monkeypatch.chdir(tmp_path)
+    leave_features(Path("results/features/mfm/seed0.parquet"))
     if any(block.title for block in blocks):
         pytest.skip("its examples are one program, which the test of examples runs")
     for block in blocks:
