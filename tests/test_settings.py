@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import mfm
 from mfm.commands import train
-from mfm.data.settings import Dataset, RandAugment
+from mfm.data.settings import Dataset, DatasetJob, RandAugment
 from mfm.errors import UserError
 from mfm.evaluation.job import EvaluateJob
 from mfm.experiment import preflight, resolve
@@ -531,7 +531,7 @@ def test_arms_of_one_seed_differ_in_nothing_but_their_source():
 
 
 def test_what_a_stage_writes_it_can_read(tmp_path):
-    kinds = [Dataset, DatasetReportJob, PretrainJob, FinetuneJob, EvaluateJob]
+    kinds = [DatasetJob, DatasetReportJob, PretrainJob, FinetuneJob, EvaluateJob]
     for kind, (stage, job) in zip(kinds, JOBS.items(), strict=True):
         section = job(experiment())
         path = tmp_path / f"{stage}.json"
