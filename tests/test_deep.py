@@ -1,5 +1,7 @@
 """Pictures of other kinds than 8-bit RGB: of more bits, of other channels, to be turned."""
 
+import base64
+import io
 import json
 import struct
 import sys
@@ -9,14 +11,27 @@ from itertools import count
 import numpy as np
 import pytest
 import tifffile
+import timm
+import torch
 from PIL import Image, ImageOps
 
 from mfm.data import link, manifest
-from mfm.data.batches import EvalBatches
-from mfm.data.settings import Dataset
+from mfm.data.batches import EvalBatches, TrainBatches
+from mfm.data.settings import IMAGENET_MEAN, IMAGENET_STD, Crop, Dataset
 from mfm.errors import UserError
+from mfm.evaluation.classifier import Subject
+from mfm.experiment import resolve
 from mfm.experiment.settings import Experiment
+from mfm.models.backbones import create_backbone
+from mfm.models.settings import Model
+from mfm.models.weights import load_backbone, load_weights
+from mfm.objectives import MaskedFrequencyModeling
+from mfm.objectives.panels import grid, show
+from mfm.processes.ranks import Process
+from mfm.reporting.gallery.thumbnails import Thumbnails
 from mfm.settings.section import dumps, parse
+from mfm.training.operation import Operation
+from mfm.training.run import run
 
 HEIGHT, WIDTH, SIDE = 12, 16, 12  # the middle of each picture is seen as it is
 RANDOM = np.random.default_rng(0)
@@ -265,3 +280,218 @@ def test_exif_is_ignored_or_applied(tmp_path, orientation):
         top, left = (height - SIDE) // 2, (width - SIDE) // 2
         square = expected[top : top + SIDE, left : left + SIDE]
         assert (seen(images["val"])[path] == square).all()
+
+
+# Channels
+
+
+def stacked(channels, **more):
+    return lambda: draws(channels=channels, **{"high": 256, "dtype": np.uint8, **more})
+
+
+FILES = {
+    "npy, last": ("x.npy", 4, stacked(4), lambda v: v),
+    "npy, first": (
+        "x.npy",
+        5,
+        lambda: np.moveaxis(stacked(5)(), 2, 0),
+        lambda v: v.transpose(1, 2, 0),
+    ),
+    "npy, grey": ("x.npy", 1, lambda: draws(high=256, dtype=np.uint8), lambda v: v[..., None]),
+    "npy, RGB": ("x.npy", 3, stacked(3), lambda v: v),
+    "tiff": ("x.tif", 5, stacked(5), lambda v: v),
+    "RGBA": ("x.png", 4, stacked(4), lambda v: v),
+    "grey": ("x.png", 1, lambda: draws(high=256, dtype=np.uint8), lambda v: v[..., None]),
+}
+
+
+@pytest.mark.parametrize("kind", FILES)
+def test_every_channel_comes_into_the_batch_as_it_is(tmp_path, kind):
+    name, channels, make, last = FILES[kind]
+    root, folder = tmp_path / "images", tmp_path / "data"
+    made = fill(root, make, name=name)
+    notes, images = linked(root, folder, channels=channels)
+    assert notes == []
+    for path, pixels in seen(images["val"]).items():
+        assert (pixels == middle(last(made[path]))).all()
+
+
+def test_crops_and_flips_move_all_channels_together(tmp_path):
+    root, folder = tmp_path / "images", tmp_path / "data"
+    # Channels 0 to 2 are an RGB picture; what happens to it has to happen to each alike.
+    fill(root / "many", lambda: stacked(3)()[..., [0, 1, 2, 0, 2]], name="x.npy")
+    for path in (root / "many").rglob("*.npy"):
+        save(root / "rgb" / path.relative_to(root / "many"), np.load(path)[..., :3])
+    crop = Crop(area=(0.2, 1.0), flip=0.5)
+    found = []
+    for name, channels in (("many", 5), ("rgb", 3)):
+        _, images = linked(root / name, folder / name, channels=channels)
+        batches = TrainBatches(images["train"], crop=crop, size=8, seed=3)
+        found.append(batches.batch((1, np.arange(4))).images.numpy())
+    many, rgb = found
+    assert (many[:, :3] == rgb).all()
+    assert (many[:, 3:] == rgb[:, [0, 2]]).all()
+
+
+@pytest.mark.parametrize(
+    ("values", "channels", "said"),
+    [
+        (np.zeros((4, 20, 4), np.uint8), 4, "could be the first axis or the last"),
+        (np.zeros((20, 20, 3), np.uint8), 4, "neither first nor last"),
+        (np.zeros((2, 20, 20, 4), np.uint8), 4, "a picture has two axes"),
+        (np.zeros((20, 20), np.uint8), 4, "it has 1 channel, and dataset.channels is 4"),
+        (np.zeros((20, 20, 4), complex), 4, "no numbers of a picture"),
+    ],
+)
+def test_an_array_that_has_not_those_channels_is_refused(tmp_path, values, channels, said):
+    root = tmp_path / "images"
+    fill(root, stacked(4), name="x.npy")
+    save(root / "val/a/odd.npy", values)
+    with pytest.raises(UserError, match=said) as caught:
+        linked(root, tmp_path / "data", channels=channels)
+    assert "val/a/odd.npy" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_bands_have_windows_of_their_own_and_those_of_rgb_share_one(tmp_path):
+    def bands():
+        return draws(channels=4, high=100) * np.array([1, 10, 100, 500], np.uint16)
+
+    made = fill(tmp_path / "four", bands, name="x.npy")
+    _, images = linked(tmp_path / "four", tmp_path / "data4", channels=4, scale="range")
+    train = np.stack([each for path, each in made.items() if path.startswith("train")])
+    lows, highs = train.min(axis=(0, 1, 2)), train.max(axis=(0, 1, 2))
+    assert images["val"].reading.window == tuple(zip(lows, highs, strict=True))
+    fill(tmp_path / "rgb", lambda: bands()[..., :3], name="x.png")
+    _, images = linked(tmp_path / "rgb", tmp_path / "data3", scale="range")
+    assert len(images["val"].reading.window) == 1
+
+
+def test_arrays_are_no_images_before_channels_says_so(tmp_path):
+    root = tmp_path / "images"
+    fill(root, stacked(3), name="x.png")
+    save(root / "train/a/features.npy", np.zeros((3, 4, 4), np.uint8))
+    _, images = linked(root, tmp_path / "data")
+    assert len(images["train"]) == 4
+
+
+EXPERIMENT = {
+    "dataset": {"channels": 4, "image_size": 16},
+    "model": {"stem_stride": 1, "options": {"layers": [1, 1, 1, 1], "channels": [8, 8, 8, 8]}},
+    "evaluate": {"resize": 16, "crop": 16},
+}
+RGB_ALONE = {
+    "loader: dali": {"loader": "dali"},
+    "finetune.randaugment": {"finetune": {"randaugment": {}}},
+    "pretrain.c: task simclr": {"pretrain": {"c": {"task": "simclr"}}},
+    "evaluate.corruptions.kinds: jpeg": {"evaluate": {"corruptions": {}}},
+    "finetune.mean has 2 numbers": {"finetune": {"mean": [0.5, 0.5]}},
+    "'in_chans' is set by dataset.channels": {"model": {"options": {"in_chans": 5}}},
+}
+
+
+@pytest.mark.parametrize("said", RGB_ALONE)
+def test_what_is_for_rgb_alone_is_refused_before_training(said):
+    with pytest.raises(UserError, match=said.replace(".", r"\.")):
+        parse(Experiment, EXPERIMENT | RGB_ALONE[said], where="test")
+
+
+def test_an_experiment_knows_its_channels_however_it_is_written():
+    experiment = parse(Experiment, EXPERIMENT, where="test")
+    assert experiment.model.channels == 4
+    assert parse(Experiment, experiment.model_dump(), where="test") == experiment
+    assert experiment.model.options["layers"] == [1, 1, 1, 1]
+    assert "in_chans" not in dumps(Experiment())
+    assert parse(Experiment, {"dataset": {"channels": 3}}, where="test").model == Experiment().model
+
+
+@pytest.mark.parametrize(
+    "task",
+    [
+        {"task": "mfm", "recipe": "paper"},
+        {"task": "mfm", "recipe": "upstream"},
+        {"task": "autoencode"},
+        {"task": "denoise"},
+        {"task": "simmim"},
+        {"task": "supervised"},
+    ],
+    ids=lambda task: task.get("recipe", task["task"]),
+)
+def test_a_pretraining_a_finetuning_and_an_evaluation_of_four_channels(tmp_path, task):
+    root, folder = tmp_path / "images", tmp_path / "data"
+    fill(root, stacked(4), name="x.npy", train=4)
+    linked(root, folder, channels=4)
+    short = {"epochs": 1, "batch": 4, "crop": {"size": 16}}
+    values = EXPERIMENT | {
+        "pretrain": {"p": task | short},
+        "arms": {"scratch": "scratch", "p": {"pretrain": "p"}},
+        "finetune": short,
+    }
+    experiment = parse(Experiment, values, where="test")
+    pretraining = resolve.pretrain_job(experiment, "p", 0)
+    backbone = trained(pretraining, folder, tmp_path / "run", "scratch") / "backbone.safetensors"
+    finetuning = resolve.finetune_job(experiment, "p", 0)
+    classifier = trained(finetuning, folder, tmp_path / "fine", str(backbone))
+    images = manifest.load(folder / manifest.NAME, "val")
+    model = create_backbone(experiment.model, classes=2, image_size=16)
+    load_weights(model, classifier / "model.safetensors")
+    job = resolve.evaluate_job(experiment)
+    process = Process(rank=0, world=1, device=torch.device("cpu"))
+    subject = Subject(model=model, images=images, job=job, process=process, workers=0)
+    assert len(subject.predict().predictions) == 4
+
+
+def trained(job, data, folder, weights):
+    folder.mkdir()
+    (folder / "config.json").write_text(dumps(job))
+    run(
+        job,
+        config=folder / "config.json",
+        weights=weights,
+        manifest_path=data / manifest.NAME,
+        operation=Operation(run=folder, workers=0, checkpoint_epochs=1),
+        process=Process(rank=0, world=1, device=torch.device("cpu")),
+    )
+    return folder
+
+
+@pytest.mark.parametrize("channels", [1, 2, 5])
+def test_other_channels_are_normalised_alike_and_luminance_is_their_mean(channels):
+    images = torch.rand(2, channels, 8, 8)
+    paper = MaskedFrequencyModeling(recipe="paper", radius=2.0, channels=channels)
+    assert paper.out_channels == channels
+    expected = (images - sum(IMAGENET_MEAN) / 3) / (sum(IMAGENET_STD) / 3)
+    torch.testing.assert_close(paper.target(images), expected)
+    upstream = MaskedFrequencyModeling(radius=2.0, channels=channels)
+    expected = (images.mean(dim=1, keepdim=True) - 0.4) / 0.2
+    torch.testing.assert_close(upstream.target(images), expected)
+
+
+@pytest.mark.parametrize("channels", [1, 4])
+def test_weights_of_rgb_are_made_to_fit_as_timm_does(channels):
+    rgb = timm.create_model("resnet18", num_classes=0)
+    ours = create_backbone(Model(options={"in_chans": channels}), classes=2)
+    report = load_backbone(ours, rgb.state_dict(), source="RGB")
+    assert f"made for {channels} channels" in str(report)
+    expected = timm.models.adapt_input_conv(channels, rgb.conv1.weight)
+    assert torch.equal(ours.conv1.weight, expected)
+    if channels == 1:  # a grey picture gives what it gave as RGB
+        grey = torch.rand(2, 1, 32, 32)
+        torch.testing.assert_close(ours.conv1(grey), rgb.conv1(grey.expand(-1, 3, -1, -1)))
+
+
+@pytest.mark.parametrize("channels", [1, 2, 4])
+def test_figures_and_thumbnails_show_pictures_of_any_channels(tmp_path, channels):
+    figure, panels = grid(1, 1, "title")
+    values = torch.rand(channels, 8, 8)
+    show(panels[0, 0], values, values)
+    figure.savefig(tmp_path / "figure.png")
+    root, folder = tmp_path / "images", tmp_path / "data"
+    made = fill(root, stacked(channels), name="x.npy")
+    linked(root, folder, channels=channels)
+    thumbnail = Thumbnails(folder / manifest.NAME, "val")["val/a/0x.npy"]
+    assert thumbnail.missing == ""
+    content = base64.b64decode(thumbnail.source.split(",")[1])
+    pixels = np.asarray(Image.open(io.BytesIO(content)).convert("RGB"))
+    expected = made["val/a/0x.npy"][..., : 3 if channels >= 3 else 1]
+    assert (pixels == np.broadcast_to(expected, pixels.shape)).all()

@@ -68,10 +68,18 @@ def drafted(make, *words, root=None):
 SIZES = {"tiny": 32, "small_28": 32, "uneven": 32, "many_classes": 32, "mixed_modes": 32}
 SIZES |= {"few_labels": 32, "odd_names": 32, "train_alone": 64, "grey": 64, "sixteen_bit": 64}
 SIZES |= {"one_broken": 64, "copies": 64, "val_in_train": 64, "nested": 64, "with_rubbish": 64}
-SIZES |= {"by_a_file": 64, "usual": 96, "without_val": 96, "two_classes": 96, "large_3000": 96}
+SIZES |= {
+    "four_channels": 32,
+    "by_a_file": 64,
+    "usual": 96,
+    "without_val": 96,
+    "two_classes": 96,
+    "large_3000": 96,
+}
 TOLD = {
     "by_a_file": "as labels.csv says; 60 for evaluation (50% of each class, in whole groups",
     "sixteen_bit": "more than 8 bits a value",
+    "four_channels": "more than 8 bits a value",
     "mixed_modes": "transparency",
     "one_broken": "Unreadable images, left out",
     "copies": "also lie in another class of train",
@@ -94,7 +102,9 @@ def test_a_folder_of_pictures_gives_an_experiment_that_the_workflow_takes(name):
     preflight.check(runs)
     assert preflight.remarks(runs) == []
     assert experiment.dataset.on_bad_image == ("skip" if name == "one_broken" else "error")
-    assert experiment.dataset.scale == ("percentile" if name == "sixteen_bit" else None)
+    deep = name in ("sixteen_bit", "four_channels")
+    assert experiment.dataset.scale == ("percentile" if deep else None)
+    assert experiment.model.channels == (4 if name == "four_channels" else 3)
     train = experiment.finetune.batch
     assert train & (train - 1) == 0
     assert experiment.seeds == experiment.pretrain["mfm"].seeds

@@ -108,6 +108,15 @@ def sixteen_bit(root: Path) -> None:
 
 
 @tree
+def four_channels(root: Path) -> None:
+    draws = np.random.default_rng(0)
+    for name in ("a", "b"):
+        (root / name).mkdir(parents=True)
+        for number in range(30):
+            np.save(root / name / f"{number}.npy", draws.normal(size=(4, 40, 48)))
+
+
+@tree
 def mixed_modes(root: Path) -> None:
     for number, mode in enumerate(("RGB", "L", "P", "RGBA", "CMYK", "1", "LA")):
         ending = "jpg" if mode == "CMYK" else "png"

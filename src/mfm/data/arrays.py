@@ -93,6 +93,12 @@ def png_values(file: BinaryIO) -> Values:
     return values
 
 
+def tiff_shape(file: BinaryIO) -> tuple[int, ...]:
+    """Shape of the first series' array."""
+    with _open_tiff(file) as tiff:
+        return tuple(tiff.series[0].shape)
+
+
 def tiff_header(file: BinaryIO, channels: int | None) -> tuple[Layout, np.dtype[Any], int]:
     """Layout, type and orientation of a TIFF's first series of pictures."""
     with _open_tiff(file) as tiff:

@@ -100,6 +100,15 @@ def planes(picture: Picture, reading: Reading) -> Planes:
     return tuple(Image.fromarray(plane) for plane in np.moveaxis(values, 2, 0).copy())
 
 
+def shown_channels(channels: int) -> str:
+    """What is to be said of a figure of images, whose channels it may not show all."""
+    if channels in (1, 3):
+        return ""
+    if channels == 2:
+        return "Of 2 channels the first is shown."
+    return f"Of {channels} channels the first three are shown, as red, green and blue."
+
+
 def as_rgb(planes: Planes) -> Image.Image:
     """What is shown of a picture: its first three channels, or the first in grey; a copy."""
     if len(planes) >= 3:

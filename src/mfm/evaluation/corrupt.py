@@ -76,14 +76,19 @@ def _blur(images: Tensor, rows: Ints, share: float) -> Tensor:
 
 def _contrast(images: Tensor, rows: Ints, factor: float) -> Tensor:
     """Differences from the image's mean grey times a factor."""
-    changed: Tensor = transforms.adjust_contrast(images, factor)
-    return changed
+    if images.shape[1] == 3:
+        changed: Tensor = transforms.adjust_contrast(images, factor)
+        return changed
+    grey = images.mean(dim=(1, 2, 3), keepdim=True)
+    return (grey + (images - grey) * factor).clamp_(0, 1)
 
 
 def _brightness(images: Tensor, rows: Ints, added: float) -> Tensor:
     """Pixels times the factor that adds so much to one of 0.5."""
-    changed: Tensor = transforms.adjust_brightness(images, 1 + 2 * added)
-    return changed
+    if images.shape[1] == 3:
+        changed: Tensor = transforms.adjust_brightness(images, 1 + 2 * added)
+        return changed
+    return (images * (1 + 2 * added)).clamp_(0, 1)
 
 
 def _jpeg(images: Tensor, rows: Ints, quality: float) -> Tensor:

@@ -6,7 +6,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from mfm.settings.section import PositiveTriple, Section, Triple
+from mfm.settings.section import PerChannel, PositivePerChannel, Section
 from mfm.training.job import Job
 
 
@@ -44,8 +44,8 @@ class Shown(Classification):
 class ClassificationJob(Job):
     """What predictions depend on, besides weights and images."""
 
-    mean: Triple = Field(description="Normalisation of the finetuning.")
-    std: PositiveTriple = Field(description="Normalisation of the finetuning.")
+    mean: PerChannel = Field(description="Normalisation of the finetuning.")
+    std: PositivePerChannel = Field(description="Normalisation of the finetuning.")
     evaluation: Classification = Field(description="Evaluation.")
 
     @property

@@ -16,10 +16,10 @@ from mfm.objectives.supervised.settings import Finetuning
 from mfm.settings.section import (
     SEEDS,
     Name,
-    PositiveTriple,
+    PerChannel,
+    PositivePerChannel,
     Section,
     Seed,
-    Triple,
     parse,
     read_json,
 )
@@ -281,8 +281,8 @@ class DatasetReportJob(Section):
     stage: Literal["dataset_report"] = Field("dataset_report", description="Stage of the job.")
     dataset: Dataset = Field(description="Images.")
     pretrainings: dict[Name, Pretraining] = Field(description="Pretrainings in use.")
-    mean: Triple = Field(description="Normalisation of the finetuning.")
-    std: PositiveTriple = Field(description="Normalisation of the finetuning.")
+    mean: PerChannel = Field(description="Normalisation of the finetuning.")
+    std: PositivePerChannel = Field(description="Normalisation of the finetuning.")
 
 
 _TRAININGS: dict[str, type[TrainingJob]] = {"pretrain": PretrainJob, "finetune": FinetuneJob}

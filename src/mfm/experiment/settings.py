@@ -19,6 +19,7 @@ from mfm.errors import UserError
 from mfm.evaluation import Evaluation
 from mfm.evaluation.frozen.settings import FLOORS, Frozen
 from mfm.evaluation.metrics import TOP1
+from mfm.experiment import channels
 from mfm.experiment.arms import Arm, FromWeights, LongerScratch
 from mfm.experiment.question import Question
 from mfm.experiment.results_folder import Results
@@ -120,7 +121,13 @@ class Experiment(Section):
         moved = [key for key in _MOVED if isinstance(values, dict) and key in values]
         if moved:
             raise ValueError("; ".join(f"'{key}' is now {_MOVED[key]}" for key in moved))
-        return values
+        return channels.with_first_layer(values)
+
+    @model_validator(mode="after")
+    def _channels(self) -> Self:
+        if fault := channels.fault(self):
+            raise ValueError(fault)
+        return self
 
     @model_validator(mode="after")
     def _references(self) -> Self:

@@ -67,7 +67,9 @@ def with_stem(backbone: nn.Module, settings: Model) -> nn.Module:
             f"model.stem_stride is for ResNets with one first layer, not for {settings.backbone}"
         )
     if settings.stem_stride == 1:
-        network.conv1 = nn.Conv2d(3, first.out_channels, kernel_size=3, padding=1, bias=False)
+        network.conv1 = nn.Conv2d(
+            first.in_channels, first.out_channels, kernel_size=3, padding=1, bias=False
+        )
         nn.init.kaiming_normal_(network.conv1.weight, mode="fan_out", nonlinearity="relu")
     network.maxpool = nn.Identity()
     first_layer, *stages = network.feature_info

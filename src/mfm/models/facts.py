@@ -74,7 +74,7 @@ def _tried(model: Model, *, size: int, images: int) -> dict[str, Any]:
     network = create_backbone(model, classes=2, image_size=size).to("meta").train()
     try:
         with torch.inference_mode():
-            network(torch.empty(images, 3, size, size, device="meta"))
+            network(torch.empty(images, model.channels, size, size, device="meta"))
     except NotImplementedError:
         return {"refusal": None}  # an operation that can't be tried
     except Exception as error:  # a model raises whatever an image leads to

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from timm.layers import resample_abs_pos_embed  # type: ignore[attr-defined]
+from timm.models import adapt_input_conv
 from torch import Tensor, nn
 
 from mfm.models.origin import Normalisation, in_words
@@ -32,6 +33,22 @@ def fit_positions(model: nn.Module, tensors: dict[str, Tensor]) -> list[str]:
         found, new_size=list(patches), num_prefix_tokens=alone
     )
     return [f"position embeddings resampled from {side}x{side} to {patches[0]}x{patches[1]}"]
+
+
+def fit_channels(model: nn.Module, tensors: dict[str, Tensor]) -> list[str]:
+    """Make a first layer of RGB fit a network of other channels, as timm does, in place.
+
+    Of one channel its weights are the sum of the three; of more they are repeated, in the order of
+    the channels, and scaled by three over their number. Returns what was done, for the log.
+    """
+    first = getattr(model, "pretrained_cfg", {}).get("first_conv")
+    layer: Any = model.get_submodule(first) if isinstance(first, str) else None
+    weight = tensors.get(f"{first}.weight")
+    wanted = getattr(layer, "in_channels", 3)
+    if weight is None or weight.ndim != 4 or weight.shape[1] != 3 or wanted == 3:
+        return []
+    tensors[f"{first}.weight"] = adapt_input_conv(wanted, weight)
+    return [f"first layer of RGB made for {wanted} channels, as timm does"]
 
 
 def fit_normalisation(

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from mfm.models.trained_on import words_of_tag
-from mfm.settings.section import Triple
+from mfm.settings.section import PerChannel
 
-Normalisation = tuple[Triple, Triple]  # mean and standard deviation of images in [0, 1]
+Normalisation = tuple[PerChannel, PerChannel]  # mean and standard deviation of images in [0, 1]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +54,6 @@ def of_timm(described: Mapping[str, Any], *, backbone: str, **more: Any) -> Orig
     )
 
 
-def _triple(values: Any) -> Triple:
+def _triple(values: Any) -> PerChannel:
     red, green, blue = (float(each) for each in values)
     return red, green, blue

@@ -13,7 +13,6 @@ from mfm.settings.section import Section
 _ELSEWHERE = {
     "model_name": "model.backbone",
     "checkpoint_path": "arms",
-    "in_chans": "the images, which have three channels",
     "num_classes": "the dataset's classes",
     "pretrained": "arms",
     "img_size": "the size of the images",
@@ -21,6 +20,9 @@ _ELSEWHERE = {
     "global_pool": "model.pooling",
     "zero_init_last": "model.zero_init_last",
 }
+
+
+IN_CHANNELS = "in_chans"  # timm's option, which an experiment sets by dataset.channels
 
 
 def _typed(value: Any) -> Any:
@@ -60,6 +62,11 @@ class Model(Section):
         description="What a ViT's classifier reads: 'mean' is the mean of the patches, then a "
         "layer norm of its own (paper); null is timm's default. MFM has no classifier.",
     )
+
+    @property
+    def channels(self) -> int:
+        """Channels of the images that the first layer is made for."""
+        return int(self.options.get(IN_CHANNELS, 3))
 
     @property
     def title(self) -> str:

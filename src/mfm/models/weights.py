@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from mfm.errors import UserError
 from mfm.files.atomic import explaining_full_disk, open_to_others, replacing
-from mfm.models.fitting import fit_normalisation, fit_positions
+from mfm.models.fitting import fit_channels, fit_normalisation, fit_positions
 from mfm.models.metadata import read_metadata, to_header
 from mfm.models.origin import Normalisation, Origin
 from mfm.models.sources import source_of
@@ -106,7 +106,8 @@ def load_backbone(
     found = with_wanted_biases(
         {plain_name(name): tensor for name, tensor in tensors.items()}, model.state_dict().keys()
     )
-    fitted = fit_positions(model, found)
+    converted = fit_channels(model, found)
+    fitted = [*converted, *fit_positions(model, found)]
     wanted = {
         name: tensor for name, tensor in model.state_dict().items() if not _of_classifier(name)
     }
@@ -149,7 +150,9 @@ def load_backbone(
             f"weights {source} are of another model, a larger one: {len(more)} tensors such as "
             f"{more[0]} have no place in this backbone; change model.backbone"
         )
-    done, left = fit_normalisation(model, matched, own=origin.normalisation, given=normalisation)
+    # Numbers of RGB's three channels are nothing that a converted layer could take up.
+    own_constants = None if converted else origin.normalisation
+    done, left = fit_normalisation(model, matched, own=own_constants, given=normalisation)
     classifier = _classifier(model, found) if keep_classifier else {}
     matched |= classifier
     model.load_state_dict(matched, strict=False)

@@ -10,13 +10,23 @@ from torch import Tensor
 
 
 def normalise(images: Tensor, *, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """Images [N, C, H, W] minus mean, over std: one number of each per channel; layout kept."""
+    """Images [N, C, H, W] minus mean, over std: one number of each per channel; layout kept.
+
+    Numbers of RGB are for images of other channels as `per_channel` has them.
+    """
     return (images - _row(tuple(mean), images)).div_(_row(tuple(std), images))
 
 
 def denormalise(values: Tensor, *, mean: Sequence[float], std: Sequence[float]) -> Tensor:
     """Normalised images as they were."""
     return (values * _row(tuple(std), values)).add_(_row(tuple(mean), values))
+
+
+def per_channel(values: Sequence[float], channels: int) -> tuple[float, ...]:
+    """A number for each channel; for others than three, RGB's mean for each."""
+    if len(values) == 3 and channels != 3:
+        return (sum(values) / 3,) * channels
+    return tuple(values)
 
 
 def _row(values: tuple[float, ...], images: Tensor) -> Tensor:
@@ -26,6 +36,7 @@ def _row(values: tuple[float, ...], images: Tensor) -> Tensor:
     times slower than one over whole rows.
     """
     last = images.is_contiguous(memory_format=torch.channels_last)
+    values = per_channel(values, images.shape[1])
     return _cached_row(values, images.shape[-1], last, images.device, images.dtype)
 
 

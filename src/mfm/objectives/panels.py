@@ -30,7 +30,11 @@ def grid(rows: int, columns: int, title: str) -> tuple[Figure, npt.NDArray[np.ob
 
 
 def show(axis: Axes, values: Tensor, scale: Tensor) -> None:
-    """One picture [C, H, W], black to white as the range of `scale`."""
+    """One picture [C, H, W], black to white as the range of `scale`.
+
+    Of other channels than one or three, the first three are red, green and blue; of two, the first.
+    """
+    values, scale = (each[: 3 if len(each) >= 3 else 1] for each in (values, scale))
     low, high = scale.min().item(), scale.max().item()
     shown = ((values - low) / max(high - low, 1e-6)).clamp(0, 1).permute(1, 2, 0)
     axis.imshow(shown.squeeze(-1).numpy(), cmap="gray", vmin=0, vmax=1, interpolation="nearest")

@@ -14,7 +14,7 @@ from pydantic import Field, field_validator, model_validator
 from mfm.data.settings import IMAGENET_MEAN, IMAGENET_STD
 from mfm.models.settings import Model
 from mfm.models.sources import is_path
-from mfm.settings.section import PlainPath, Seeds, Triple
+from mfm.settings.section import PerChannel, PlainPath, Seeds
 from mfm.training.settings import Training
 
 if TYPE_CHECKING:  # settings are read without importing torch
@@ -28,6 +28,7 @@ class Pretext(Training):
     """Settings of a pretraining task; its own keys and its `task:` name come with the subclass."""
 
     labelled: ClassVar[bool] = False  # whether it reads labels; then it takes the training images
+    rgb_alone: ClassVar[bool] = False  # whether it means something for three channels alone
     predicts_images: ClassVar[bool] = False  # whole ones, so the network's stride divides the size
     losses: ClassVar[Mapping[str, str]] = {}  # on fixed images, with `pictures`: what each is of
     sample_note: ClassVar[str] = ""  # below the table of `image_shares` in the dataset's report
@@ -58,7 +59,7 @@ class Pretext(Training):
             )
         return self
 
-    def normalisation(self) -> tuple[Triple, Triple]:
+    def normalisation(self) -> tuple[PerChannel, PerChannel]:
         """ImageNet's, where the task has no other."""
         return IMAGENET_MEAN, IMAGENET_STD
 

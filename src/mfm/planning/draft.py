@@ -66,7 +66,8 @@ class Draft:
     @property
     def floors(self) -> bool:
         """Whether logistic regression on raw pixels takes seconds and not hours."""
-        return 3 * self.size**2 * self.pictures.images["train"] <= PIXELS_OF_FLOORS
+        channels = self.pictures.dataset.channels or 3
+        return channels * self.size**2 * self.pictures.images["train"] <= PIXELS_OF_FLOORS
 
     @property
     def experiment(self) -> Experiment:

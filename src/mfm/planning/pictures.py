@@ -21,6 +21,7 @@ from mfm.data.scan import SCAN
 from mfm.data.settings import Dataset
 from mfm.data.sources import OWNER, source_of
 from mfm.experiment.layout import dataset_folder
+from mfm.planning.kinds import channels_of
 from mfm.planning.layouts import Layout
 from mfm.reporting.dataset import facts
 from mfm.reporting.dataset_text import warnings
@@ -88,6 +89,7 @@ def look(layout: Layout, name: str, work: Path) -> Pictures:
         val_fraction=None if layout.has_val else MOST,
         on_bad_image="skip",
         scale="percentile",
+        channels=channels_of(layout.source),
     )
     with redirect_stdout(io.StringIO()):
         link(dataset, work)

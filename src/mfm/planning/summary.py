@@ -177,6 +177,8 @@ def reasons(planned: Planned) -> dict[str, str]:
             f"pictures have more than 8 bits, and {in_words(draft.pictures.report['window'])} are "
             "nearly all values of the training images; range leaves none out."
         )
+    if draft.pictures.dataset.channels is not None:
+        found["dataset.channels"] = "as the first NumPy file or TIFF of many channels has."
     if draft.pictures.dataset.val_fraction is not None:
         found["dataset.val_fraction"] = (
             f"{val:,} images; a fifth, or of few images more, so that chance decides less."

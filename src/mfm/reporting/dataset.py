@@ -28,6 +28,7 @@ from mfm.data.reading import of_manifest
 from mfm.data.settings import Dataset
 from mfm.experiment.jobs import DatasetReportJob
 from mfm.numerics.draws import Ints, Stream, permutation
+from mfm.numerics.pixels import per_channel
 from mfm.objectives import Pretraining
 from mfm.processes.pool import map_in_processes
 
@@ -193,7 +194,11 @@ def _normalisations(run: DatasetReportJob) -> Report:
     for name, training in run.pretrainings.items():
         mean, std = training.normalisation()
         found[f"pretrain.{name}"] = {"mean": list(mean), "std": list(std)}
-    return found
+    channels = run.dataset.channels or 3
+    return {
+        key: {name: list(per_channel(values, channels)) for name, values in constants.items()}
+        for key, constants in found.items()
+    }
 
 
 def _sample(run: DatasetReportJob, images: Images) -> Report:

@@ -115,7 +115,8 @@ def _stem(network: Network) -> str:
     """The line that gives timm's ResNet the stem of `mfm.models.backbones.with_stem`."""
     if network.model.stem_stride == 2:
         return "model.maxpool = torch.nn.Identity()"
-    conv = "torch.nn.Conv2d(3, model.conv1.out_channels, 3, padding=1, bias=False)"
+    channels = f"{network.model.channels}, model.conv1.out_channels"
+    conv = f"torch.nn.Conv2d({channels}, 3, padding=1, bias=False)"
     return f"model.conv1, model.maxpool = {conv}, torch.nn.Identity()"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from mfm.data.opening import shown_channels
 from mfm.experiment.jobs import PretrainJob
 from mfm.files import style
 from mfm.files.atomic import write_text
@@ -31,5 +32,6 @@ def draw_pictures(job: PretrainJob, *, manifest_path: Path, checkpoint: Path, fo
     folder.mkdir(parents=True, exist_ok=True)
     for picture in pictures:
         style.save(picture.figure, folder / f"{picture.name}.png")
-    captions = {picture.name: picture.caption for picture in pictures}
+    shown = shown_channels(images.shape[1])
+    captions = {picture.name: f"{picture.caption} {shown}".strip() for picture in pictures}
     write_text(folder / LIST, json.dumps(captions, indent=2) + "\n")

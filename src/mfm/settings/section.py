@@ -75,8 +75,9 @@ SEEDS = 2**31  # torch's generators take 32 bits of a seed, and two stages need 
 Seed = Annotated[int, Field(ge=0, lt=SEEDS)]
 Seeds = Annotated[list[Seed], Field(min_length=1), AfterValidator(different)]
 Positive = Annotated[float, Field(gt=0)]
-Triple = tuple[float, float, float]
-PositiveTriple = tuple[Positive, Positive, Positive]
+# One number for each channel of the images, which are three unless dataset.channels says more.
+PerChannel = Annotated[tuple[float, ...], Field(min_length=1)]
+PositivePerChannel = Annotated[tuple[Positive, ...], Field(min_length=1)]
 Range = tuple[float, float]
 
 

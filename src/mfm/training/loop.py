@@ -222,7 +222,12 @@ class Trainer:
         barrier(process)  # no rank may prune a checkpoint that another still reads
         setup = self.setup
         self.parallel = together(
-            self.model, setup.task, plan=plan, size=setup.size, process=process
+            self.model,
+            setup.task,
+            plan=plan,
+            size=setup.size,
+            channels=setup.images.reading.out_channels,
+            process=process,
         )
         self._log(
             f"{plan.images} images, batch {plan.batch} = {process.world} ranks x "

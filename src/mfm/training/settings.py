@@ -15,7 +15,7 @@ from pydantic import (
 
 from mfm.data.settings import Crop
 from mfm.models.settings import Model
-from mfm.settings.section import Range, Section, Triple
+from mfm.settings.section import PerChannel, Range, Section
 from mfm.training.task import Inputs, Task
 
 _LATER = [("deterministic", True)]  # keys that earlier versions didn't have, as what they did
@@ -137,7 +137,7 @@ class Training(Section):
         return self.title
 
     @abstractmethod
-    def normalisation(self) -> tuple[Triple, Triple]:
+    def normalisation(self) -> tuple[PerChannel, PerChannel]:
         """Mean and standard deviation that images in [0, 1] are normalised with, by channel."""
 
     @abstractmethod

@@ -13,7 +13,9 @@ from mfm.processes.ranks import Process, data_parallel
 from mfm.training.task import Task
 
 
-def together(model: nn.Module, task: Task, *, plan: Plan, size: int, process: Process) -> nn.Module:
+def together(
+    model: nn.Module, task: Task, *, plan: Plan, size: int, channels: int, process: Process
+) -> nn.Module:
     """The model with gradients averaged over the ranks; the model itself where there is one rank.
 
     Parameters that the loss doesn't reach, as the norm above a ConvNeXt's last map in a task that
@@ -26,7 +28,7 @@ def together(model: nn.Module, task: Task, *, plan: Plan, size: int, process: Pr
     """
     if process.world == 1:
         return model
-    batch, step = _blank(plan, size=size, device=process.device)
+    batch, step = _blank(plan, size=size, channels=channels, device=process.device)
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
     model.train()
     task.objective(model, batch, step).backward()  # type: ignore[no-untyped-call]
@@ -42,12 +44,13 @@ def together(model: nn.Module, task: Task, *, plan: Plan, size: int, process: Pr
     return parallel
 
 
-def _blank(plan: Plan, *, size: int, device: torch.device) -> tuple[Batch, Step]:
+def _blank(plan: Plan, *, size: int, channels: int, device: torch.device) -> tuple[Batch, Step]:
     """This rank's part of a step of few images, all black and of the first class."""
     share = min(2, plan.batch // plan.world)  # two, where batch norm needs several
     few = share * plan.world
     step = next(replace(plan, images=few, batch=few, micro_batch=share).epoch(0))
     (positions,) = step.micro_batches
-    pixels = torch.zeros(len(positions), size, size, 3, dtype=torch.uint8).permute(0, 3, 1, 2)
+    shape = len(positions), size, size, channels
+    pixels = torch.zeros(shape, dtype=torch.uint8).permute(0, 3, 1, 2)
     labels = torch.zeros(len(positions), dtype=torch.int64)
     return Batch(pixels, labels, torch.from_numpy(positions)).to(device), step

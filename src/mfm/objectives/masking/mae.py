@@ -45,7 +45,7 @@ class MaeModel(nn.Module):
         return False
 
     def forward(self, images: Tensor, masks: Tensor) -> Tensor:
-        """Normalised images [N, 3, H, W], masks bool [N, h, w]: predictions [N, h * w, p * p * 3].
+        """Normalised images [N, C, H, W], masks bool [N, h, w]: predictions [N, h * w, p * p * C].
 
         Pixels of a patch row by row, channels last.
         """
@@ -81,7 +81,8 @@ class MaeDecoder(nn.Module):
 
     position: Tensor
 
-    def __init__(self, *, features: int, width: int, depth: int, side: int, patch: int) -> None:
+    def __init__(self, *, features: int, width: int, depth: int, side: int, values: int) -> None:
+        """`features` are the encoder's; a patch has so many `values` to predict."""
         super().__init__()
         self.embed = nn.Linear(features, width)
         self.mask_token = nn.Parameter(torch.empty(1, 1, width))
@@ -90,7 +91,7 @@ class MaeDecoder(nn.Module):
             *(Block(width, width // _HEAD, qkv_bias=True) for _ in range(depth))
         )
         self.norm = nn.LayerNorm(width, eps=1e-6)
-        self.pred = nn.Linear(width, patch**2 * 3)
+        self.pred = nn.Linear(width, values)
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
@@ -102,7 +103,7 @@ class MaeDecoder(nn.Module):
         return {"mask_token"}
 
     def forward(self, tokens: Tensor, places: Tensor, *, prefix: int) -> Tensor:
-        """Encoded tokens [N, prefix + K, D] to predictions [N, L, p * p * 3].
+        """Encoded tokens [N, prefix + K, D] to predictions [N, L, p * p * C].
 
         `places` [N, L]: where each patch is among the K that are encoded, then the masked ones.
         """
@@ -131,7 +132,7 @@ def create_model(
         width=width or min(512, max(_HEAD, round(encoder.embed_dim * 2 / 3 / _HEAD) * _HEAD)),
         depth=depth or min(8, max(1, round(len(encoder.blocks) * 2 / 3))),
         side=masking.side,
-        patch=encoder.patch_embed.patch_size[0],
+        values=encoder.patch_embed.patch_size[0] ** 2 * encoder.patch_embed.proj.in_channels,
     )
     return MaeModel(backbone, decoder, kept=masking.side**2 - masking.count)
 
@@ -164,7 +165,7 @@ def image_losses(prediction: Tensor, target: Tensor, masks: Tensor, *, norm_pixe
 
 
 def answers(target: Tensor, *, side: int, norm_pixels: bool) -> Tensor:
-    """What is to be predicted of normalised images [N, 3, H, W]: [N, side * side, p * p * 3]."""
+    """What is to be predicted of normalised images [N, C, H, W]: [N, side * side, p * p * C]."""
     patches = patches_of(target, side)
     if norm_pixels:
         mean, deviation = statistics(patches)
@@ -173,7 +174,7 @@ def answers(target: Tensor, *, side: int, norm_pixels: bool) -> Tensor:
 
 
 def as_images(prediction: Tensor, target: Tensor, *, side: int, norm_pixels: bool) -> Tensor:
-    """Predictions [N, L, p * p * 3] as images [N, 3, H, W], normalised as the target is.
+    """Predictions [N, L, p * p * C] as images [N, C, H, W], normalised as the target is.
 
     With `norm_pixels` a patch has the target's mean and deviation: the model predicts neither.
     """
@@ -181,14 +182,14 @@ def as_images(prediction: Tensor, target: Tensor, *, side: int, norm_pixels: boo
         mean, deviation = statistics(patches_of(target, side))
         prediction = prediction * deviation + mean
     n, patch = len(target), target.shape[-1] // side
-    pixels = prediction.reshape(n, side, side, patch, patch, 3).permute(0, 5, 1, 3, 2, 4)
+    pixels = prediction.reshape(n, side, side, patch, patch, -1).permute(0, 5, 1, 3, 2, 4)
     return pixels.reshape(target.shape)
 
 
 def patches_of(images: Tensor, side: int) -> Tensor:
-    """Images [N, 3, H, W] as patches [N, side * side, p * p * 3], channels last."""
+    """Images [N, C, H, W] as patches [N, side * side, p * p * C], channels last."""
     n, patch = len(images), images.shape[-1] // side
-    pixels = images.reshape(n, 3, side, patch, side, patch).permute(0, 2, 4, 3, 5, 1)
+    pixels = images.reshape(n, -1, side, patch, side, patch).permute(0, 2, 4, 3, 5, 1)
     return pixels.reshape(n, side**2, -1)
 
 

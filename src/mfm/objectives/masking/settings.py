@@ -122,7 +122,8 @@ class SimmimPretraining(MaskingPretraining):
         from mfm.models.reconstruction import create_encoder
         from mfm.objectives.masking.simmim import SimmimModel
 
-        return SimmimModel(create_encoder(inputs.model, size=inputs.size))
+        encoder = create_encoder(inputs.model, size=inputs.size)
+        return SimmimModel(encoder, channels=inputs.model.channels)
 
     def masking(self, *, model: Model, size: int) -> Masking:
         """What is masked of images of `size` pixels."""

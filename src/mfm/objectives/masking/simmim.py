@@ -26,8 +26,8 @@ class SimmimModel(ReconstructionModel):
     position embedding. Any other network sees the image's mean colour there.
     """
 
-    def __init__(self, backbone: nn.Module) -> None:
-        super().__init__(backbone, out_channels=3)
+    def __init__(self, backbone: nn.Module, *, channels: int = 3) -> None:
+        super().__init__(backbone, out_channels=channels)
         self.mask_token: nn.Parameter | None = None
         if patch_side(backbone) is not None:
             embedded: Any = backbone.patch_embed
@@ -88,4 +88,4 @@ def image_losses(prediction: Tensor, target: Tensor, masks: Tensor) -> Tensor:
     with torch.autocast(target.device.type, enabled=False):
         pixels = enlarged(masks, target.shape[-1])
         distances = (prediction.to(target.dtype) - target).abs_().sum(dim=1)
-        return distances.mul_(pixels).sum(dim=(1, 2)) / (3 * pixels.sum(dim=(1, 2)))
+        return distances.mul_(pixels).sum(dim=(1, 2)) / (target.shape[1] * pixels.sum(dim=(1, 2)))

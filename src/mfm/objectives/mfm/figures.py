@@ -52,10 +52,12 @@ def compared(
 
 
 def as_pixels(task: MaskedFrequencyModeling, values: Tensor) -> Tensor:
-    """Normalised RGB [n, 3, H, W] with its colours; luminance as it is."""
+    """Normalised images [n, C, H, W] with their colours; luminance as it is."""
     if task.recipe != "paper":
         return values  # normalised alike in all channels
-    black, white = (task.normalise(torch.full((1, 3, 1, 1), level)) for level in (0.0, 1.0))
+    black, white = (
+        task.normalise(torch.full((1, values.shape[1], 1, 1), level)) for level in (0.0, 1.0)
+    )
     return (values - black) / (white - black)
 
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field
 
 from mfm.errors import UserError
-from mfm.models.settings import Model
+from mfm.models.settings import IN_CHANNELS, Model
 from mfm.objectives.pretext import Pretext
-from mfm.settings.section import Triple
+from mfm.settings.section import PerChannel
 from mfm.training.task import Inputs, Task
 
 if TYPE_CHECKING:  # settings are read without importing torch
@@ -66,7 +66,7 @@ class MfmPretraining(Pretext):
             f"share {self._low_pass_share(model):g}"
         )
 
-    def normalisation(self) -> tuple[Triple, Triple]:
+    def normalisation(self) -> tuple[PerChannel, PerChannel]:
         """The recipe's."""
         from mfm.objectives.mfm.task import normalisation
 
@@ -80,6 +80,7 @@ class MfmPretraining(Pretext):
             recipe=self.recipe,
             radius=default_radius(size) if self.radius is None else self.radius,
             low_pass_share=self._low_pass_share(model),
+            channels=model.channels,
         )
 
     def build(self, inputs: Inputs) -> Task:
@@ -139,7 +140,8 @@ class MfmPretraining(Pretext):
 
         size = images.shape[-1]
         radius = default_radius(size) if self.radius is None else self.radius
-        task = self.create_task(model=Model(), size=size)
+        model = Model(options={IN_CHANNELS: images.shape[1]})
+        task = self.create_task(model=model, size=size)
         every, contrast = energy_shares(task.target(images), radius).unbind(dim=1)
         return {"energy inside the radius": every, "without the mean": contrast}
 

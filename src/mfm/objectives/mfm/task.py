@@ -25,17 +25,14 @@ class _Constants:
 
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
-    out_channels: int
     epsilon: float  # inside the square root of the distance, so its gradient exists at zero
 
 
 _RECIPES: dict[str, _Constants] = {
     # https://github.com/CoinCheung/MFM
-    "upstream": _Constants(mean=(0.4,) * 3, std=(0.2,) * 3, out_channels=1, epsilon=1e-7),
+    "upstream": _Constants(mean=(0.4,) * 3, std=(0.2,) * 3, epsilon=1e-7),
     # https://github.com/Jiahao000/MFM
-    "paper": _Constants(
-        mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), out_channels=3, epsilon=1e-12
-    ),
+    "paper": _Constants(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), epsilon=1e-12),
 }
 
 
@@ -53,6 +50,8 @@ class MaskedFrequencyModeling:
         radius: radius of the low-pass disc in frequency bins, above 0.
         low_pass_share: probability that an image keeps its low frequencies, in [0, 1]. The paper
             uses 0.5 for ViT and 0.3 for ResNet; upstream 0.5.
+        channels: of the images. Where they aren't three, each is normalised with the mean of the
+            recipe's three numbers, and luminance is the mean of all channels.
 
     Raises:
         ValueError: an unknown recipe, a radius that isn't positive, a share outside [0, 1].
@@ -61,7 +60,12 @@ class MaskedFrequencyModeling:
     """
 
     def __init__(
-        self, *, recipe: Recipe = "upstream", radius: float = 16.0, low_pass_share: float = 0.5
+        self,
+        *,
+        recipe: Recipe = "upstream",
+        radius: float = 16.0,
+        low_pass_share: float = 0.5,
+        channels: int = 3,
     ) -> None:
         if recipe not in _RECIPES:
             raise ValueError(f"recipe is 'upstream' or 'paper', not {recipe!r}")
@@ -72,29 +76,30 @@ class MaskedFrequencyModeling:
         self.recipe: Recipe = recipe
         self.radius = float(radius)
         self.low_pass_share = float(low_pass_share)
+        self.channels = channels
         self._constants = _RECIPES[recipe]
 
     @property
     def out_channels(self) -> int:
-        """Channels of the prediction: 1 (luminance, upstream) or 3 (RGB, paper)."""
-        return self._constants.out_channels
+        """Channels of the prediction: 1 (luminance, upstream) or the images' own (paper)."""
+        return self.channels if self.recipe == "paper" else 1
 
     def sample_keep_low(self, n: int, *, generator: torch.Generator | None = None) -> Tensor:
         """Which of n images keep their low frequencies: bool [n]."""
         return torch.rand(n, generator=generator) < self.low_pass_share
 
     def normalise(self, images: Tensor) -> Tensor:
-        """Images [N, 3, H, W] in [0, 1] minus the recipe's mean, over its deviation."""
+        """Images [N, C, H, W] in [0, 1] minus the recipe's mean, over its deviation."""
         return pixels.normalise(images, mean=self._constants.mean, std=self._constants.std)
 
     def corrupt(self, images: Tensor, keep_low: Tensor) -> Tensor:
         """The network's input: one band of each image.
 
         Arguments:
-            images: float32 (or float64) [N, 3, H, W] in [0, 1].
+            images: float32 (or float64) [N, C, H, W] in [0, 1].
             keep_low: bool [N]; True keeps the disc, False keeps the rest.
 
-        Returns: [N, 3, H, W] of the images' dtype, normalised.
+        Returns: [N, C, H, W] of the images' dtype, normalised.
 
         Raises: ValueError where the disc covers every frequency of the image.
         """
@@ -109,9 +114,11 @@ class MaskedFrequencyModeling:
             return self.normalise(keep_band(images, keep_low, self.radius).clamp_(0, 1))
 
     def target(self, images: Tensor) -> Tensor:
-        """What is predicted: [N, out_channels, H, W], normalised luminance or RGB."""
+        """What is predicted: [N, out_channels, H, W], normalised luminance or all channels."""
         if self.recipe == "paper":
             return self.normalise(images)
+        if self.channels != 3:
+            return self.normalise(images).mean(dim=1, keepdim=True)
         # Luminance of (image - mean) / std, as one weight per channel and a shift.
         mean, std = self._constants.mean, self._constants.std
         red, green, blue = (share / s for share, s in zip(LUMINANCE, std, strict=True))
@@ -160,7 +167,7 @@ class MaskedFrequencyModeling:
 
         Arguments:
             prediction: [N, out_channels, H, W], any float dtype.
-            images: float32 (or float64) [N, 3, H, W] in [0, 1].
+            images: float32 (or float64) [N, C, H, W] in [0, 1].
             keep_low: bool [N], as given to `corrupt`.
         """
         losses = self.image_losses(prediction, images, keep_low)
@@ -168,8 +175,8 @@ class MaskedFrequencyModeling:
         return (losses * (weights / weights.sum()).to(losses)).sum()
 
     def _check(self, images: Tensor, keep_low: Tensor) -> None:
-        if images.ndim != 4 or images.shape[1] != 3:
-            raise ValueError(f"images are [N, 3, H, W], not {tuple(images.shape)}")
+        if images.ndim != 4 or images.shape[1] != self.channels:
+            raise ValueError(f"images are [N, {self.channels}, H, W], not {tuple(images.shape)}")
         if images.dtype not in (torch.float32, torch.float64):
             raise ValueError(f"images are float32 in [0, 1], not {images.dtype}")
         if keep_low.dtype != torch.bool or keep_low.shape != (len(images),):

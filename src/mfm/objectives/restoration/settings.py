@@ -53,7 +53,9 @@ class RestorationPretraining(Pretext):
         from mfm.objectives.restoration.objective import Restoration, RestorationObjective
 
         torch.manual_seed(inputs.seed)
-        model = create_reconstruction_model(inputs.model, size=inputs.size, out_channels=3)
+        model = create_reconstruction_model(
+            inputs.model, size=inputs.size, out_channels=inputs.model.channels
+        )
         objective = RestorationObjective(
             Restoration(self.degradation(inputs.size)), rows=inputs.rows, seed=inputs.seed
         )

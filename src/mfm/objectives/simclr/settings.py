@@ -35,6 +35,7 @@ class SimclrPretraining(Pretext):
     """
 
     views: ClassVar[int] = 2
+    rgb_alone: ClassVar[bool] = True  # of its jitter and its grey
 
     task: Literal["simclr"] = Field(description="Pretraining task.")
     temperature: float = Field(0.1, gt=0, description="Temperature of the loss, NT-Xent (SimCLR).")

@@ -7,7 +7,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from mfm.data.settings import IMAGENET_MEAN, IMAGENET_STD, RandAugment
-from mfm.settings.section import PositiveTriple, Triple
+from mfm.settings.section import PerChannel, PositivePerChannel
 from mfm.training.settings import Training
 
 
@@ -45,8 +45,8 @@ class Supervision(Training):
         description="Probability that a rectangle of 2 to 33% of the normalised image becomes "
         "Gaussian noise, before mixing; 0 is off.",
     )
-    mean: Triple = Field(IMAGENET_MEAN, description="Mean subtracted from images in [0, 1].")
-    std: PositiveTriple = Field(
+    mean: PerChannel = Field(IMAGENET_MEAN, description="Mean subtracted from images in [0, 1].")
+    std: PositivePerChannel = Field(
         IMAGENET_STD, description="Standard deviation images are divided by."
     )
 
@@ -64,6 +64,6 @@ class Supervision(Training):
             raise ValueError("bce_threshold is for loss: bce")
         return self
 
-    def normalisation(self) -> tuple[Triple, Triple]:
+    def normalisation(self) -> tuple[PerChannel, PerChannel]:
         """The settings' own."""
         return self.mean, self.std

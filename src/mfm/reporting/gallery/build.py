@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from mfm.data.opening import shown_channels
 from mfm.experiment.layout import locate
 from mfm.experiment.settings import Experiment
 from mfm.reporting.gallery import choose, predictions
@@ -54,6 +55,7 @@ def _said(experiment: Experiment) -> list[str]:
         f"{choose.RULE} The same rule for both arms.",
         f"Thumbnails are of whole images; the networks see a crop of {side} pixels a side. "
         "Probabilities are means over seeds.",
+        *filter(None, [shown_channels(experiment.dataset.channels or 3)]),
     ]
 
 

@@ -1,0 +1,58 @@
+"""Channels of an experiment's images: the network made for them, and what is for RGB alone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from mfm.data.settings import IMAGENET_MEAN, IMAGENET_STD
+from mfm.models.settings import IN_CHANNELS
+
+if TYPE_CHECKING:
+    from mfm.experiment.settings import Experiment
+
+
+def with_first_layer(values: Any) -> Any:
+    """A configuration's plain values with a first layer for the dataset's channels."""
+    channels = _at(values, "dataset", "channels")
+    model = values.get("model", {}) if isinstance(values, dict) else {}
+    options = _at(values, "model", "options") or {}
+    if not isinstance(channels, int) or channels == 3 or not isinstance(options, dict):
+        return values
+    return {**values, "model": {**model, "options": {IN_CHANNELS: channels, **options}}}
+
+
+def _at(values: Any, *keys: str) -> Any:
+    for key in keys:
+        values = values.get(key) if isinstance(values, dict) else None
+    return values
+
+
+def fault(experiment: Experiment) -> str | None:
+    """What doesn't go with the dataset's channels, with its key."""
+    channels = experiment.dataset.channels or 3
+    if experiment.model.channels != channels:
+        return f"model.options: '{IN_CHANNELS}' is set by dataset.channels"
+    sections: dict[str, Any] = {
+        "finetune": experiment.finetune,
+        **{f"pretrain.{name}": each for name, each in experiment.pretrain.items()},
+    }
+    constants = ((IMAGENET_MEAN, "mean"), (IMAGENET_STD, "std"))
+    for key, training in sections.items():
+        for default, name in constants:
+            given = getattr(training, name, default)
+            if given != default and len(given) != channels:
+                return f"{key}.{name} has {len(given)} numbers, and images {channels} channels"
+    if channels == 3:
+        return None
+    left_out = f", and dataset.channels is {channels}"
+    if experiment.loader == "dali":
+        return f"loader: dali is for RGB{left_out}: set it to torchvision"
+    for key, training in sections.items():
+        if getattr(training, "randaugment", None) is not None:
+            return f"{key}.randaugment changes the colours of RGB{left_out}: set it to null"
+        if getattr(training, "rgb_alone", False):
+            return f"{key}: task {training.task} is for RGB{left_out}: take another"
+    corruptions = experiment.evaluate.corruptions  # type: ignore[attr-defined]
+    if corruptions is not None and "jpeg" in corruptions.kinds:
+        return f"evaluate.corruptions.kinds: jpeg is for RGB{left_out}: leave it out"
+    return None
