@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Collection, Mapping
+from typing import Any
 
-from mfm.data.settings import IMAGENET_MEAN, IMAGENET_STD
-from mfm.models.settings import IN_CHANNELS
-
-if TYPE_CHECKING:
-    from mfm.experiment.settings import Experiment
+from mfm.data.settings import IMAGENET_MEAN, IMAGENET_STD, LoaderName
+from mfm.models.settings import IN_CHANNELS, Model
+from mfm.training.settings import Training
 
 
 def with_first_layer(values: Any) -> Any:
@@ -27,17 +26,22 @@ def _at(values: Any, *keys: str) -> Any:
     return values
 
 
-def fault(experiment: Experiment) -> str | None:
-    """What doesn't go with the dataset's channels, with its key."""
-    channels = experiment.dataset.channels or 3
-    if experiment.model.channels != channels:
+def fault(
+    channels: int,
+    *,
+    model: Model,
+    loader: LoaderName,
+    trainings: Mapping[str, Training],
+    corruptions: Collection[str],
+) -> str | None:
+    """What doesn't go with images of so many channels, with its key.
+
+    `trainings` are by their keys, `corruptions` the kinds that are evaluated.
+    """
+    if model.channels != channels:
         return f"model.options: '{IN_CHANNELS}' is set by dataset.channels"
-    sections: dict[str, Any] = {
-        "finetune": experiment.finetune,
-        **{f"pretrain.{name}": each for name, each in experiment.pretrain.items()},
-    }
     constants = ((IMAGENET_MEAN, "mean"), (IMAGENET_STD, "std"))
-    for key, training in sections.items():
+    for key, training in trainings.items():
         for default, name in constants:
             given = getattr(training, name, default)
             if given != default and len(given) != channels:
@@ -45,14 +49,13 @@ def fault(experiment: Experiment) -> str | None:
     if channels == 3:
         return None
     left_out = f", and dataset.channels is {channels}"
-    if experiment.loader == "dali":
+    if loader == "dali":
         return f"loader: dali is for RGB{left_out}: set it to torchvision"
-    for key, training in sections.items():
+    for key, training in trainings.items():
         if getattr(training, "randaugment", None) is not None:
             return f"{key}.randaugment changes the colours of RGB{left_out}: set it to null"
         if getattr(training, "rgb_alone", False):
-            return f"{key}: task {training.task} is for RGB{left_out}: take another"
-    corruptions = experiment.evaluate.corruptions  # type: ignore[attr-defined]
-    if corruptions is not None and "jpeg" in corruptions.kinds:
+            return f"{key}: task {getattr(training, 'task', '')} is for RGB{left_out}: take another"
+    if "jpeg" in corruptions:
         return f"evaluate.corruptions.kinds: jpeg is for RGB{left_out}: leave it out"
     return None

@@ -16,7 +16,7 @@ from pydantic import (
 
 from mfm.data.settings import Dataset, LoaderChoice
 from mfm.errors import UserError
-from mfm.evaluation import Evaluation
+from mfm.evaluation import Evaluation, further_evaluations
 from mfm.evaluation.frozen.settings import FLOORS, Frozen
 from mfm.evaluation.metrics import TOP1
 from mfm.experiment import channels
@@ -125,7 +125,16 @@ class Experiment(Section):
 
     @model_validator(mode="after")
     def _channels(self) -> Self:
-        if fault := channels.fault(self):
+        corruptions = further_evaluations(self.evaluate).get("corruptions")
+        pretrainings = {f"pretrain.{name}": each for name, each in self.pretrain.items()}
+        fault = channels.fault(
+            self.dataset.channels or 3,
+            model=self.model,
+            loader=self.loader,
+            trainings={"finetune": self.finetune, **pretrainings},
+            corruptions=getattr(corruptions, "kinds", ()),
+        )
+        if fault:
             raise ValueError(fault)
         return self
 
