@@ -91,6 +91,7 @@ class _Images:
 
     paths: list[str]
     classes: tuple[str, ...]
+    groups: None = None
 
 
 def made_up(labels, chosen, draws: np.random.Generator, classes: int = 3) -> Predictions:

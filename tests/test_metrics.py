@@ -327,7 +327,8 @@ def test_a_class_without_images_is_in_no_mean_and_told(tmp_path, monkeypatch):
         labels = np.repeat([0, 2], 10)
         found = made_up(labels, draws.integers(0, 3, 20), draws)
         files = layout.evaluation("scratch", seed)
-        images = type("Images", (), {"paths": ["x"] * 20, "classes": ("nan", "NA", "1")})
+        named = {"paths": ["x"] * 20, "classes": ("nan", "NA", "1"), "groups": None}
+        images = type("Images", (), named)
         save_predictions(found, images, Path(files.predictions), {})
         run = layout.finetuning("scratch", seed).weights
         rows.append({"arm": "scratch", "seed": seed, "pretraining_seed": "-", "checkpoint": run})
