@@ -61,6 +61,8 @@ def test_the_page_in_a_browser(opened, width):
     for image in tab.locator("figure img").all():
         assert image.evaluate("each => each.complete && each.naturalWidth") > 100
     # What is wide scrolls in a box of its own, never the page.
+    name = tab.locator(".rows h5 bdi").first
+    name.evaluate("each => { each.textContent = `Worst: ${'x'.repeat(250)}`; }")
     assert tab.evaluate("document.documentElement.scrollWidth") <= width
 
     source = tab.get_by_role("button", name="cost (times scratch)")
