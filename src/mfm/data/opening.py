@@ -105,8 +105,8 @@ def shown_channels(channels: int) -> str:
     if channels in (1, 3):
         return ""
     if channels == 2:
-        return "Of 2 channels the first is shown."
-    return f"Of {channels} channels the first three are shown, as red, green and blue."
+        return "Of 2 channels, images show the first."
+    return f"Of {channels} channels, images show the first three as red, green and blue."
 
 
 def as_rgb(planes: Planes) -> Image.Image:

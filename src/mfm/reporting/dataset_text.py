@@ -166,7 +166,9 @@ _GROUPS: Column[Split] = Column("groups", _splits(lambda split: f"{split['groups
 def _images(report: Report) -> Section:
     grouped = all("groups" in split for split in report["splits"].values())
     channels = report.get("channels", 3)
-    becomes = "is converted to RGB" if channels == 3 else f"has {channels} channel(s)"
+    becomes = (
+        "is converted to RGB" if channels == 3 else f"has {channels} channel{'s' * (channels > 1)}"
+    )
     return Section(
         "Images",
         [
