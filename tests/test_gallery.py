@@ -15,7 +15,7 @@ from mfm.data.headers import content_of
 from mfm.reporting.gallery import choose, content
 from mfm.reporting.gallery.build import build
 from mfm.reporting.gallery.predictions import ArmPredictions
-from mfm.reporting.page.templates import environment
+from mfm.reporting.page.templates import closed, environment
 
 CLASSES = ("coat", "shirt", "trouser", "dress", "bag")
 
@@ -240,6 +240,12 @@ def test_names_are_text_and_paths_can_be_copied_as_they_are(tmp_path, made):
     assert second.right == 0
     assert second.prediction == HOSTILE[(HOSTILE.index(only.rows[0].images[0].label) + 1) % 6]
     assert len(found.parts[1].rows[0].images) == 0
+
+
+def test_a_name_in_a_line_ends_what_it_turns():
+    opened, ended = "\N{LEFT-TO-RIGHT ISOLATE}", "\N{POP DIRECTIONAL ISOLATE}"
+    assert closed(f"a{opened}b{opened}c{ended}d") == f"a{opened}b{opened}c{ended}d{ended}"
+    assert closed(f"{ended}<a>{opened}b{ended}{ended}") == f"&lt;a&gt;{opened}b{ended}"
 
 
 def test_images_that_are_gone_or_changed_leave_a_line(tmp_path, made):
