@@ -266,6 +266,6 @@ def _comparison(
         shares = [by_group(each, groups) for each in shares]
     return replace(
         found,
-        images=image_test(*hits, groups) if common else None,
+        images=image_test(hits[0], hits[1], groups) if common else None,
         bootstrap=bootstrap(*shares, paired=bool(common)),
     )
