@@ -8,11 +8,13 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import torch
 import torch.distributed as dist
 from backbones import KINDS, SIZE, SMALL
 
 from mfm.data.batches import Batch
+from mfm.data.manifest import Images
 from mfm.data.order import Plan
 from mfm.objectives import Pretraining
 from mfm.processes.ranks import Process
@@ -30,6 +32,9 @@ RECIPES = {
 }
 IMAGES, CLASSES = 16, 3
 SGD = {"name": "sgd", "lr": 0.1, "lr_batch": 8, "weight_decay": 0.1}
+# What is known of images that no file is of: that they are RGB.
+NONE = {"root": Path(), "classes": (), "paths": pa.array([], pa.string())}
+NONE |= dict.fromkeys(("rows", "labels", "widths", "heights"), np.zeros(0, np.int64))
 COMMON = {"batch": 8, "micro_batch": 4, "precision": "fp32", "optimizer": SGD}
 
 
@@ -59,7 +64,7 @@ def setup_of(model, training, *, rank, world):
     task = training.build(inputs)
     return Setup(
         task=task,
-        images=None,
+        images=Images(**NONE),
         size=SIZE,
         loader=Loader(),
         plan=Plan(
