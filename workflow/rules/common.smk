@@ -528,7 +528,7 @@ FURTHER_EVALUATION = LAYOUT.evaluation("{arm}", "{seed}", folder="{folder}", nam
 # Jobs run with the Python that runs this workflow, also where its environment isn't activated. In
 # a rule's conda environment, which has been activated by then, that environment's own comes first.
 _conda = os.environ.get("CONDA_PREFIX", "")
-os.environ["MFM_PACKAGE"] = str(Path(mfm.__file__).parent)  # for envs/mfm.post-deploy.sh
+os.environ.update(MFM_PACKAGE=str(Path(mfm.__file__).parent))  # for envs/mfm.post-deploy.sh
 shell.prefix(
     'export MFM_END_WITH_PARENT=1; [ "$CONDA_PREFIX" != "%s" ] || export PATH="%s:$PATH"; '
     % (_conda, Path(sys.executable).parent)
