@@ -97,7 +97,9 @@ def settle(reading: Reading, rows: pa.Table, folder: Path) -> Scaling:
         return Scaling(reading=reading)
     if reading.window is None:
         train = rows.filter(pc.equal(rows["split"], "train"))["path"].to_pylist()
-        reading = replace(reading, window=_window(reading, folder, train))
+        reading = replace(
+            reading, window=_window(reading, folder, train, others=rows["path"].to_pylist())
+        )
     scaling = Scaling(reading=reading, images=len(rows))
     counts = stream_in_processes(
         partial(_outside, reading, folder),
@@ -112,13 +114,14 @@ def settle(reading: Reading, rows: pa.Table, folder: Path) -> Scaling:
     return scaling
 
 
-def _window(reading: Reading, folder: Path, train: list[str]) -> Window:
+def _window(reading: Reading, folder: Path, train: list[str], *, others: list[str]) -> Window:
     if isinstance(reading.scale, tuple):
         return (reading.scale,)
     if not train:
+        few = ", ".join(repr(Path(each).name) for each in others[:3]) + ", ..." * (len(others) > 3)
         raise UserError(
-            f"dataset.scale is {reading.scale}, and no training image has more than 8 bits: give "
-            "[low, high]"
+            f"{few}: of more than 8 bits, and no training image is, where '{reading.scale}' is "
+            "measured: convert them to 8 bits, or give dataset.scale as [low, high]"
         )
     if reading.scale == "percentile":
         chosen = np.sort(permutation(len(train), seed=0, epoch=0, stream=Stream.REPORT)[:SAMPLED])

@@ -16,7 +16,7 @@ from mfm.planning.speeds import Speeds
 from mfm.reporting.words import duration, listed
 from mfm.statistics.power import fewest
 
-_SHOWN = 2  # remarks on the images
+_SHOWN = 3  # remarks on the images
 
 
 @dataclass(frozen=True, kw_only=True)

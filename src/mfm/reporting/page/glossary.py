@@ -20,7 +20,8 @@ WORDS = {
     "not distinguishable": "Neither of two tests finds a difference. That does not make the arms "
     "equal: the interval says how far apart they may be.",
     "points": "The difference of two percentages: 76% is one point more than 75%.",
-    "pretraining": "Training before a finetuning, in most arms without any labels.",
+    "pretraining": "Training before a finetuning, in most arms without any labels. The task mfm is "
+    "masked frequency modeling: it hides a band of frequencies of each image and predicts it.",
     "scratch": "A network that begins with random weights, without any pretraining.",
     "seed": "The number that draws a run's labelled images, their order and first weights. Runs "
     "of two arms with the same seed are a pair.",
