@@ -7,6 +7,7 @@ import itertools
 import tempfile
 from contextlib import redirect_stdout
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from pydantic import TypeAdapter
 from mfm.data.batches import Batch
 from mfm.data.loader import on_device
 from mfm.data.order import Plan
+from mfm.data.reading import Reading
 from mfm.models.settings import Model
 from mfm.numerics.draws import Ints
 from mfm.objectives import Pretraining
@@ -72,7 +74,7 @@ class Case:
         self.trainer = Trainer(
             Setup(
                 task=self.task,
-                images=None,  # type: ignore[arg-type]  # no step reads it, nor the loader
+                images=SimpleNamespace(reading=Reading()),  # type: ignore[arg-type]  # no step reads more
                 size=size,
                 loader=None,  # type: ignore[arg-type]
                 plan=plan,

@@ -210,7 +210,8 @@ def test_a_folder_more_or_another_one_changes_no_other_job(tmp_path):
     assert len(Runs(two).evaluations("also/b")) == 6
 
 
-def test_wrong_folders_are_told_before_any_job(tmp_path):
+def test_wrong_folders_are_told_before_any_job(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # data/ of another test has other classes
     source = other(tmp_path / "images", "discs", "ring", "stripes")
     runs = Runs(experiment(tmp_path / "results", a=str(source), b="/nowhere"))
     with pytest.raises(UserError) as caught:

@@ -32,6 +32,7 @@ PAGES += sorted((ROOT / "docs").glob("*.md"))
 EXCEPTIONS = {
     r"(mfm/bin/)?pip install ": "needs the package index",
     r"python3 -m venv mfm": "makes the environment for it",
+    r"snakemake --sdm conda": "needs conda; tests/test_environment.py makes it where there is one",
     r"srun ": "needs a cluster; it is what a job does, and tests/test_slurm.py has its text",
     r"snakemake --workflow-profile profiles/slurm ": "needs a cluster; `make test-slurm` gives it",
     r"python -c 'import torch, torchvision; ": "writes 100 MB; its file is made smaller here",
