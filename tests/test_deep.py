@@ -27,6 +27,7 @@ from mfm.models.settings import Model
 from mfm.models.weights import load_backbone, load_weights
 from mfm.objectives import MaskedFrequencyModeling
 from mfm.objectives.panels import grid, show
+from mfm.planning.kinds import channels_of
 from mfm.processes.ranks import Process
 from mfm.reporting.gallery.thumbnails import Thumbnails
 from mfm.settings.section import dumps, parse
@@ -394,6 +395,19 @@ RGB_ALONE = {
 def test_what_is_for_rgb_alone_is_refused_before_training(said):
     with pytest.raises(UserError, match=said.replace(".", r"\.")):
         parse(Experiment, EXPERIMENT | RGB_ALONE[said], where="test")
+
+
+@pytest.mark.parametrize("model", ["resnet18", None, ["resnet18"]])
+def test_a_model_that_is_none_is_told_whatever_the_channels(model):
+    with pytest.raises(UserError, match="model"):
+        parse(Experiment, {"dataset": {"channels": 4}, "model": model}, where="mine.yaml")
+
+
+@pytest.mark.parametrize("name", ["a.npy", "A.NPY"])
+def test_init_finds_the_channels_of_arrays(tmp_path, name):
+    with open(tmp_path / name, "wb") as file:
+        np.save(file, draws(channels=5))
+    assert channels_of(tmp_path) == 5
 
 
 def test_an_experiment_knows_its_channels_however_it_is_written():

@@ -14,6 +14,7 @@ from typing import BinaryIO
 import numpy as np
 import numpy.typing as npt
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL.TiffImagePlugin import TiffImageFile
 
 from mfm.data import arrays
 from mfm.data.arrays import UnfitError, Values
@@ -78,7 +79,7 @@ def _opened(file: BinaryIO, reading: Reading) -> Picture:
     if image.format == "PNG" and start[24] == 16 and not is_deep(image.mode):
         return _of_png(file, image, _PNG_CHANNELS[start[25]], reading)
     if image.format == "TIFF":
-        bits = max(image.tag_v2.get(_BITS, (1,)))  # type: ignore[attr-defined]
+        bits = max(_tag(image, _BITS))
         if bits > 8 and not is_deep(image.mode):
             return _of_deep_colour(file, image, bits, reading)
         many = reading.out_channels != 3 or getattr(image, "n_frames", 1) > 1
@@ -224,7 +225,7 @@ def _of_tiff(file: BinaryIO, reading: Reading) -> Picture:
 
 def _of_deep_colour(file: BinaryIO, image: Image.Image, bits: int, reading: Reading) -> Picture:
     """A TIFF of whose values Pillow would give the upper bits; it has turned its size already."""
-    kind = _KINDS.get(max(image.tag_v2.get(_KIND, (1,))), "uint")  # type: ignore[attr-defined]
+    kind = _KINDS.get(max(_tag(image, _KIND)), "uint")
     bands = len(image.getbands())
     channels = _opaque(bands, reading)
     if not reading.takes_deep:
@@ -240,6 +241,13 @@ def _of_deep_colour(file: BinaryIO, image: Image.Image, bits: int, reading: Read
     return _of_array(
         size=image.size, channels=channels, dtype=f"{kind}{bits}", format_="TIFF", values=values
     )
+
+
+def _tag(tiff: Image.Image, number: int) -> tuple[int, ...]:
+    """A tag of a TIFF; (1,) without it."""
+    assert isinstance(tiff, TiffImageFile), tiff.format
+    found: tuple[int, ...] = tiff.tag_v2.get(number, (1,))
+    return found
 
 
 def _of_png(file: BinaryIO, image: Image.Image, bands: int, reading: Reading) -> Picture:

@@ -13,10 +13,12 @@ from mfm.training.settings import Training
 def with_first_layer(values: Any) -> Any:
     """A configuration's plain values with a first layer for the dataset's channels."""
     channels = _at(values, "dataset", "channels")
-    model = values.get("model", {}) if isinstance(values, dict) else {}
-    options = _at(values, "model", "options") or {}
-    if not isinstance(channels, int) or channels == 3 or not isinstance(options, dict):
+    if not isinstance(channels, int) or channels == 3:
         return values
+    model = values.get("model", {})
+    options = _at(model, "options") or {}
+    if not isinstance(model, dict) or not isinstance(options, dict):
+        return values  # which is told where they are read
     return {**values, "model": {**model, "options": {IN_CHANNELS: channels, **options}}}
 
 

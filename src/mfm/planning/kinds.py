@@ -21,7 +21,7 @@ def channels_of(folder: Path) -> int | None:
     for path in islice(_files(folder), _LOOKED_AT):
         try:
             with open(path, "rb") as file:
-                if path.suffix == ".npy":
+                if path.suffix.lower() == ".npy":
                     shape, _ = arrays.numpy_header(file)
                     return _fewest(shape)
                 try:

@@ -68,7 +68,6 @@ class Pictures:
     def remarks(self, image_size: int) -> list[str]:
         """What may spoil a comparison on them, a line each: first what is left out."""
         lines = [plain(line) for line in warnings(self.report | {"image_size": image_size})]
-        lines = [line.replace(" (see below)", "") for line in lines]  # nothing is below a draft
         return sorted(lines, key=lambda line: "left out" not in line)
 
 

@@ -132,10 +132,10 @@ def warnings(report: Report) -> list[Text]:
     kinds: dict[str, int] = report["left_out"]["kinds"]
     unreadable = sum(number for kind, number in kinds.items() if is_bad(kind))
     if unreadable:
-        lines.append(f"Unreadable images, left out (see below): {unreadable:,}.")
+        lines.append(f"Unreadable images, left out: {unreadable:,}.")
     if kinds.get(LOOSE):
         lines.append(
-            f"Images beside the class folders, left out (see below): {kinds[LOOSE]:,}; each "
+            f"Images beside the class folders, left out: {kinds[LOOSE]:,}; each "
             "belongs into its class's folder."
         )
     return lines
