@@ -19,6 +19,7 @@ with job_log(snakemake.log[0]):
         write_text(Path(output.csv), values.to_csv(index=False))
         write_text(Path(output.classes), recalls.to_csv(index=False))
         found = metrics.read(experiment, results)
-        for figure in (output.svg, output.png):
-            style.save(draw_metrics(found), Path(figure))
+        figure = draw_metrics(found)
+        for path in (output.svg, output.png):
+            style.save(figure, Path(path))
         write_text(Path(output.page), to_markdown(metrics.document(found)))

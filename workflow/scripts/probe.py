@@ -15,6 +15,7 @@ with job_log(snakemake.log[0]):
     with records.stage(snakemake, results=experiment.results):
         found = frozen.Readings(experiment=experiment, rows=frozen.read(snakemake.input.csv))
         write_text(Path(output.csv), probe.numbers(found).to_csv(index=False))
+        figure = draw_probe(found)
         for path in (output.svg, output.png):
-            style.save(draw_probe(found), Path(path))
+            style.save(figure, Path(path))
         write_text(Path(output.table), to_markdown(probe.document(found)))

@@ -16,6 +16,7 @@ with job_log(snakemake.log[0]):
     with records.stage(snakemake, results=runs.layout.results):
         found = variants.Compared(runs=runs, study=study, rows=variants.collect(runs, study))
         write_text(Path(snakemake.output.csv), found.rows.to_csv(index=False))
+        figure = draw_study(found)
         for path in (snakemake.output.svg, snakemake.output.png):
-            style.save(draw_study(found), Path(path))
+            style.save(figure, Path(path))
         write_text(Path(snakemake.output.table), to_markdown(variants.document(found)))
