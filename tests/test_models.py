@@ -23,6 +23,7 @@ from torch.nn import functional as F
 from mfm.commands import fetch
 from mfm.errors import UserError, explain
 from mfm.experiment.jobs import PretrainJob
+from mfm.experiment.settings import Experiment
 from mfm.files.pickles import load_pickle
 from mfm.models import weights
 from mfm.models.backbones import create_backbone, has_fixed_size, last_map, stride
@@ -828,13 +829,14 @@ def test_options_that_timm_does_not_take_end_in_one_line_that_names_them(options
     [
         ("num_classes", "dataset's classes"),
         ("drop_path_rate", "model.drop_path"),
-        ("in_chans", "three channels"),
+        ("in_chans", "dataset.channels"),
         ("pretrained", "arms"),
         ("checkpoint_path", "arms"),
     ],
 )
 def test_an_option_that_is_set_elsewhere_is_refused(key, elsewhere):
-    message = refusal(parse, Model, {"options": {key: 1}}, where="model")
+    values = {"model": {"options": {key: 1}}}
+    message = refusal(parse, Experiment, values, where="mine.yaml")
     assert f"'{key}' is set by" in message
     assert elsewhere in message
 
