@@ -303,6 +303,18 @@ def test_floors_are_rows_and_who_is_below_is_flagged():
     assert "mfm and scratch-long stay below logistic regression on pixels" in low
     assert "scratch stays below logistic regression on pixels and features of random weights" in low
     assert "floor" not in render(ALL)
+    # With all labels, every seed reads the same images.
+    same = frozen(**FROZEN)
+    same.loc[same["features"] == "pixels", "top1"] = 80.5
+    row = measured(render(ALL, frozen=same))["floor: logistic regression on pixels"]
+    assert row["top-1 in % (95% interval)"] == "**80.50** (the same in every run)"
+
+
+def test_a_difference_over_fewer_seeds_is_told_apart_from_that_of_two_means():
+    alike = "A difference is paired over the arms' common seeds"
+    assert f"- {alike}.\n" in render(TWO)
+    more = f"- {alike}: where one arm has more seeds, it is not that of the two means.\n"
+    assert more in render(ALL)  # of the supervised arm's three
 
 
 def test_what_pretraining_learned_is_less_random_weights_and_without_verdicts():

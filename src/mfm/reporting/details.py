@@ -88,8 +88,11 @@ def _floors(found: Finished) -> list[str]:
 def _methods(compared: Sequence[Comparison]) -> list[str]:
     """How differences are taken."""
     lines = []
-    if any(each.difference.method == "paired" for each in compared):
-        lines.append("Differences are paired over the arms' common seeds.")
+    paired = [each for each in compared if each.difference.method == "paired"]
+    if paired:
+        uneven = any(each.difference.n < max(each.seeds) for each in paired)
+        more = ": where one arm has more seeds, it is not that of the two means" * uneven
+        lines.append(f"A difference is paired over the arms' common seeds{more}.")
     welch = [each for each in compared if each.difference.method == "welch"]
     if welch:
         names = listed(f"{each.arm} less {each.other}" for each in welch)

@@ -117,8 +117,7 @@ def _mean_of(arm: MeasuredArm) -> Column[Measure]:
         found = arm.estimate(measure.name)
         if measure.unit == "%":
             return words.percentage(found)
-        inside = "" if found.low is None else f" ({words.interval(found)})"
-        return f"{found.mean:z.2f}{inside}"
+        return words.number(found)
 
     return Column(arm.name, cell, unit=f"n = {len(arm.rows)}")
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from mfm.evaluation.metrics import METRICS, TOP1, Metric
 from mfm.experiment.settings import Experiment
 from mfm.reporting import words
-from mfm.reporting.document import Bold, Text
+from mfm.reporting.document import Text
 from mfm.statistics.over_seeds import Difference, Estimate
 
 
@@ -52,9 +52,7 @@ class Measure:
         """A mean with its interval."""
         if self.metric.share:
             return words.percentage(found)
-        mean = Bold(f"{found.mean:z.{self.metric.digits}f}")
-        inside = words.interval(found, digits=self.metric.digits)
-        return mean if found.low is None else (mean, f" ({inside})")
+        return words.number(found, self.metric.digits)
 
     def deviation(self, value: float | None) -> str:
         """A standard deviation; '-' where there is none."""

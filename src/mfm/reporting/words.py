@@ -23,9 +23,23 @@ def share_limits(found: Estimate) -> tuple[float, float] | None:
 
 
 def percentage(found: Estimate) -> Text:
-    """A mean percentage with its interval: '**74.44** (72.65 to 76.24)'."""
-    limits, mean = share_limits(found), Bold(f"{found.mean:.2f}")
-    return mean if limits is None else (mean, f" ({limits[0]:.2f} to {limits[1]:.2f})")
+    """A mean percentage with its interval, which ends where percentages do."""
+    limits = share_limits(found)
+    inside = None if limits is None else f"{limits[0]:.2f} to {limits[1]:.2f}"
+    return _mean(found, f"{found.mean:.2f}", inside)
+
+
+def number(found: Estimate, digits: int = 2) -> Text:
+    """A mean with its interval: '**0.674** (0.655 to 0.693)'."""
+    inside = None if found.low is None else interval(found, digits=digits)
+    return _mean(found, f"{found.mean:z.{digits}f}", inside)
+
+
+def _mean(found: Estimate, mean: str, inside: str | None) -> Text:
+    """Runs that all give the same, as of a floor with all labels, leave nothing to estimate."""
+    if inside is None:
+        return Bold(mean)
+    return Bold(mean), f" ({'the same in every run' if found.low == found.high else inside})"
 
 
 def difference(found: Difference, digits: int = 2) -> str:

@@ -8,14 +8,21 @@ from mfm.reporting.document import Inline, Term, Text
 
 # A word as it stands in sentences, and what it means.
 WORDS = {
+    "after Holm": "A p value made larger for several comparisons together: the more there are, "
+    "the more seem to differ by chance.",
     "arm": "One way of training: what a network starts from, with everything else alike.",
     "baseline": "The arm that the others are compared with.",
     "better": "The arm with the better mean: a t test and an exact test both find a difference.",
     "clear verdict": "Better or worse: a t test and an exact test both find a difference.",
     "cost": "The measured training time of one pretraining and one finetuning.",
     "finetuning": "Training on labelled images, after a pretraining or from scratch.",
+    "floor": "What a simple classifier reaches on the same labelled images without training a "
+    "network. An arm below it says little about its pretraining.",
+    "frozen features": "What a network makes of an image, read without training it further.",
     "interval": "A range that holds the true mean in 95 of 100 such experiments. Where that of a "
     "difference holds zero, it is open which of the two arms is better.",
+    "last map": "A network's features before they are averaged over the image: one set of numbers "
+    "for each of its positions.",
     "no verdict": "No spread to judge a difference by: a single run, or equal differences.",
     "not distinguishable": "Neither of two tests finds a difference. That does not make the arms "
     "equal: the interval says how far apart they may be.",
