@@ -1,4 +1,5 @@
 import re
+from pathlib import Path
 
 import pytest
 
@@ -132,6 +133,17 @@ def test_code_of_a_cell_keeps_its_ticks_and_bars():
     assert inline(Code("`a")) == "`` `a ``"
     assert inline(Code("a|b"), in_table=True) == r"`a\|b`"
     assert inline(Code("a|b")) == "`a|b`"
+
+
+def test_a_name_turns_nothing_around_it():
+    turned = "\N{RIGHT-TO-LEFT OVERRIDE}abc\N{LEFT-TO-RIGHT ISOLATE}"
+    table = Table([Column("class", lambda row: row), Column("n", lambda row: "12")], [turned])
+    document = Section("Names", [Paragraph((turned, ": ", Code(turned))), table])
+    for text in (to_markdown(document), str(to_html(document.blocks, folder=Path(), level=2))):
+        assert text.count(r"\u202eabc\u2066") == 3
+        assert not set(turned) - set("abc") & set(text)
+    hebrew = "\N{HEBREW LETTER ALEF}\N{HEBREW LETTER BET}"
+    assert hebrew in to_markdown(Section(hebrew, []))
 
 
 def test_texts_are_joined_and_told_without_markup():

@@ -7,6 +7,7 @@ as it is, so that classes and files may have any name.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeAlias, TypeVar
@@ -137,6 +138,15 @@ def _plain(part: Inline) -> str:
     if isinstance(part, str):
         return part
     return plain(part.text)
+
+
+# Controls that turn the text after them, however far: a name may hold one, and not end it.
+_TURNS = re.compile("[\u202a-\u202e\u2066-\u2069]")
+
+
+def upright(text: str) -> str:
+    """The text with what would turn its surroundings written out; its letters keep their way."""
+    return _TURNS.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def joined(texts: Sequence[Text], by: str) -> Text:

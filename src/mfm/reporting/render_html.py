@@ -24,6 +24,7 @@ from mfm.reporting.document import (
     Term,
     Text,
     parts_of,
+    upright,
 )
 from mfm.reporting.inline_svg import inline_svg
 
@@ -64,11 +65,11 @@ def inline(text: Text) -> Markup:
 def _inline(part: Inline) -> Markup:
     match part:
         case str():
-            return escape(part)
+            return escape(upright(part))
         case Bold():
             return Markup("<strong>{}</strong>").format(inline(part.text))
         case Code():
-            return Markup("<code>{}</code>").format(part.text)
+            return Markup("<code>{}</code>").format(upright(part.text))
         case Link():
             return Markup('<a href="{}">{}</a>').format(part.address, part.text)
         case Term():

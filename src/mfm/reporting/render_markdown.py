@@ -21,6 +21,7 @@ from mfm.reporting.document import (
     Term,
     Text,
     parts_of,
+    upright,
 )
 
 # Where a character is markup. Others stay: an underscore inside a word, a lone star or bracket.
@@ -103,7 +104,7 @@ def _inline(part: Inline, *, in_table: bool) -> str:
 
 
 def _escaped(text: str) -> str:
-    return _MARKUP.sub(lambda found: f"\\{found[0]}", _BREAKS.sub(" ", text))
+    return _MARKUP.sub(lambda found: f"\\{found[0]}", _BREAKS.sub(" ", upright(text)))
 
 
 def _link_text(text: str) -> str:
@@ -116,7 +117,7 @@ def _not_a_list(text: str) -> str:
 
 
 def _code(text: str, *, in_table: bool) -> str:
-    text = _BREAKS.sub(" ", text)
+    text = _BREAKS.sub(" ", upright(text))
     longest = max((len(ticks) for ticks in re.findall("`+", text)), default=0)
     fence = "`" * (longest + 1)
     pad = " " if text.startswith("`") or text.endswith("`") else ""
