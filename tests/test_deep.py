@@ -299,6 +299,12 @@ FILES = {
         lambda v: v.transpose(1, 2, 0),
     ),
     "npy, grey": ("x.npy", 1, lambda: draws(high=256, dtype=np.uint8), lambda v: v[..., None]),
+    "npy, grey seen as RGB": (
+        "x.npy",
+        3,
+        lambda: draws(high=256, dtype=np.uint8)[..., None],
+        lambda v: v.repeat(3, axis=2),
+    ),
     "npy, RGB": ("x.npy", 3, stacked(3), lambda v: v),
     "tiff": ("x.tif", 5, stacked(5), lambda v: v),
     "RGBA": ("x.png", 4, stacked(4), lambda v: v),
@@ -374,6 +380,16 @@ def test_arrays_are_no_images_before_channels_says_so(tmp_path):
     save(root / "train/a/features.npy", np.zeros((3, 4, 4), np.uint8))
     _, images = linked(root, tmp_path / "data")
     assert len(images["train"]) == 4
+    for path in root.rglob("*.png"):
+        path.unlink()
+    save(root / "val/a/features.npy", np.zeros((3, 4, 4), np.uint8))
+    with pytest.raises(
+        UserError, match=r"no images; .* \(NumPy's \.npy are images where dataset.ch"
+    ):
+        linked(root, tmp_path / "data")
+    (root / "val/a/features.npy").write_bytes(b"")
+    with pytest.raises(UserError, match=r"features\.npy \(zero bytes\)"):
+        linked(root, tmp_path / "data", channels=3)
 
 
 EXPERIMENT = {

@@ -92,7 +92,7 @@ def same_file(root):
         ({"ape": 90, "bee": 3}, {}, same_file, "class 'bee' has too few different images"),
         ({"ape": 9, "bee": 9}, {}, lambda root: (root / "val").mkdir(), "has a folder 'val'"),
         ({"ape": 9, "bee": 9}, {"holdout_per_class": 7}, None, "'ape' has 7, 'bee' has 7"),
-        ({"ape": 3, "bee": 3}, {}, None, "val has 2 images of 2 classes"),
+        ({"ape": 4, "bee": 4}, {}, None, "val has 2 images of 2 classes"),
     ],
 )
 def test_what_cannot_be_divided_is_told(tmp_path, counts, keys, change, said):

@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import subprocess
 import sys
 from contextlib import redirect_stdout
@@ -21,7 +22,7 @@ from mfm.experiment import preflight
 from mfm.experiment.resolve import evaluate_job, finetune_job, pretrain_job
 from mfm.experiment.settings import load_yaml
 from mfm.experiment.variants import Runs
-from mfm.planning import budget, drafting, findings, pictures, speeds, steps
+from mfm.planning import budget, drafting, findings, machine, pictures, speeds, steps
 from mfm.planning.cost import cost_of
 from mfm.planning.draft import fitting_size
 from mfm.planning.layouts import lay_out
@@ -69,6 +70,8 @@ SIZES = {"tiny": 32, "small_28": 32, "uneven": 32, "many_classes": 32, "mixed_mo
 SIZES |= {"few_labels": 32, "odd_names": 32, "train_alone": 64, "grey": 64, "sixteen_bit": 64}
 SIZES |= {"one_broken": 64, "copies": 64, "val_in_train": 64, "nested": 64, "with_rubbish": 64}
 SIZES |= {
+    "sixteen_bit_val": 64,
+    "grey_arrays": 32,
     "four_channels": 32,
     "by_a_file": 64,
     "usual": 96,
@@ -79,6 +82,7 @@ SIZES |= {
 TOLD = {
     "by_a_file": "as labels.csv says; 60 for evaluation (50% of each class, in whole groups",
     "sixteen_bit": "more than 8 bits a value",
+    "sixteen_bit_val": "more than 8 bits a value: 11 (0 to 65535 become 0 to 255",
     "four_channels": "more than 8 bits a value",
     "mixed_modes": "transparency",
     "one_broken": "Unreadable images, left out",
@@ -102,8 +106,8 @@ def test_a_folder_of_pictures_gives_an_experiment_that_the_workflow_takes(name):
     preflight.check(runs)
     assert preflight.remarks(runs) == []
     assert experiment.dataset.on_bad_image == ("skip" if name == "one_broken" else "error")
-    deep = name in ("sixteen_bit", "four_channels")
-    assert experiment.dataset.scale == ("percentile" if deep else None)
+    deep = dict.fromkeys(("sixteen_bit", "four_channels"), "percentile")
+    assert experiment.dataset.scale == (deep | {"sixteen_bit_val": (0, 65535)}).get(name)
     assert experiment.model.channels == (4 if name == "four_channels" else 3)
     train = experiment.finetune.batch
     assert train & (train - 1) == 0
@@ -118,6 +122,7 @@ def test_what_cannot_be_compared_on_is_one_line(make):
     assert trees.REFUSED[make] in str(error.value)
     assert "\n" not in str(error.value)
     assert not Path("mine.yaml").exists()
+    assert all(Path(file).is_file() for file in re.findall(r"\S+left_out\.csv", str(error.value)))
 
 
 def keys_of(model: BaseModel) -> dict:
@@ -229,6 +234,25 @@ def test_the_time_is_an_option():
     for wrong in ("soon", "0m", "5"):
         with pytest.raises(SystemExit):
             init.main(["x", "--time", wrong])
+
+
+def test_other_programs_on_the_machine_are_told(monkeypatch):
+    monkeypatch.setattr(
+        speeds, "measure", lambda draft, work: replace(both(SPEED, draft.size), others=1.3)
+    )
+    said = "other programs kept 1.3 of 2 cores busy while steps were timed"
+    _, told = drafted(trees.usual)
+    assert f"note {said}" in " ".join(told.split())
+    with pytest.raises(UserError, match=said):
+        drafted(trees.usual, "--time", "1m", "--out", "other.yaml")
+
+
+def test_work_of_others_is_that_which_is_not_ones_own(monkeypatch):
+    whole, busy, own = machine._times()
+    assert 0 < own < busy
+    times = iter([(whole, busy, own), (whole + 10, busy + 15, own + 2)])
+    monkeypatch.setattr(machine, "_times", lambda: next(times))
+    assert machine.Others().cores == pytest.approx(1.3)
 
 
 def test_what_is_found_follows_from_the_evaluation_images():

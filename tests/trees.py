@@ -117,6 +117,25 @@ def four_channels(root: Path) -> None:
 
 
 @tree
+def sixteen_bit_val(root: Path) -> None:
+    both(root, {"a": 30, "b": 30}, {"a": 20, "b": 20}, side=64)
+    for path in list((root / "val/a").glob("1*.png")):
+        Image.fromarray(np.asarray(Image.open(path).convert("L")).astype(np.uint16) * 257).save(
+            path
+        )
+
+
+@tree
+def grey_arrays(root: Path) -> None:
+    draws = np.random.default_rng(0)
+    for name in ("a", "b"):
+        (root / name).mkdir(parents=True)
+        for number in range(30):
+            pixels = draws.integers(256, size=(48, 40), dtype=np.uint8)
+            np.save(root / name / f"{number}.npy", pixels[..., None] if number % 2 else pixels)
+
+
+@tree
 def mixed_modes(root: Path) -> None:
     for number, mode in enumerate(("RGB", "L", "P", "RGBA", "CMYK", "1", "LA")):
         ending = "jpg" if mode == "CMYK" else "png"
@@ -190,6 +209,10 @@ def one_image_a_class(root: Path) -> None:
     fill(root, {f"c{number}": 1 for number in range(20)})
 
 
+def three_images_a_class(root: Path) -> None:
+    fill(root, {"a": 3, "b": 3, "c": 2})
+
+
 def no_classes(root: Path) -> None:
     for number in range(30):
         picture(root / f"{number}.png", 0, number)
@@ -230,12 +253,13 @@ def file_without_labels(root: Path) -> None:
 
 REFUSED = {
     file_without_labels: "it needs path and label, and may have split and group (give that file",
+    three_images_a_class: "no class has more than 3 images, some of which dataset.val_fraction",
     one_image_a_class: "no training image ('c0' has 1",
     no_classes: "has no folders of classes, and a comparison needs labels",
     single_class: "there is a single class, 'only'",
     test_for_val: "what is evaluated on is called val: ln -s test ",
     unlabelled_among_classes: "would be one of them: move the classes below",
     classes_that_differ: "only train has 'b', only val has 'c'",
-    all_broken: "all images of train/b are unreadable",
+    all_broken: "all images of train/b are unreadable (all of them: data/all_broken/left_out.csv)",
     capitals: "in small letters",
 }

@@ -45,6 +45,8 @@ def layout_of(shape: Sequence[int], channels: int | None, *, axis: int | None = 
         raise UnfitError(f"it is an array of {said}: a picture has two axes, and one of channels")
     if axis is None:
         fit = [place for place in (0, 2) if channels is None or shape[place] == channels]
+        if channels == 3 and not fit:  # a grey one becomes RGB
+            fit = [place for place in (0, 2) if shape[place] == 1]
         if len(fit) != 1:
             wanted = "its channels" if channels is None else f"the {channels} of dataset.channels"
             why = "could be the first axis or the last" if fit else "are neither first nor last"

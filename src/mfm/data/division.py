@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mfm.data.groups import drawn
+from mfm.data.meaning import FEW_IMAGES
 from mfm.data.selection import per_class_positions, share
 from mfm.data.settings import Dataset
 from mfm.data.tree import quoted
@@ -23,6 +24,7 @@ from mfm.numerics.draws import Ints, Stream, hashes
 
 _HOLDOUT_SEED = 0
 _SHOWN = 3
+_FEWEST = 4  # images of a class that leave both sides what `mfm.data.meaning` asks for
 _FAR = 0.05  # of a class's images, between what val has and what was asked
 Counts = Mapping[str, Mapping[str, int]]  # of images, by split and class
 Rows = npt.NDArray[np.bool_]
@@ -99,6 +101,12 @@ class Division:
                 return [
                     "dataset.val_fraction takes an image of each class for val, which leaves some "
                     f"classes no training image ({_fewest(few)}); add some, or move those away"
+                ]
+            if train and max(train.values()) < _FEWEST and len(train) < FEW_IMAGES:
+                return [
+                    f"no class has more than {max(train.values())} images, some of which "
+                    f"dataset.val_fraction takes for val: {_FEWEST} or more are needed, so that 2 "
+                    "are in train and 2 in val; add some"
                 ]
             train = Division(val_fraction=self.val_fraction)._divided({"train": train})["train"]
         few = {name: number for name, number in train.items() if number <= self.holdout_per_class}

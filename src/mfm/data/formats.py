@@ -19,6 +19,7 @@ DRAWINGS = ("EPS", "WMF")
 UNMARKED = ("IM", "IMT", "IPTC", "PCD", "SPIDER", "TGA")
 # Of these, Pillow opens a small preview as a TIFF, or nothing.
 RAW = (".arw", ".cr2", ".cr3", ".dng", ".nef", ".nrw", ".orf", ".pef", ".raf", ".rw2", ".srw")
+NUMPY = ".npy"
 _HEIF = (".heic", ".heif", ".heics", ".heifs", ".hif")
 _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 # What Pillow raises of a file that it can't read, for all of its formats.
@@ -74,17 +75,17 @@ def unreadable(path: str, error: object) -> UserError:
     )
 
 
-def is_named_as_image(path: str) -> bool:
-    """Whether a file's name promises an image."""
+def is_named_as_image(path: str, *, arrays: bool = False) -> bool:
+    """Whether a file's name promises an image; `arrays`: NumPy's files are some, too."""
     suffix = PurePath(path).suffix.lower()
-    return suffix in RAW or suffix in _HEIF or suffix in _suffixes()
+    return suffix in RAW or suffix in _HEIF or suffix in _suffixes() or (arrays and suffix == NUMPY)
 
 
 def format_of(path: str) -> str | None:
     """The format that a file's name promises."""
     Image.init()
     suffix = PurePath(path).suffix.lower()
-    if suffix == ".npy":
+    if suffix == NUMPY:
         return "NPY"
     return "HEIF" if suffix in _HEIF else Image.registered_extensions().get(suffix)
 

@@ -30,6 +30,7 @@ from mfm.errors import no_fault_of_the_file, one_line
 from mfm.files.lines import shown
 
 OTHER, LOOSE = "other file", "loose image"
+ARRAY = "NumPy's .npy are images where dataset.channels says how many channels they have"
 _ENDINGS = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
 _PLAIN = Reading()
 _BLAKE = partial(hashlib.blake2b, digest_size=8)
@@ -79,9 +80,9 @@ def read(job: Job, *, reading: Reading = _PLAIN) -> Facts | Unread | None:
         if job.known == (status.st_size, status.st_mtime_ns):
             return None
         if not stat.S_ISREG(status.st_mode):
-            return _named(path, "not a file", "not a file")
+            return _named(path, "not a file", "not a file", reading)
         if status.st_size == 0:
-            return _named(path, "zero bytes", "zero bytes")
+            return _named(path, "zero bytes", "zero bytes", reading)
         with open(path, "rb") as file, warnings.catch_warnings():
             # Large images are welcome up to the size at which Pillow raises an error.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
@@ -99,13 +100,15 @@ def _read_open(
     except UnfitError as error:
         return Unread("other channels", str(error))
     except UnidentifiedImageError:
-        return _named(path, "not an image", "no image that Pillow knows, or cut off early")
+        if reading.channels is None and format_of(path) == "NPY":
+            return Unread(OTHER, ARRAY)
+        return _named(path, "not an image", "no image that Pillow knows, or cut off early", reading)
     except ImportError as error:
         return Unread("needs a library", str(error))
     except Image.DecompressionBombError as error:
         return _too_large(error)
     except BROKEN as error:
-        return _named(path, *_undecodable(path, error))
+        return _named(path, *_undecodable(path, error), reading)
     refused = _refused(path, picture.format)
     if refused is not None:
         return refused
@@ -168,9 +171,10 @@ def _refused(path: str, image_format: str) -> Unread | None:
     return None
 
 
-def _named(path: str, kind: str, reason: str) -> Unread:
+def _named(path: str, kind: str, reason: str, reading: Reading) -> Unread:
     """A file that is no image: bad where its name is that of one."""
-    return Unread(kind if is_named_as_image(path) else OTHER, reason)
+    is_bad = is_named_as_image(path, arrays=reading.channels is not None)
+    return Unread(kind if is_bad else OTHER, reason)
 
 
 def _too_large(error: Image.DecompressionBombError) -> Unread:

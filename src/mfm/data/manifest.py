@@ -26,6 +26,7 @@ import pyarrow.parquet as pq
 
 from mfm.data import left_out, windows
 from mfm.data.division import Division, Rows
+from mfm.data.headers import ARRAY, OTHER
 from mfm.data.labels import Labels
 from mfm.data.reading import Reading, of_manifest
 from mfm.data.scan import GROUP, ROWS_AT_ONCE, SCAN, SCHEMA, Check, Scan, look, scan
@@ -188,8 +189,14 @@ def _faults(found: Scan, *, listed: str = "") -> list[str]:
         *found.faults,
         *_bad_images(found, reading.on_bad_image, listed),
         *windows.fault(reading, found.deep, of=readable, examples=found.deep_examples),
-        *no_images(found.tree, found.images + found.bad),
+        *no_images(found.tree, found.images + found.bad, hint=_of_arrays(found)),
     ]
+
+
+def _of_arrays(found: Scan) -> str:
+    """What to say where files of arrays were left out, and nothing says that they are images."""
+    others = found.left_out.kinds.get(OTHER)
+    return f" ({ARRAY})" if others is not None and ARRAY in others.reasons else ""
 
 
 def _bad_images(found: Scan, on_bad_image: Literal["error", "skip"], listed: str) -> list[str]:

@@ -23,7 +23,7 @@ _ACROSS = (
     ("train", "pretrain"),
 )
 _CALLED = {"pretrain": "the unlabelled ones"}
-_FEW_IMAGES = 100
+FEW_IMAGES = 100
 
 
 def faults(counts: Mapping[str, Mapping[str, int]]) -> list[str]:
@@ -41,10 +41,10 @@ def faults(counts: Mapping[str, Mapping[str, int]]) -> list[str]:
             "learned from one; add some"
         )
     images = sum(val.values())
-    if images < min(2 * len(val), _FEW_IMAGES):
+    if images < min(2 * len(val), FEW_IMAGES):
         found.append(
             f"val has {images} images of {len(val)} classes, each of which is {100 / images:.3g} "
-            f"points of accuracy: give it at least 2 of each class, or {_FEW_IMAGES} in all"
+            f"points of accuracy: give it at least 2 of each class, or {FEW_IMAGES} in all"
         )
     return found
 

@@ -174,15 +174,18 @@ def count_files(
 _SYSTEM_FILE = Unread(SYSTEM, "hidden, or left there by an operating system")
 
 
-def no_images(tree: Tree, counts: Counts) -> list[str]:
-    """A fault that names every class without any; the numbers may be of files or of images."""
+def no_images(tree: Tree, counts: Counts, *, hint: str = "") -> list[str]:
+    """A fault that names every class without any; the numbers may be of files or of images.
+
+    `hint` says what else could be done.
+    """
     starts = [
         (split, start)
         for split, _, name, start in tree.starts()
         if not counts[split, name] and start not in tree.closed
     ]
     if (UNLABELLED, UNLABELLED) in starts:
-        return [f"{tree.shown(UNLABELLED)} has no images at any depth"]
+        return [f"{tree.shown(UNLABELLED)} has no images at any depth{hint}"]
     empty = [tree.shown(start) for _, start in starts]
     if not empty:
         return []
@@ -190,7 +193,7 @@ def no_images(tree: Tree, counts: Counts) -> list[str]:
     where = " from train and val" * ({"train", "val"} <= tree.roots.keys())
     return [
         f"class folder{'s' * (not one)} {few(empty)} {'has' if one else 'have'} no images; add "
-        f"some or remove {'it' if one else 'them'}{where}"
+        f"some or remove {'it' if one else 'them'}{where}{hint}"
     ]
 
 

@@ -5,6 +5,7 @@ Measured on the training images alone, once, and the same for every split; the m
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -29,6 +30,14 @@ PERCENTILES = (0.5, 99.5)
 SAMPLED, VALUES = 2_000, 10_000  # training images, and pixels of each, that percentiles are of
 _CHUNK = 16
 Floats = npt.NDArray[np.float64]
+
+
+class NothingMeasuredError(UserError):
+    """Pictures of more than 8 bits, and none among the training images."""
+
+    def __init__(self, message: str, modes: set[str]) -> None:
+        super().__init__(message)
+        self.modes = modes  # of those pictures
 
 
 @dataclass(kw_only=True)
@@ -96,10 +105,7 @@ def settle(reading: Reading, rows: pa.Table, folder: Path) -> Scaling:
     if not len(rows):
         return Scaling(reading=reading)
     if reading.window is None:
-        train = rows.filter(pc.equal(rows["split"], "train"))["path"].to_pylist()
-        reading = replace(
-            reading, window=_window(reading, folder, train, others=rows["path"].to_pylist())
-        )
+        reading = replace(reading, window=_window(reading, folder, rows))
     scaling = Scaling(reading=reading, images=len(rows))
     counts = stream_in_processes(
         partial(_outside, reading, folder),
@@ -114,14 +120,17 @@ def settle(reading: Reading, rows: pa.Table, folder: Path) -> Scaling:
     return scaling
 
 
-def _window(reading: Reading, folder: Path, train: list[str], *, others: list[str]) -> Window:
+def _window(reading: Reading, folder: Path, rows: pa.Table) -> Window:
     if isinstance(reading.scale, tuple):
         return (reading.scale,)
+    train = rows.filter(pc.equal(rows["split"], "train"))["path"].to_pylist()
     if not train:
-        few = ", ".join(repr(Path(each).name) for each in others[:3]) + ", ..." * (len(others) > 3)
-        raise UserError(
-            f"{few}: of more than 8 bits, and no training image is, where '{reading.scale}' is "
-            "measured: convert them to 8 bits, or give dataset.scale as [low, high]"
+        names = [repr(Path(path).name) for path in rows["path"].to_pylist()]
+        raise NothingMeasuredError(
+            f"{', '.join(names[:3])}{', ...' * (len(names) > 3)}: of more than 8 bits, and no "
+            f"training image is, where '{reading.scale}' is measured: convert them to 8 bits, or "
+            "give dataset.scale as [low, high]",
+            modes=set(rows["mode"].to_pylist()),
         )
     if reading.scale == "percentile":
         chosen = np.sort(permutation(len(train), seed=0, epoch=0, stream=Stream.REPORT)[:SAMPLED])
@@ -168,4 +177,4 @@ def _values(reading: Reading, folder: Path, path: str) -> Values:
             check_finite(values)
             return values
     except (*BROKEN, ImportError) as error:
-        raise unreadable(str(folder / path), error) from None
+        raise unreadable(os.path.realpath(folder / path), error) from None

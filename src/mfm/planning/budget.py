@@ -58,9 +58,11 @@ def fit(draft: Draft, speeds: Speeds, seconds: float) -> Draft:
     least = cost_of(draft, speeds).seconds
     if least > seconds:
         minutes = int(least // 60) + 1
+        beside = speeds.beside(draft.machine.cores)
         raise UserError(
             f"--time: the shortest experiment on these images takes about {duration(least)} here "
             f"({ORDER}): give --time {minutes}m or more, or fewer images"
+            f"{f' ({beside})' * bool(beside)}"
         )
     return draft
 

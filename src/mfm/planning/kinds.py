@@ -10,7 +10,7 @@ from pathlib import Path
 from PIL import UnidentifiedImageError
 
 from mfm.data import arrays
-from mfm.data.formats import BROKEN, open_image
+from mfm.data.formats import BROKEN, NUMPY, open_image
 
 _LOOKED_AT = 200  # files
 _MOST = 64  # channels
@@ -21,7 +21,7 @@ def channels_of(folder: Path) -> int | None:
     for path in islice(_files(folder), _LOOKED_AT):
         try:
             with open(path, "rb") as file:
-                if path.suffix.lower() == ".npy":
+                if path.suffix.lower() == NUMPY:
                     shape, _ = arrays.numpy_header(file)
                     return _fewest(shape)
                 try:
@@ -38,7 +38,7 @@ def _files(folder: Path) -> Iterator[Path]:
     for root, folders, names in os.walk(folder):
         folders.sort()
         for name in sorted(names):
-            if name.lower().endswith((".npy", ".tif", ".tiff")):
+            if name.lower().endswith((NUMPY, ".tif", ".tiff")):
                 yield Path(root, name)
 
 

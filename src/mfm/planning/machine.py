@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,6 +33,30 @@ class Machine:
             f"{self.cores} core{'s' * (self.cores > 1)}, {self.memory / 2**30:.0f} GB of memory, "
             f"{named or 'no GPU'}, {self.free / 2**30:,.0f} GB of disk free"
         )
+
+
+class Others:
+    """Other programs on this process's cores, from its making on."""
+
+    def __init__(self) -> None:
+        self._began = _times()
+
+    @property
+    def cores(self) -> float:
+        """How many they kept busy on average; 0 where the system doesn't tell."""
+        whole, busy, own = (now - before for now, before in zip(_times(), self._began, strict=True))
+        return max(0.0, (busy - own) / whole) if whole else 0.0
+
+
+def _times() -> tuple[float, float, float]:
+    """Seconds: the clock's, all work of these cores, work of this process and its children."""
+    mine = {f"cpu{number}" for number in os.sched_getaffinity(0)}
+    busy = 0
+    with suppress(OSError), open("/proc/stat", encoding="ascii") as file:
+        for name, *ticks in map(str.split, file):
+            if name in mine:  # user, nice, system; irq, softirq, stolen by other machines
+                busy += sum(map(int, ticks[:3] + ticks[5:8]))
+    return time.perf_counter(), busy / os.sysconf("SC_CLK_TCK"), sum(os.times()[:4])
 
 
 def look(folder: Path = Path()) -> Machine:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import json
 import shutil
-from contextlib import redirect_stdout, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from math import ceil
@@ -15,11 +16,14 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
+from mfm.data import left_out
 from mfm.data.link import link
 from mfm.data.manifest import NAME, count
 from mfm.data.scan import SCAN
 from mfm.data.settings import Dataset
 from mfm.data.sources import OWNER, source_of
+from mfm.data.windows import NothingMeasuredError
+from mfm.errors import UserError
 from mfm.experiment.layout import dataset_folder
 from mfm.planning.kinds import channels_of
 from mfm.planning.layouts import Layout
@@ -29,6 +33,8 @@ from mfm.reporting.document import plain
 
 # Of a folder without val: a fifth, and of few images more, up to half.
 SHARE, ENOUGH, MOST = 0.2, 100, 0.5
+_SIXTEEN_BITS = (0.0, 65535.0)
+_WHILE_COUNTING = 0.4  # leaves two images of each class on both sides where any share does
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,27 +84,23 @@ def look(layout: Layout, name: str, work: Path) -> Pictures:
 
     Raises UserError for what is wrong with them, unless it is a bad image among others.
     """
-    kept = dataset_folder(name) / SCAN
-    with suppress(OSError):
-        shutil.copy(kept, work / SCAN)
+    kept = dataset_folder(name)
+    _copy(kept / SCAN, work)
     dataset = Dataset(
         name=name,
         source=str(layout.source),
         labels=None if layout.labels is None else str(layout.labels),
         unlabelled=None if layout.unlabelled is None else str(layout.unlabelled),
-        val_fraction=None if layout.has_val else MOST,
+        val_fraction=None if layout.has_val else _WHILE_COUNTING,
         on_bad_image="skip",
         scale="percentile",
         channels=channels_of(layout.source),
     )
-    with redirect_stdout(io.StringIO()):
-        link(dataset, work)
+    with redirect_stdout(io.StringIO()), _telling_of(kept, work):
+        dataset = _linked(dataset, work)
         if not layout.has_val:  # the number of images is known now
-            dataset = dataset.model_copy(update={"val_fraction": _fraction(work)})
-            link(dataset, work)
-    with suppress(OSError):  # it is read again then
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(work / SCAN, kept)
+            dataset = _linked(dataset.model_copy(update={"val_fraction": _fraction(work)}), work)
+    _copy(work / SCAN, kept)
     report = facts(dataset, work / NAME)
     if not any(line.startswith("Unreadable") for line in map(plain, warnings(report))):
         dataset = dataset.model_copy(update={"on_bad_image": "error"})
@@ -118,6 +120,35 @@ def look(layout: Layout, name: str, work: Path) -> Pictures:
         jpegs=train["formats"].get("JPEG", 0) / train["images"],
         report=report,
     )
+
+
+def _linked(dataset: Dataset, work: Path) -> Dataset:
+    """The dataset as it could be linked: where training images have 8 bits, and others 16."""
+    try:
+        link(dataset, work)
+    except NothingMeasuredError as error:
+        if not all(mode.startswith("I;16") or mode.endswith(" uint16") for mode in error.modes):
+            raise
+        dataset = dataset.model_copy(update={"scale": _SIXTEEN_BITS})
+        link(dataset, work)
+    return dataset
+
+
+@contextmanager
+def _telling_of(kept: Path, work: Path) -> Iterator[None]:
+    """Where linking fails, keep the list of what can't be read, since the error names it."""
+    try:
+        yield
+    except UserError as error:
+        _copy(work / left_out.NAME, kept)
+        raise UserError(str(error).replace(str(work), str(kept))) from None
+
+
+def _copy(file: Path, folder: Path) -> None:
+    """Where it can be done: what isn't there is made again."""
+    with suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, folder)
 
 
 def _fraction(work: Path) -> float:

@@ -18,9 +18,11 @@ from mfm.data.manifest import NAME
 from mfm.errors import UserError
 from mfm.experiment.resolve import evaluate_job, finetune_job, pretrain_job
 from mfm.planning.draft import Draft
+from mfm.planning.machine import Others
 from mfm.settings.section import dumps
 
 SECONDS = 6.0  # of steps, of a stage
+_LITTLE = 0.15  # of the cores, by other programs
 _SIDE_BY_SIDE = 8  # processes of a measurement at most
 
 
@@ -54,12 +56,22 @@ class Speeds:
     size: int
     pretrain: Speed
     finetune: Speed
+    others: float = 0.0  # cores that other programs kept busy meanwhile
+
+    def beside(self, cores: int) -> str:
+        """What to know of times that others were measured beside; '' where that was little."""
+        if self.others < _LITTLE * cores:
+            return ""
+        return (
+            f"other programs kept {self.others:.1f} of {cores} cores busy while steps were timed: "
+            "without them it takes less"
+        )
 
     def at(self, size: int) -> Speeds:
         """As they will be about, for images of another size."""
         pixels = (size / self.size) ** 2
-        return Speeds(
-            size=size, pretrain=self.pretrain.at(pixels), finetune=self.finetune.at(pixels)
+        return replace(
+            self, size=size, pretrain=self.pretrain.at(pixels), finetune=self.finetune.at(pixels)
         )
 
 
@@ -84,14 +96,14 @@ def measure(draft: Draft, work: Path) -> Speeds:
             ["--evaluation", str(evaluation)],
         ),
     }
-    found = {}
+    found, others = {}, Others()
     for stage, (job, threads, more) in jobs.items():
         config = work / f"{stage}.json"
         config.write_text(dumps(job) + "\n", encoding="utf-8")
         runs = draft.pretrainings * (1 if stage == "pretrain" else len(experiment.arms))
         beside = min(draft.machine.slots(threads), runs, _SIDE_BY_SIDE)
         found[stage] = _measured(config, more, work, threads=threads, beside=beside, gpu=draft.gpu)
-    return Speeds(size=draft.size, **found)
+    return Speeds(size=draft.size, others=others.cores, **found)
 
 
 def _measured(

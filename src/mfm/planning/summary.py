@@ -119,7 +119,8 @@ def _more(planned: Planned) -> str:
 
 def _notes(planned: Planned) -> list[str]:
     draft, cost, speed = planned.draft, planned.cost, planned.speeds.pretrain
-    found = []
+    beside = planned.speeds.beside(draft.machine.cores)
+    found = [beside] * bool(beside)
     if draft.pictures.groups and draft.pictures.groups < draft.pictures.images["val"]:
         found.append(
             "images of a group are not independent: chance may be larger than is assumed here"
@@ -172,7 +173,12 @@ def reasons(planned: Planned) -> dict[str, str]:
         if draft.floors
         else "on so many pixels, logistic regression takes too long; {} turns it on.",
     }
-    if draft.pictures.dataset.scale is not None:
+    if isinstance(draft.pictures.dataset.scale, tuple):
+        found["dataset.scale"] = (
+            "only pictures that are not trained on with labels have more than 8 bits, and this is "
+            "all that 16 bits can say."
+        )
+    elif draft.pictures.dataset.scale is not None:
         found["dataset.scale"] = (
             f"pictures have more than 8 bits, and {in_words(draft.pictures.report['window'])} are "
             "nearly all values of the training images; range leaves none out."
