@@ -164,6 +164,21 @@ def test_the_file_is_complete_and_each_key_is_described():
     assert all(len(line) <= 100 or experiment.dataset.source in line for line in lines)
     assert "Here: the images' short side is 120 px (median), and there is time for less." in text
     assert "mfm run mine.yaml" in text
+    assert "$schema" not in text  # an editor would look for a file that isn't there
+
+
+def test_an_editor_is_told_of_the_schema_that_lies_beside_the_file():
+    Path("config.schema.json").touch()
+    drafted(trees.tiny)
+    head = Path("mine.yaml").read_text().splitlines()[0]
+    assert head == "# yaml-language-server: $schema=config.schema.json"
+
+
+def test_of_many_channels_the_first_and_the_last_are_told():
+    _, told = drafted(trees.four_channels)
+    assert " in the first of 4 channels, " in " ".join(told.split())
+    text = " ".join(Path("mine.yaml").read_text().replace("#", " ").split())
+    assert "Here: of each channel, the mean of these three; std alike." in text
 
 
 def test_a_file_that_is_there_stays():

@@ -79,8 +79,11 @@ class Scaling:
 
 
 def in_words(window: Sequence[Sequence[float]] | None) -> str:
-    """'0 to 4095', for each channel."""
-    return ", ".join(f"{low:.6g} to {high:.6g}" for low, high in window or ())
+    """'0 to 4095', of the first and the last channel where each has a window of its own."""
+    each = [f"{low:.6g} to {high:.6g}" for low, high in window or ()]
+    if len(each) < 2:
+        return "".join(each)
+    return f"{each[0]} in the first of {len(each)} channels, {each[-1]} in the last"
 
 
 def fault(reading: Reading, number: int, *, of: int, examples: Sequence[str]) -> list[str]:

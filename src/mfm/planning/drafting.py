@@ -20,9 +20,8 @@ from mfm.planning.speeds import Speeds
 from mfm.planning.summary import Planned
 from mfm.planning.writing import to_yaml
 
+_SCHEMA = "config.schema.json"  # of a checkout, which an editor finds beside the file
 _HEAD = """\
-yaml-language-server: $schema=config.schema.json
-
 Drafted by `mfm init` for {source}.
 Stands alone: it has every key, and takes none from config.yaml. Change what you like.
 """
@@ -128,6 +127,8 @@ def rendered(planned: Planned, out: Path) -> tuple[str, str]:
     command = f"mfm run {shlex.quote(str(out))}"
     told = summary.lines(planned, command)
     head = _HEAD.format(source=planned.draft.pictures.dataset.source).splitlines()
+    if out.with_name(_SCHEMA).is_file():
+        head = [f"yaml-language-server: $schema={_SCHEMA}", "", *head]
     text = to_yaml(
         planned.draft.experiment,
         head=[*head, "", *_table(told, 97)],

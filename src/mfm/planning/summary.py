@@ -10,7 +10,7 @@ from mfm.files.lines import shown
 from mfm.planning import findings
 from mfm.planning.budget import told
 from mfm.planning.cost import Cost, cost_of
-from mfm.planning.draft import Draft, fitting_size
+from mfm.planning.draft import SIZES, Draft, fitting_size
 from mfm.planning.findings import Findings
 from mfm.planning.speeds import Speeds
 from mfm.reporting.words import duration, listed
@@ -185,6 +185,8 @@ def reasons(planned: Planned) -> dict[str, str]:
         )
     if draft.pictures.dataset.channels is not None:
         found["dataset.channels"] = "as the first NumPy file or TIFF of many channels has."
+        if draft.experiment.model.channels != 3:
+            found["finetune.mean"] = "of each channel, the mean of these three; std alike."
     if draft.pictures.dataset.val_fraction is not None:
         found["dataset.val_fraction"] = (
             f"{val:,} images; a fifth, or of few images more, so that chance decides less."
@@ -193,10 +195,10 @@ def reasons(planned: Planned) -> dict[str, str]:
 
 
 def _why_size(draft: Draft) -> str:
-    text = f"the images' short side is {draft.pictures.side} px (median)"
+    side = f"the images' short side is {draft.pictures.side} px (median)"
     if fitting_size(draft.pictures.side, gpu=True) > draft.size:
-        text += ", and there is time for less"
-    return f"{text}."
+        return f"{side}, and there is time for less."
+    return f"{side}; of {', '.join(map(str, SIZES))} the largest that hardly enlarges them."
 
 
 def _why_model(draft: Draft) -> str:
