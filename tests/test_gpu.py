@@ -1,8 +1,10 @@
 """What only a GPU can show; each test is skipped where torch sees none."""
 
 import dataclasses
+import gc
 import math
 import os
+import re
 import signal
 import subprocess
 
@@ -10,6 +12,7 @@ import pytest
 import torch
 import torch.distributed as dist
 from test_interruptions import wait_for_checkpoint
+from test_memory import trial_of
 from test_training import assert_same_bits, command, dataset, final, losses, train, write_config
 
 from benchmarks.case import Case, settings
@@ -38,12 +41,18 @@ RECIPES = {
     "denoise": ("denoise", {}),
     "simmim": ("simmim", {}),
     "mae": ("mae", {}),
+    "autoencode": ("autoencode", {}),
+    "simclr": ("simclr", {"jitter": 1.0, "blur": 0.5}),
     "finetune": ("finetune", MIXED),
 }
 
 
+def backbone_of(recipe):
+    return "vit_tiny_patch16_224" if recipe == "mae" else "resnet18"
+
+
 def case(recipe, *, backbone=None, size=64, batch=16, **given):
-    backbone = backbone or ("vit_tiny_patch16_224" if recipe == "mae" else "resnet18")
+    backbone = backbone or backbone_of(recipe)
     task, more = RECIPES[recipe]
     training = settings(task, batch=batch, **{"precision": "bf16", **more, **given})
     classes = 10 if task == "finetune" else 0
@@ -92,13 +101,15 @@ def test_masking_and_loss_are_those_of_the_cpu(recipe):
 @pytest.mark.parametrize(
     ("number_format", "bound"), [("fp32", 1e-4), ("bf16", 0.02), ("fp16", 3e-3)]
 )
-@pytest.mark.parametrize("recipe", ["upstream", "paper", "denoise", "finetune"])
+@pytest.mark.parametrize(
+    "recipe", ["upstream", "paper", "denoise", "simmim", "mae", "simclr", "finetune"]
+)
 def test_a_step_has_the_loss_that_it_has_on_the_cpu(recipe, number_format, bound):
     ours = case(recipe, precision=number_format)
     training = ours.trainer.training.model_copy(update={"precision": "fp32"})
     theirs = Case(
         training,
-        Model(backbone="resnet18"),
+        Model(backbone=backbone_of(recipe)),
         size=64,
         classes=10 if recipe == "finetune" else 0,
         process=Process(rank=0, world=1, device=CPU),
@@ -117,6 +128,7 @@ def test_a_step_has_the_loss_that_it_has_on_the_cpu(recipe, number_format, bound
         ("paper", "convnext_atto", 64),
         ("simmim", "vit_tiny_patch16_224", 64),
         ("mae", "vit_tiny_patch16_224", 64),
+        ("simclr", "resnet18", 64),
     ],
 )
 def test_a_deterministic_run_gives_the_same_bits_twice(recipe, backbone, size, number_format):
@@ -289,3 +301,34 @@ def test_the_trainer_holds_no_more_than_two_steps_of_images():
     torch.cuda.synchronize()
     images = 8 * 3 * 224 * 224
     assert torch.cuda.memory_allocated() <= held + 2 * images
+
+
+@pytest.fixture
+def little_memory():
+    """Two gigabytes of the GPU's memory for this process."""
+    gc.collect()
+    torch.cuda.empty_cache()
+    whole = torch.cuda.get_device_properties(GPU).total_memory
+    torch.cuda.set_per_process_memory_fraction(2e9 / whole)
+    yield
+    torch.cuda.set_per_process_memory_fraction(1.0)
+
+
+def test_a_full_gpu_names_the_images_that_fit(little_memory):
+    many = {"size": 224, "batch": 256, "micro_batch": 256}
+    with pytest.raises(UserError, match="256 images at once don't fit the GPU's") as refused:
+        case("upstream", **many)
+    fits = int(re.search(r"set micro_batch: (\d+), which fits", str(refused.value))[1])
+    assert 1 < fits < 256
+    steps(case("upstream", **many | {"micro_batch": fits}), 3)
+
+
+@pytest.mark.parametrize("micro_batch", [64, 16])
+def test_a_step_takes_the_memory_that_was_told_before_it(micro_batch):
+    one = case("upstream", backbone="resnet50", size=128, batch=64, micro_batch=micro_batch)
+    (told,) = re.findall(r", (\d+) of the GPU's \d+ MB", trial_of(one).check())
+    before = torch.cuda.memory_allocated()
+    torch.cuda.reset_peak_memory_stats()
+    steps(one, 3)
+    torch.cuda.synchronize()
+    assert torch.cuda.max_memory_allocated() / 1e6 == pytest.approx(float(told), rel=0.2)

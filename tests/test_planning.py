@@ -301,6 +301,8 @@ def test_a_full_gpu_holds_fewer_images_at_once(tmp_path, monkeypatch):
     planned = drafting.plan(many, tmp_path, seconds=None)
     recipe = planned.draft.experiment.pretrain["mfm"]
     assert (recipe.batch, recipe.micro_batch) == (256, 64)
+    written, _ = drafting.rendered(planned, Path("mine.yaml"))
+    assert "Here: a step takes 600 MB of the GPU's memory." in " ".join(written.split())
 
 
 def test_dali_is_taken_where_it_is_faster(tmp_path, monkeypatch):

@@ -66,6 +66,11 @@ class Plan:
             and (share // count % unit == 0)
         )
 
+    @property
+    def held(self) -> int:
+        """Images of a micro-batch."""
+        return self.batch // self.world // self.accumulation
+
     def epoch(self, epoch: int, *, first_step: int = 0) -> Iterator[Step]:
         """Steps of one epoch, from `first_step` on."""
         order = permutation(self.images, seed=self.seed, epoch=epoch)

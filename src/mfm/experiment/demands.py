@@ -161,7 +161,7 @@ def _held(training: Training) -> int:
         world=training.ranks,
         pairs=False,  # a pair is more than one
     )
-    return training.views * training.batch // training.ranks // plan.accumulation
+    return training.views * plan.held
 
 
 def check_counts(demands: Demands, summary: dict[str, Any]) -> None:

@@ -130,7 +130,8 @@ def _notes(planned: Planned) -> list[str]:
             f"reading the files takes {100 * speed.load / speed.image:.0f}% of the time: copies "
             f"with a short side of about {max(256, 2 * draft.size)} px would be read faster"
         )
-    if cost.memory > 0.8 * draft.machine.memory:
+    # On a GPU they have been side by side in its own memory, or fewer images at once were tried.
+    if not draft.gpu and cost.memory > 0.8 * draft.machine.memory:
         found.append(
             f"the runs side by side take {_bytes(cost.memory)} of memory, and there are "
             f"{_bytes(draft.machine.memory)}: give fewer --cores"
@@ -173,6 +174,14 @@ def reasons(planned: Planned) -> dict[str, str]:
         if draft.floors
         else "on so many pixels, logistic regression takes too long; {} turns it on.",
     }
+    if draft.gpu:
+        found |= {
+            f"{key}.micro_batch": f"a step takes {speed.memory:,.0f} MB of the GPU's memory."
+            for key, speed in {
+                "pretrain.mfm": planned.speeds.pretrain,
+                "finetune": planned.speeds.finetune,
+            }.items()
+        }
     if isinstance(draft.pictures.dataset.scale, tuple):
         found["dataset.scale"] = (
             "only pictures that are not trained on with labels have more than 8 bits, and this is "

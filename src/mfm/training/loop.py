@@ -25,6 +25,7 @@ from mfm.settings.section import differing_keys
 from mfm.training import checkpoint, optimizers, status
 from mfm.training.agreement import Agreement
 from mfm.training.bad_step import refusal
+from mfm.training.memory import Trial
 from mfm.training.metrics import EpochMetrics, peak_memory_mb, write_metrics
 from mfm.training.nonfinite import StepCheck
 from mfm.training.operation import Operation
@@ -217,10 +218,19 @@ class Trainer:
 
     def begin(self) -> None:
         """Everything between the settings and the first step; `train` does it by itself."""
-        process, plan, operation = self.process, self.plan, self.operation
+        process, plan, operation, setup = self.process, self.plan, self.operation, self.setup
+        memory = Trial(
+            model=self.model,
+            task=setup.task,
+            plan=plan,
+            training=self.training,
+            size=setup.size,
+            channels=setup.images.reading.out_channels,
+            number_format=self.number_format,
+            process=process,
+        ).check()
         self._resume()
         barrier(process)  # no rank may prune a checkpoint that another still reads
-        setup = self.setup
         self.parallel = together(
             self.model,
             setup.task,
@@ -231,10 +241,9 @@ class Trainer:
         )
         self._log(
             f"{plan.images} images, batch {plan.batch} = {process.world} ranks x "
-            f"{plan.accumulation} micro-batches x "
-            f"{plan.batch // process.world // plan.accumulation}, "
+            f"{plan.accumulation} micro-batches x {plan.held}, "
             f"{optimizers.describe_rates(self.training)}, {self.number_format}, "
-            f"{process.device.type}, {torch.get_num_threads()} threads a rank"
+            f"{process.device.type}, {torch.get_num_threads()} threads a rank{memory}"
         )
         self.check = StepCheck(
             optimizer=self.optimizer,

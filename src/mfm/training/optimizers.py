@@ -76,7 +76,7 @@ def absolute(training: Training) -> dict[str, str]:
 
 
 def parameter_groups(model: nn.Module, settings: Optimizer) -> list[dict[str, Any]]:
-    """Parameters by weight decay (section 3 of the design, last row) and by layer.
+    """Parameters by weight decay and by layer.
 
     With layer decay, a group's `lr_scale` is its share of the learning rate; `model` has to be
     timm's then, which knows its layers.

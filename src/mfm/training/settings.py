@@ -80,7 +80,10 @@ class Training(Section):
         256, ge=1, description="Effective batch: images per optimizer step, over all processes."
     )
     micro_batch: int = Field(
-        256, ge=1, description="Most images a process holds at once; more are accumulated."
+        256,
+        ge=1,
+        description="Most images a process holds at once; more are accumulated. Where a GPU has no "
+        "room for so many, the run says which number fits.",
     )
     ranks: int = Field(
         1,

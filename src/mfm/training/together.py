@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
-import torch
 from torch import nn
 
-from mfm.data.batches import Batch
-from mfm.data.order import Plan, Step
+from mfm.data.order import Plan
 from mfm.processes.ranks import Process, data_parallel
+from mfm.training.blank import blank, unchanged
 from mfm.training.task import Task
 
 
@@ -28,29 +25,15 @@ def together(
     """
     if process.world == 1:
         return model
-    batch, step = _blank(plan, size=size, channels=channels, device=process.device)
-    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
-    model.train()
-    task.objective(model, batch, step).backward()  # type: ignore[no-untyped-call]
-    for parameter in model.parameters():
-        parameter.requires_grad_(parameter.grad is not None)
-    model.zero_grad(set_to_none=True)
-    parallel = data_parallel(model, process)
-    for _ in range(2):  # the order is used from the second on
-        task.objective(parallel, batch, step).backward()  # type: ignore[no-untyped-call]
+    few = min(2, plan.batch // plan.world)  # two, where batch norm needs several
+    batch, step = blank(plan, few, size=size, channels=channels, device=process.device)
+    with unchanged(model):
+        task.objective(model, batch, step).backward()  # type: ignore[no-untyped-call]
+        for parameter in model.parameters():
+            parameter.requires_grad_(parameter.grad is not None)
         model.zero_grad(set_to_none=True)
-    for name, buffer in model.named_buffers():
-        buffer.copy_(buffers[name])
+        parallel = data_parallel(model, process)
+        for _ in range(2):  # the order is used from the second on
+            task.objective(parallel, batch, step).backward()  # type: ignore[no-untyped-call]
+            model.zero_grad(set_to_none=True)
     return parallel
-
-
-def _blank(plan: Plan, *, size: int, channels: int, device: torch.device) -> tuple[Batch, Step]:
-    """This rank's part of a step of few images, all black and of the first class."""
-    share = min(2, plan.batch // plan.world)  # two, where batch norm needs several
-    few = share * plan.world
-    step = next(replace(plan, images=few, batch=few, micro_batch=share).epoch(0))
-    (positions,) = step.micro_batches
-    shape = len(positions), size, size, channels
-    pixels = torch.zeros(shape, dtype=torch.uint8).permute(0, 3, 1, 2)
-    labels = torch.zeros(len(positions), dtype=torch.int64)
-    return Batch(pixels, labels, torch.from_numpy(positions)).to(device), step
