@@ -121,7 +121,7 @@ export OUT
 [ $# -gt 0 ] || set -- tests step vit feeding
 for name in "$@"; do
   case $name in
-    tests) part tests 120 bash -c tests ;;
+    tests) part tests 135 bash -c tests ;;
     step) part step 150 bash -c step ;;
     vit) part vit 90 bash -c vit ;;
     feeding) part feeding 100 bash -c feeding ;;

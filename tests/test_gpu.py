@@ -327,7 +327,6 @@ def test_a_full_gpu_names_the_images_that_fit(little_memory):
 def test_a_step_takes_the_memory_that_was_told_before_it(micro_batch):
     one = case("upstream", backbone="resnet50", size=128, batch=64, micro_batch=micro_batch)
     (told,) = re.findall(r", (\d+) of the GPU's \d+ MB", trial_of(one).check())
-    before = torch.cuda.memory_allocated()
     torch.cuda.reset_peak_memory_stats()
     steps(one, 3)
     torch.cuda.synchronize()
