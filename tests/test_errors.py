@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from mfm.data import decoding, headers
+from mfm.data import contents, decoding, headers
 from mfm.data.batches import ByRequest
 from mfm.data.manifest import Images
 from mfm.errors import UserError, exits_on_user_error, explain, job_log
@@ -147,7 +147,7 @@ def test_an_image_is_not_called_bad_for_want_of_file_handles(tmp_path, monkeypat
 
     monkeypatch.setattr("builtins.open", refuse)
     with pytest.raises(OSError, match="Too many open files"):
-        headers.read(headers.Job(str(path)))
+        headers.read(headers.Job(contents.Place(str(path))))
     images = Images(
         root=tmp_path,
         paths=["1.png"],

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from mfm.data import headers, manifest, scan
+from mfm.data.contents import Place
 from mfm.data.division import Division
 from mfm.data.headers import Job
 from mfm.data.reading import Reading
@@ -279,12 +280,12 @@ def test_an_error_in_a_worker_reaches_the_caller():
 
 def test_a_file_of_an_unreadable_kind_is_told(tmp_path):
     path = tmp_path / "x.jpg"
-    assert headers.read(Job(str(path))).kind == "unreadable"
+    assert headers.read(Job(Place(str(path)))).kind == "unreadable"
     path.write_bytes(encoded())
-    facts = headers.read(Job(str(path)))
+    facts = headers.read(Job(Place(str(path))))
     assert (facts.width, facts.height, facts.mode, facts.format) == (9, 7, "RGB", "PNG")
-    assert headers.read(Job(str(path), (facts.bytes, facts.mtime_ns))) is None
-    assert headers.read(Job(str(path), (facts.bytes, facts.mtime_ns - 1))) == facts
+    assert headers.read(Job(Place(str(path)), (facts.bytes, facts.mtime_ns))) is None
+    assert headers.read(Job(Place(str(path)), (facts.bytes, facts.mtime_ns - 1))) == facts
 
 
 @pytest.mark.processes

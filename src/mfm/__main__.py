@@ -17,6 +17,7 @@ FOR_PEOPLE = {
     "track": "send what runs left so far to MLflow or TensorBoard",
     "plan": "how many seeds would find which difference, from what is finished",
     "verify": "whether a results folder's files fit together, also of one that was sent",
+    "shards": "tars of a folder of pictures, to train from in its place",
     "loader-drift": "what a switch of loaders changes on your own images",
     "convert": "checkpoints of the public MFM codes for torchvision, timm or this package",
     "export": "a run's weights for plain torchvision or timm, with a model card",

@@ -29,7 +29,7 @@ from mfm.reporting.render_markdown import inline
 
 def describe(title: str, found: Drift, images: Images) -> str:
     """One row of the table."""
-    worst = inline(str(images.path(found.worst)), in_table=True)
+    worst = inline(images.place(found.worst).name, in_table=True)
     return f"| {title} | {found.mean:.3f} | {found.largest} | {100 * found.share:.1f}% | {worst} |"
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import io
-import os
 
+from mfm.data import contents
 from mfm.data.formats import BROKEN, open_image, unreadable
 from mfm.data.manifest import Images
 from mfm.data.opening import Planes, is_deep, open_picture, planes
@@ -17,26 +17,24 @@ _OBJECT_BYTES = 600  # of a Pillow image without its pixels, about
 
 
 def name(images: Images, position: int) -> str:
-    """The file of image `position`."""
-    # Not images.path(): for small images, building a Path costs as much as decoding.
-    return f"{images.root}{os.sep}{images.paths[position]}"
+    """What to call the file of image `position`."""
+    return images.place(position).name
 
 
 def read(images: Images, position: int) -> bytes:
     """The content of an image's file; raises UserError where it can't be read."""
-    path = name(images, position)
+    place = images.place(position)
     try:
-        with open(path, "rb", buffering=0) as file:
-            return file.read()
+        return contents.read(place)
     except FileNotFoundError:
         raise UserError(
-            f"image {shown(path)} is gone since the dataset was linked; put it back, or link the "
-            "images that are there: --forcerun link_dataset"
+            f"image {shown(place.name)} is gone since the dataset was linked; put it back, or link "
+            "the images that are there: --forcerun link_dataset"
         ) from None
     except OSError as error:
         if no_fault_of_the_file(error):
             raise
-        raise unreadable(path, error.strerror) from None
+        raise unreadable(place.name, error.strerror) from None
 
 
 def check_size(images: Images, position: int, found: tuple[int, int]) -> None:

@@ -6,15 +6,16 @@ import errno
 import hashlib
 import os
 import re
-import stat
 import warnings
 from functools import partial
-from io import BufferedReader
+from io import BufferedReader, BytesIO
 from typing import NamedTuple
 
 from PIL import Image, UnidentifiedImageError
 
+from mfm.data import contents
 from mfm.data.arrays import UnfitError
+from mfm.data.contents import Place
 from mfm.data.formats import (
     BROKEN,
     DRAWINGS,
@@ -63,7 +64,7 @@ class Unread(NamedTuple):
 class Job(NamedTuple):
     """One file to read."""
 
-    path: str
+    place: Place
     known: tuple[int, int] | None = None  # bytes and mtime_ns when it was read last
     is_loose: bool = False  # outside of the class folders: whether it is an image is all we ask
     is_whole: bool = True  # otherwise no hash, and pixels only where a file's end is missing
@@ -74,16 +75,16 @@ def read(job: Job, *, reading: Reading = _PLAIN) -> Facts | Unread | None:
 
     Its header comes first: what isn't an image is neither hashed nor decoded.
     """
-    path = job.path
+    path = job.place.path
     try:
-        status = os.stat(path)
-        if job.known == (status.st_size, status.st_mtime_ns):
+        status = contents.status(job.place)
+        if job.known == (status.bytes, status.mtime_ns):
             return None
-        if not stat.S_ISREG(status.st_mode):
+        if not status.is_file:
             return _named(path, "not a file", "not a file", reading)
-        if status.st_size == 0:
+        if status.bytes == 0:
             return _named(path, "zero bytes", "zero bytes", reading)
-        with open(path, "rb") as file, warnings.catch_warnings():
+        with contents.opened(job.place) as file, warnings.catch_warnings():
             # Large images are welcome up to the size at which Pillow raises an error.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             return _read_open(file, job, status, _PLAIN if job.is_loose else reading)
@@ -92,9 +93,9 @@ def read(job: Job, *, reading: Reading = _PLAIN) -> Facts | Unread | None:
 
 
 def _read_open(
-    file: BufferedReader, job: Job, status: os.stat_result, reading: Reading
+    file: BufferedReader | BytesIO, job: Job, status: contents.Status, reading: Reading
 ) -> Facts | Unread:
-    path = job.path
+    path = job.place.path
     try:
         picture = open_picture(file, reading)
     except UnfitError as error:
@@ -125,11 +126,11 @@ def _read_open(
             return broken
     return Facts(
         *picture.size,
-        status.st_size,
+        status.bytes,
         picture.mode,
         picture.format,
         _number(digest),
-        status.st_mtime_ns,
+        status.mtime_ns,
     )
 
 
@@ -203,7 +204,7 @@ def _no_access(path: str, error: OSError) -> Unread:
     return Unread("unreadable", error.strerror or one_line(error))
 
 
-def _ends_well(file: BufferedReader, image_format: str) -> bool:
+def _ends_well(file: BufferedReader | BytesIO, image_format: str) -> bool:
     """Whether the file ends as its format ends: a cheap sign that it isn't truncated."""
     if image_format not in _ENDINGS:
         return False

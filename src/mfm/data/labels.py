@@ -14,9 +14,9 @@ from sys import intern
 from typing import NamedTuple
 
 from mfm.data.settings import Dataset
-from mfm.data.tree import differing, few, quoted
+from mfm.data.tree import differing, quoted
 from mfm.errors import UserError, several
-from mfm.files.lines import shown
+from mfm.files.lines import few, shown
 from mfm.settings.messages import closest
 
 _NEEDED, _OTHERS = ("path", "label"), ("split", "group")

@@ -15,6 +15,12 @@ from mfm.files.lines import shown
 
 NAME = "left_out.csv"
 SYSTEM = "system file"
+_SYSTEMS = frozenset(
+    (
+        *("__macosx", "icon\r", "thumbs.db", "ehthumbs.db", "desktop.ini", "$recycle.bin"),
+        *("system volume information", "@eadir", "lost+found"),
+    )
+)
 _EXAMPLES, _SHOWN = 5, 3  # of a kind
 _WHAT = {
     OTHER: "no image",
@@ -84,6 +90,11 @@ def writing(folder: Path) -> Iterator[LeftOut]:
         writer = csv.writer(text)
         writer.writerow(["path", "kind", "reason"])
         yield LeftOut(writer.writerow)
+
+
+def is_systems(name: str) -> bool:
+    """Whether a name is that of something that an operating system leaves, or hidden."""
+    return name.startswith(".") or name.lower() in _SYSTEMS
 
 
 def is_bad(kind: str) -> bool:

@@ -10,8 +10,11 @@ from pathlib import Path
 
 from mfm.data.headers import Unread
 from mfm.data.labels import Labels, Row
-from mfm.data.tree import Found, Tree, count_files, few
-from mfm.files.lines import shown
+from mfm.data.shards import read as read_shards
+from mfm.data.shards import tars_in
+from mfm.data.tree import UNLABELLED, Found, Tree, count_files
+from mfm.errors import UserError
+from mfm.files.lines import few, shown
 
 
 def survey(
@@ -19,19 +22,29 @@ def survey(
     roots: Mapping[str, Path],
     leave_out: Callable[[str, Unread], None],
     *,
+    keep: Path | None = None,
     until: float = math.inf,
 ) -> Tree:
     """The tree of the images that a file lists, and of unlabelled ones as they lie in their folder.
 
-    `roots` as of `mfm.data.tree.survey`, and so is what is raised. A row without a file is a fault.
+    `roots` and `keep` as of `mfm.data.tree.survey`, and so is what is raised; UserError for tars,
+    too. A row without a file is a fault.
     """
+    others = {split: root for split, root in roots.items() if split not in labels.folders}
     tree = Tree(
         roots,
         classes=labels.classes,
         loose=[],
         has_groups=labels.has_groups,
+        shards=read_shards(others, unlabelled=UNLABELLED, keep=keep, until=until),
     )
     missing = _missing(labels, until)
+    for folder in labels.folders.values() if missing else ():
+        if tars_in(folder):
+            raise UserError(
+                f"{shown(labels.file)} lists files, and {shown(folder.resolve())} holds tars, "
+                "which say their classes themselves: leave dataset.labels out, or unpack them"
+            )
     tree.listed = list(_found(labels, {row.line for row in missing}))
     tree.faults += _fault(labels, missing)
     count_files(tree, leave_out, until=until)

@@ -2,7 +2,8 @@
 
 Columns: split ('train', 'val', 'holdout', or 'pretrain' for unlabelled images), path (below the
 dataset's folder), label, class, width, height, bytes, mode and format (Pillow's names), content (a
-hash of the file), and group where a file of labels has groups ('' of an image that is its own).
+hash of the file), group where a file of labels has groups ('' of an image that is its own), and
+where images lie in tars (`mfm.data.contents`) shard, offset and header, which are in no digest.
 Sorted by folder (train, val, pretrain), class and path, so a row number means the same on every
 machine. Where the labels are another dataset's, the file says which classes that has.
 """
@@ -11,6 +12,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +28,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mfm.data import left_out, windows
+from mfm.data.contents import COLUMNS, Members, Place
 from mfm.data.division import Division, Rows
 from mfm.data.headers import ARRAY, OTHER
 from mfm.data.labels import Labels
@@ -58,13 +62,20 @@ class Images:
     heights: Ints  # [n] pixels
     reading: Reading = _PLAIN
     groups: Ints | None = None  # [n] numbers, equal for images that belong together; None: none do
+    members: Members | None = None  # where shards have them; None: each is a file
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def path(self, position: int) -> Path:
-        """The file of image `position`."""
-        return self.root / str(self.paths[position].as_py())
+        """The file of image `position`; of one in a shard, where it would be without."""
+        return Path(self.place(position).path)
+
+    def place(self, position: int) -> Place:
+        """Where the content of image `position` is."""
+        # No Path: for small images, building one costs as much as decoding.
+        path = f"{self.root}{os.sep}{self.paths[position]}"
+        return Place(path, None if self.members is None else self.members[position])
 
     def take(self, positions: Ints) -> Images:
         """The images at `positions`."""
@@ -78,6 +89,7 @@ class Images:
             self.heights[positions],
             self.reading,
             None if self.groups is None else self.groups[positions],
+            None if self.members is None else self.members.take(positions),
         )
 
 
@@ -116,17 +128,20 @@ def write(
     scanned = folder / SCAN
     groups = [GROUP] if found.tree.has_groups else []
     names = [*("split", "label", "class", "content"), *(each.name for each in groups)]
+    members = [*COLUMNS] * bool(found.tree.shards)
     few = pq.read_table(scanned, columns=names)
     val, held_out = division.of(few)
     if division.val_fraction is None:
         check_rows(few)
     # A touched file is the same image.
-    schema = pa.schema([*(each for each in SCHEMA if each.name != "mtime_ns"), *groups])
+    schema = pa.schema([*(each for each in SCHEMA if each.name != "mtime_ns"), *groups, *members])
     faults = check(_divided(few, val, held_out)) if groups else []
     if faults:
         raise several(faults)
     if found.deep:
-        kept = pq.read_table(scanned, columns=["split", "path", "mode"])
+        names = ["split", "path", "mode"]
+        names += ["bytes", "mtime_ns", *(each.name for each in COLUMNS)] * bool(members)
+        kept = pq.read_table(scanned, columns=names)
         split = _split(kept["split"].combine_chunks(), val, held_out)
         found.scaling = windows.settle(reading, kept.set_column(0, "split", split), folder)
     metadata = found.scaling.reading.metadata()
@@ -223,7 +238,7 @@ def load(path: Path, split: str) -> Images:
     `labels` are -1 in the split of unlabelled images.
     """
     columns = ["split", "path", "label", "class", "width", "height"]
-    table = _read(path, [*columns, GROUP.name])
+    table = _read(path, [*columns, "bytes", GROUP.name, *(each.name for each in COLUMNS)])
     reading = of_manifest(table.schema.metadata)
     selected = np.flatnonzero(_is(table["split"], split))
     if not len(selected):
@@ -239,6 +254,7 @@ def load(path: Path, split: str) -> Images:
         heights=_numbers(part["height"]),
         reading=reading,
         groups=_groups(part[GROUP.name]) if GROUP.name in part.column_names else None,
+        members=_members(path.parent, part),
     )
 
 
@@ -251,6 +267,24 @@ def _groups(column: pa.ChunkedArray) -> Ints:
         alone = np.flatnonzero(numbers == texts.index(""))
         numbers[alone] = len(texts) + np.arange(len(alone))
     return numbers
+
+
+def _members(root: Path, part: pa.Table) -> Members | None:
+    """Where shards have a split's images; all are in shards, or none."""
+    if COLUMNS[0].name not in part.column_names:
+        return None
+    found = part["shard"].combine_chunks().dictionary_encode()
+    names = found.dictionary.to_pylist()
+    if "" in names:
+        return None
+    return Members(
+        shards=tuple(f"{root}{os.sep}{name}" for name in names),
+        numbers=np.from_dlpack(found.indices).astype(np.int64),
+        offsets=_numbers(part["offset"]),
+        bytes=_numbers(part["bytes"]),
+        headers=_numbers(part["header"]),
+        since=time.time_ns(),
+    )
 
 
 def _classes(table: pa.Table) -> list[str]:

@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mfm.data import headers, left_out, listing
+from mfm.data.contents import COLUMNS, Place
 from mfm.data.headers import OTHER, Facts, Job, Unread
 from mfm.data.labels import Labels
 from mfm.data.left_out import LeftOut
@@ -94,15 +95,15 @@ def scan(
     with left_out.writing(folder) as left:
         roots = {split: folder / split for split in splits}
         if labels is None:
-            tree = survey(roots, left.add, classes=classes)
+            tree = survey(roots, left.add, classes=classes, keep=folder)
         else:
-            tree = listing.survey(labels, roots, left.add)
+            tree = listing.survey(labels, roots, left.add, keep=folder)
         found = Scan(tree=tree, left_out=left, last=folder / SCAN, scaling=Scaling(reading=reading))
         _look(found, check)
         if not found.is_sound:
             return found
-        schema = SCHEMA.append(GROUP) if tree.has_groups else SCHEMA
-        schema = schema.with_metadata(reading.of_headers())
+        more = [*([GROUP] * tree.has_groups), *(COLUMNS if tree.shards else ())]
+        schema = pa.schema([*SCHEMA, *more], reading.of_headers())
         with replacing(folder / SCAN) as temporary, _Writer(temporary, schema) as rows:
             for row in _read(found, is_whole=True):
                 rows.add(row)
@@ -155,8 +156,7 @@ def _read(scan: Scan, *, is_whole: bool) -> Iterator[tuple[object, ...]]:
             facts = None if found.is_loose else before.find(found)
             pending.append((found, facts))
             known = facts and (facts.bytes, facts.mtime_ns)
-            root = roots[found.split]
-            yield Job(f"{root}{found.path[len(found.split) :]}", known, found.is_loose, is_whole)
+            yield Job(_place(roots[found.split], found), known, found.is_loose, is_whole)
 
     count = tree.counts.total() + len(tree.loose)
     title = "read images" if is_whole else "look at headers"
@@ -171,17 +171,28 @@ def _read(scan: Scan, *, is_whole: bool) -> Iterator[tuple[object, ...]]:
             scan.read += 1
         if not isinstance(result, Unread):
             scan.images[found.split, found.name] += 1
-            group = (found.group,) if tree.has_groups else ()
+            more: tuple[object, ...] = (found.group,) if tree.has_groups else ()
+            if tree.shards:
+                at = found.member
+                more += (at.shard, at.offset, at.header) if at is not None else ("", 0, 0)
             if is_deep(result.mode):
                 scan.deep += 1
                 scan.deep_examples += [tree.shown(found.path)] * (scan.deep <= _FEW)
-            yield found.split, found.path, found.label, found.name, *result, *group
+            yield found.split, found.path, found.label, found.name, *result, *more
             continue
         if found.name and tree.listed is not None and result.kind == OTHER:
             result = Unread("not an image", result.reason)
         scan.left_out.add(found.path, result)
         if result.is_bad:
             scan.bad[found.split, found.name] += 1
+
+
+def _place(root: str, found: Found) -> Place:
+    """Where a file is, whose split's folder is `root`."""
+    at, member = slice(len(found.split), None), found.member
+    if member is not None:
+        member = member._replace(shard=f"{root}{member.shard[at]}")
+    return Place(f"{root}{found.path[at]}", member)
 
 
 class _Writer:
@@ -230,15 +241,19 @@ class _LastScan:
         key = self._key(found.path, found.name)
         while self._next is not None and self._next[0] < key:
             self._next = next(self._rows, None)
-        if self._next is not None and self._next[0] == key:
-            return self._next[1]
-        return None
+        if self._next is None or self._next[0] != key:
+            return None
+        member = found.member
+        same = ("", 0, 0) if member is None else (member.shard, member.offset, member.header)
+        return self._next[1] if self._next[2] == same else None
 
     def _key(self, path: str, name: str) -> tuple[int, str, list[str]]:
         parts = path.split("/")
         return self._splits.index(parts[0]) if parts[0] in self._splits else -1, name, parts
 
-    def _read(self, path: Path) -> Iterator[tuple[tuple[int, str, list[str]], Facts]]:
+    def _read(
+        self, path: Path
+    ) -> Iterator[tuple[tuple[int, str, list[str]], Facts, tuple[object, ...]]]:
         if not path.exists():
             return
         try:
@@ -246,10 +261,13 @@ class _LastScan:
                 schema = file.schema_arrow
                 if not set(SCHEMA) <= set(schema) or schema.metadata != self._reading.of_headers():
                     return
-                names = ["path", "class", *Facts._fields]
+                names, facts = ["path", "class", *Facts._fields], len(Facts._fields)
+                if set(COLUMNS) <= set(schema):
+                    names += (each.name for each in COLUMNS)
                 for batch in file.iter_batches(batch_size=ROWS_AT_ONCE, columns=names):
                     columns = [batch[name].to_pylist() for name in names]
-                    for row in zip(*columns, strict=True):
-                        yield self._key(row[0], row[1]), Facts(*row[2:])
+                    for image, of_class, *row in zip(*columns, strict=True):
+                        place = tuple(row[facts:]) or ("", 0, 0)
+                        yield self._key(image, of_class), Facts(*row[:facts]), place
         except (OSError, pa.ArrowException):
             return  # damaged: everything is read anew

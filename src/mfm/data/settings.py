@@ -65,7 +65,8 @@ class Dataset(Section):
         description="'fashion-mnist', 'generated' (tiny drawn images, for tests), "
         "'torchvision/<name>' for a classification dataset of torchvision (torchvision/CIFAR10), "
         "or the path of a folder that holds train/<class>/ and val/<class>/ (with val_fraction: "
-        "train/<class>/ alone, or <class>/; with labels: images at any place).",
+        "train/<class>/ alone, or <class>/; with labels: images at any place; instead of class "
+        "folders, tars of them).",
     )
     labels: Text | None = Field(
         None,
@@ -84,8 +85,8 @@ class Dataset(Section):
     val_seed: int = Field(0, ge=0, description="Seed of that draw, which is by files' contents.")
     unlabelled: Text | None = Field(
         None,
-        description="Folder of unlabelled images, at any depth, for pretrainings that need no "
-        "labels; null: they use the training images, without their labels.",
+        description="Folder of unlabelled images, at any depth or in tars, for pretrainings that "
+        "need no labels; null: they use the training images, without their labels.",
     )
     archives: Text | None = Field(
         None,

@@ -13,19 +13,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mfm.data.class_names import unknown
+from mfm.data.contents import Member
 from mfm.data.headers import Unread
-from mfm.data.left_out import SYSTEM
+from mfm.data.left_out import SYSTEM, is_systems
+from mfm.data.shards import Shards, tars_in
+from mfm.data.shards import read as read_shards
 from mfm.errors import UserError
-from mfm.files.lines import shown
+from mfm.files.lines import few, shown
 
 UNLABELLED = "pretrain"  # the split of images at any depth, without class folders
-_SYSTEMS = frozenset(
-    (
-        *("__macosx", "icon\r", "thumbs.db", "ehthumbs.db", "desktop.ini", "$recycle.bin"),
-        *("system volume information", "@eadir", "lost+found"),
-    )
-)
-_SHOWN = 5
 Counts = Counter[tuple[str, str]]  # of files or images, by split and class ('' where unlabelled)
 
 
@@ -38,6 +34,7 @@ class Found(NamedTuple):
     name: str  # of the class
     is_loose: bool = False  # beside the class folders
     group: str = ""  # of images that belong together
+    member: Member | None = None  # of a shard, whose name begins with the split as the path does
 
 
 @dataclass
@@ -53,6 +50,7 @@ class Tree:
     # What a file of labels lists, in order, where it isn't the folders that say so.
     listed: Sequence[Found] | None = None
     has_groups: bool = False
+    shards: Mapping[str, Shards] = field(default_factory=dict)  # of splits that lie in tars
 
     def at(self, path: str) -> Path:
         """Where a path, which begins with its split, lies."""
@@ -62,6 +60,8 @@ class Tree:
     def shown(self, path: str) -> str:
         """Where it lies, for people: in their folder, and not in the one that links to it."""
         split, _, rest = path.partition("/")
+        if rest and split in self.shards:
+            return self.shards[split].shown(path)
         return shown(Path(os.path.realpath(self.roots[split]), rest))
 
     def files(self) -> Iterator[Found]:
@@ -71,34 +71,52 @@ class Tree:
         """
         for split, path in self.loose:
             yield Found(split, path, -1, "", is_loose=True)
-        for found, is_systems in self.walk(self._raise):
-            if not is_systems:
+        for found, is_left in self.walk(self._raise, with_shards=True):
+            if not is_left:
                 yield found
 
     def _raise(self, start: str, fault: str) -> None:
         if start not in self.closed:  # and told of already
             raise UserError(f"{self.shown(start)} {fault}")
 
-    def walk(self, tell: Callable[[str, str], None]) -> Iterator[tuple[Found, bool]]:
+    def walk(
+        self, tell: Callable[[str, str], None], *, with_shards: bool
+    ) -> Iterator[tuple[Found, bool]]:
         """Every file or folder, and whether it is one that an operating system left.
 
         `tell` is called with a folder that can't be walked through, and why.
         """
         for found in self.listed or ():
             yield found, False
-        for split, label, name, start in self.starts():
-            for path, is_systems in _walk(self, start, (), tell):
-                yield Found(split, path, label, name), is_systems
-
-    def starts(self) -> Iterator[tuple[str, int, str, str]]:
-        """(split, label, class, folder) of all that there is to walk through, in order."""
         for split in self.roots:
-            if split == UNLABELLED:
-                yield split, -1, "", split
-            elif self.listed is None:
-                for label, name in enumerate(self.classes):
-                    if (self.roots[split] / name).is_dir():
-                        yield split, label, name, f"{split}/{name}"
+            if split not in self.shards:
+                for label, name, start in self._starts(split):
+                    for path, is_left in _walk(self, start, (), tell):
+                        yield Found(split, path, label, name), is_left
+            elif with_shards:
+                for each in self._in_shards(split):
+                    yield each, False
+
+    def _in_shards(self, split: str) -> Iterator[Found]:
+        labels = {name: label for label, name in enumerate(self.classes)}
+        for path, name, member in self.shards[split].files():
+            is_loose = split != UNLABELLED and not name
+            yield Found(split, path, labels.get(name, -1), name, is_loose, member=member)
+
+    def starts(self) -> Iterator[tuple[str, str, str]]:
+        """(split, class, folder) of all that there is to walk through, in order."""
+        for split in self.roots:
+            for _, name, start in self._starts(split):
+                yield split, name, start
+
+    def _starts(self, split: str) -> Iterator[tuple[int, str, str]]:
+        if split == UNLABELLED:
+            yield -1, "", split
+        elif self.listed is None:
+            names = set(self.shards[split].classes) if split in self.shards else None
+            for label, name in enumerate(self.classes):
+                if name in names if names is not None else (self.roots[split] / name).is_dir():
+                    yield label, name, f"{split}/{name}"
 
 
 def by_split(counts: Counts) -> dict[str, dict[str, int]]:
@@ -114,23 +132,28 @@ def survey(
     leave_out: Callable[[str, Unread], None],
     *,
     classes: Sequence[str] | None = None,
+    keep: Path | None = None,
     until: float = math.inf,
 ) -> Tree:
     """Look at the names below each split's root: <class>/ at any depth, and 'pretrain' without.
 
+    Or in the tars of a split (`mfm.data.shards`), of which what is read is kept in folder `keep`.
     `classes` are those that there may be, of which folders may lack some; None: the folders' own.
     Tells `leave_out` of what an operating system left there. Raises UserError for a missing folder,
     and TimeoutError where it takes longer than `until` (`time.monotonic`).
     """
-    tree = Tree(roots, classes=[], loose=[])
+    shards = read_shards(roots, unlabelled=UNLABELLED, keep=keep, until=until)
+    tree = Tree(roots, classes=[], loose=[], shards=shards)
     names = {}
     for split in roots:
-        if split == UNLABELLED:
-            continue
-        names[split], beside, systems = _top(tree, split)
-        tree.loose += ((split, path) for path in beside)
-        for path in systems:
-            leave_out(path, _SYSTEM_FILE)
+        if split in shards:
+            names[split] = shards[split].class_names()
+        elif split != UNLABELLED:
+            names[split], beside, systems = _top(tree, split)
+            tree.loose += ((split, path) for path in beside)
+            for path in systems:
+                leave_out(path, _SYSTEM_FILE)
+    names.pop(UNLABELLED, None)
     if classes is None:
         tree.classes = sorted({name for each in names.values() for name in each})
         if len(names) > 1:
@@ -148,16 +171,23 @@ def count_files(
     tree: Tree, leave_out: Callable[[str, Unread], None], *, until: float = math.inf
 ) -> None:
     """Count a tree's files by split and class, as `survey` does."""
+    for split, shards in tree.shards.items():
+        tree.counts += shards.counts()
+        tree.faults += shards.faults
+        beside, systems = shards.beside()
+        tree.loose += ((split, f"{split}/{name}") for name in beside)
+        for path in systems:
+            leave_out(f"{split}/{path}", _SYSTEM_FILE)
     strange = [path for _, path in tree.loose if not _is_utf8(path)]
 
     def note(start: str, fault: str) -> None:
         tree.closed.add(start)
         tree.faults.append(f"{tree.shown(start)} {fault}")
 
-    for found, is_systems in tree.walk(note):
+    for found, is_left in tree.walk(note, with_shards=False):
         if time.monotonic() > until:
             raise TimeoutError
-        if is_systems:
+        if is_left:
             leave_out(found.path, _SYSTEM_FILE)
             continue
         tree.counts[found.split, found.name] += 1
@@ -181,7 +211,7 @@ def no_images(tree: Tree, counts: Counts, *, hint: str = "") -> list[str]:
     """
     starts = [
         (split, start)
-        for split, _, name, start in tree.starts()
+        for split, name, start in tree.starts()
         if not counts[split, name] and start not in tree.closed
     ]
     if (UNLABELLED, UNLABELLED) in starts:
@@ -205,12 +235,6 @@ def _is_utf8(text: str) -> bool:
     return True
 
 
-def few(texts: Sequence[str]) -> str:
-    """The first of them, and how many more there are."""
-    more = f" and {len(texts) - _SHOWN} more" * (len(texts) > _SHOWN)
-    return f"{', '.join(texts[:_SHOWN])}{more}"
-
-
 def _top(tree: Tree, split: str) -> tuple[list[str], list[str], list[str]]:
     """Names of a split's classes; paths of loose files, and of what an operating system left."""
     if not tree.at(split).is_dir():
@@ -223,7 +247,7 @@ def _top(tree: Tree, split: str) -> tuple[list[str], list[str], list[str]]:
         raise UserError(f"{tree.shown(split)} can't be read: {error.strerror}") from None
     for name, is_folder in found:
         path = f"{split}/{name}"
-        if _is_systems(name):
+        if is_systems(name):
             systems.append(f"{path}/" if is_folder else path)
         elif is_folder:
             classes.append(name)
@@ -267,12 +291,9 @@ def quoted(name: str) -> str:
 
 def class_folders(root: Path) -> list[str]:
     """Names of the class folders of a folder that is no dataset's own."""
+    if tars_in(root):
+        raise UserError(f"{shown(root)} holds tars, and only a dataset's own may: unpack them")
     return _top(Tree({"val": root}, classes=[], loose=[]), "val")[0]
-
-
-def _is_systems(name: str) -> bool:
-    """Whether a name is that of something that an operating system leaves, or hidden."""
-    return name.startswith(".") or name.lower() in _SYSTEMS
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
@@ -305,7 +326,7 @@ def _walk(
         return
     for name, is_folder in names:
         path = f"{start}/{name}"
-        if _is_systems(name):
+        if is_systems(name):
             yield f"{path}/" if is_folder else path, True
         elif is_folder:
             yield from _walk(tree, path, (*above, here), tell)

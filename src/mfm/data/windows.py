@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mfm.data.arrays import Values
+from mfm.data.contents import Place, opened, places
 from mfm.data.formats import BROKEN, unreadable
 from mfm.data.opening import check_finite, is_deep, open_picture
 from mfm.data.reading import Reading, Window
@@ -101,18 +102,19 @@ def fault(reading: Reading, number: int, *, of: int, examples: Sequence[str]) ->
 def settle(reading: Reading, rows: pa.Table, folder: Path) -> Scaling:
     """The reading with its window, and what lies outside of it.
 
-    `rows` have split, path and mode of every image below `folder`. Raises UserError where there
+    `rows` are a scan's, of the images below `folder`. Raises UserError where there
     is nothing to measure, and for values that are no numbers.
     """
     rows = rows.filter(pa.array([is_deep(mode) for mode in rows["mode"].to_pylist()], pa.bool_()))
     if not len(rows):
         return Scaling(reading=reading)
+    everything = places(folder, rows)
     if reading.window is None:
         reading = replace(reading, window=_window(reading, folder, rows))
     scaling = Scaling(reading=reading, images=len(rows))
     counts = stream_in_processes(
-        partial(_outside, reading, folder),
-        rows["path"].to_pylist(),
+        partial(_outside, reading),
+        everything,
         count=len(rows),
         title="count values",
         chunk=_CHUNK,
@@ -126,7 +128,7 @@ def settle(reading: Reading, rows: pa.Table, folder: Path) -> Scaling:
 def _window(reading: Reading, folder: Path, rows: pa.Table) -> Window:
     if isinstance(reading.scale, tuple):
         return (reading.scale,)
-    train = rows.filter(pc.equal(rows["split"], "train"))["path"].to_pylist()
+    train = places(folder, rows.filter(pc.equal(rows["split"], "train")))
     if not train:
         names = [repr(Path(path).name) for path in rows["path"].to_pylist()]
         raise NothingMeasuredError(
@@ -139,7 +141,7 @@ def _window(reading: Reading, folder: Path, rows: pa.Table) -> Window:
         chosen = np.sort(permutation(len(train), seed=0, epoch=0, stream=Stream.REPORT)[:SAMPLED])
         train = [train[place] for place in chosen.tolist()]
     parts = map_in_processes(
-        partial(_measured, reading, folder), train, title="measure values", chunk=_CHUNK
+        partial(_measured, reading), train, title="measure values", chunk=_CHUNK
     )
     values = np.concatenate(parts)
     if reading.scale == "percentile":
@@ -154,9 +156,9 @@ def _window(reading: Reading, folder: Path, rows: pa.Table) -> Window:
     return tuple(zip(low.tolist(), high.tolist(), strict=True))
 
 
-def _measured(reading: Reading, folder: Path, path: str) -> Floats:
+def _measured(reading: Reading, place: Place) -> Floats:
     """Some of an image's values, or its lowest and highest: [n, windows]."""
-    values = _values(reading, folder, path)
+    values = _values(reading, place)
     values = values.reshape(-1, values.shape[2] if reading.by_channel else 1)
     if reading.scale == "percentile":
         if len(values) > VALUES:
@@ -166,18 +168,19 @@ def _measured(reading: Reading, folder: Path, path: str) -> Floats:
     return values.astype(np.float64)
 
 
-def _outside(reading: Reading, folder: Path, path: str) -> tuple[int, int]:
+def _outside(reading: Reading, place: Place) -> tuple[int, int]:
     """Numbers of an image's values, and of those outside of the window."""
-    values = _values(reading, folder, path)
+    values = _values(reading, place)
     low, high = np.array(reading.window).T
     return values.size, int(((values < low) | (values > high)).sum())
 
 
-def _values(reading: Reading, folder: Path, path: str) -> Values:
+def _values(reading: Reading, place: Place) -> Values:
     try:
-        with open(folder / path, "rb") as file:
+        with opened(place) as file:
             values = open_picture(file, reading).values()
             check_finite(values)
             return values
     except (*BROKEN, ImportError) as error:
-        raise unreadable(os.path.realpath(folder / path), error) from None
+        named = place._replace(path=os.path.realpath(place.path)).name
+        raise unreadable(named, error) from None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from mfm.files.atomic import write_text
@@ -16,6 +16,7 @@ from mfm.files.atomic import write_text
 _BREAKS = "\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"
 _ESCAPED = re.compile(rf"[\\{_BREAKS}]")
 _ESCAPE = re.compile(r"\\(?:x[0-9a-f]{2}|u[0-9a-f]{4}|.)")
+_SHOWN = 5
 
 
 def write_lines(path: Path, texts: Iterable[str]) -> None:
@@ -42,3 +43,9 @@ def shown(name: str | os.PathLike[str]) -> str:
     """A file's name for people: with what can't be printed, or isn't UTF-8, escaped."""
     text = os.fsencode(name).decode(errors="backslashreplace")
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def few(texts: Sequence[str]) -> str:
+    """The first of them, and how many more there are."""
+    more = f" and {len(texts) - _SHOWN} more" * (len(texts) > _SHOWN)
+    return f"{', '.join(texts[:_SHOWN])}{more}"

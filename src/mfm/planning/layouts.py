@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mfm.data.labels import has_val
 from mfm.data.settings import Dataset
+from mfm.data.shards import tars_in
 from mfm.data.sources import check_source, folders_of
 from mfm.errors import UserError
 from mfm.files.lines import shown
@@ -112,7 +113,7 @@ def _check_classes(source: Path) -> None:
     dataset = Dataset(name="new", source=str(source), val_fraction=0.5)
     check_source(dataset)
     (classes,) = folders_of(dataset).values()
-    if not _folders(classes):
+    if not _folders(classes) and not tars_in(classes):
         raise UserError(
             f"{shown(classes)} has no folders of classes, and a comparison needs labels: put the "
             f"labelled images into {shown(source / 'train')}/<class>/, and others into "

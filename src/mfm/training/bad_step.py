@@ -62,7 +62,7 @@ def refusal(
     path = run / FOLDER / name
     checkpoint.save_state(state, path)
     mine = list(dict.fromkeys(np.concatenate(step.micro_batches)))  # each once, whatever its views
-    names = ", ".join(str(images.path(int(position))) for position in mine[:4])
+    names = ", ".join(images.place(int(position)).name for position in mine[:4])
     last = checkpoint.rolling(run)
     return UserError(
         f"{bad.what} at epoch {step.epoch + 1}, step {step.number + 1} ({len(mine)} images: "
