@@ -85,7 +85,8 @@ TOLD = {
     "sixteen_bit_val": "more than 8 bits a value: 11 (0 to 65535 become 0 to 255",
     "four_channels": "more than 8 bits a value",
     "mixed_modes": "transparency",
-    "one_broken": "Unreadable images, left out",
+    "uneven": "93.1% of the images of val are of class 'common': always answering it is right",
+    "one_broken": "Unreadable images, left out: 2 (train/a/3.jpg: ",
     "copies": "also lie in another class of train",
     "val_in_train": "val that are also in train: 5",
     "with_rubbish": "beside the class folders, left out",
@@ -106,6 +107,7 @@ def test_a_folder_of_pictures_gives_an_experiment_that_the_workflow_takes(name):
     preflight.check(runs)
     assert preflight.remarks(runs) == []
     assert experiment.dataset.on_bad_image == ("skip" if name == "one_broken" else "error")
+    assert Path("data", experiment.dataset.name, "left_out.csv").is_file()
     deep = dict.fromkeys(("sixteen_bit", "four_channels"), "percentile")
     assert experiment.dataset.scale == (deep | {"sixteen_bit_val": (0, 65535)}).get(name)
     assert experiment.model.channels == (4 if name == "four_channels" else 3)

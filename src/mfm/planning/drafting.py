@@ -44,7 +44,11 @@ def draft_file(
         found = pictures.look(
             layout, pictures.free_name(folder.resolve().name, layout.source), Path(work)
         )
-        print(f"mfm: timing some steps for {shown(out)}", file=sys.stderr, flush=True)
+        print(
+            f"mfm: timing some steps for {shown(out)}, which takes about half a minute",
+            file=sys.stderr,
+            flush=True,
+        )
         planned = plan(
             first_draft(found, machine.look(), results_for(out)), Path(work), seconds=seconds
         )

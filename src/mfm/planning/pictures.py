@@ -101,6 +101,7 @@ def look(layout: Layout, name: str, work: Path) -> Pictures:
         if not layout.has_val:  # the number of images is known now
             dataset = _linked(dataset.model_copy(update={"val_fraction": _fraction(work)}), work)
     _copy(work / SCAN, kept)
+    _copy(work / left_out.NAME, kept)
     report = facts(dataset, work / NAME)
     if not any(line.startswith("Unreadable") for line in map(plain, warnings(report))):
         dataset = dataset.model_copy(update={"on_bad_image": "error"})

@@ -16,7 +16,7 @@ from mfm.planning.speeds import Speeds
 from mfm.reporting.words import duration, listed
 from mfm.statistics.power import fewest
 
-_SHOWN = 3  # remarks on the images
+_SHOWN = 4  # remarks on the images
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,7 +156,9 @@ def reasons(planned: Planned) -> dict[str, str]:
         "question.deviation": f"assumed: {findings.RETRAINED:g} points between trainings, and "
         f"chance on {100 * findings.UNDECIDED:.0f}% of {val:,} evaluation images.",
         "dataset.image_size": _why_size(draft),
-        "dataset.on_bad_image": "some can't be read." if bad else "all files can be read.",
+        "dataset.on_bad_image": "some can't be read, which stand there already."
+        if bad
+        else "all files can be read.",
         "loader": _why_loader(draft),
         "model": _why_model(draft),
         "pretrain.mfm.radius": f"null is {16 * draft.size / 224:.2g}.",

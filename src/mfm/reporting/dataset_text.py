@@ -8,6 +8,7 @@ from typing import Any
 from mfm.data.headers import LOOSE
 from mfm.data.left_out import is_bad
 from mfm.data.opening import is_deep
+from mfm.data.tree import quoted
 from mfm.data.windows import in_words
 from mfm.files.lines import shown
 from mfm.reporting.document import (
@@ -41,6 +42,7 @@ _IDENTICAL = {
         "their look is known",
     ),
 }
+_MOST = 0.6  # of val, above which top-1 says little of the other classes
 _FEW = 2000  # images of val below which one of them moves top-1 by 0.05 points or more
 Report = dict[str, Any]
 
@@ -96,6 +98,13 @@ def warnings(report: Report) -> list[Text]:
                 f"Images of {name} with a side below {report['image_size']} pixels, to be "
                 f"enlarged: {split['smaller']:,}."
             )
+    classes = report["splits"]["val"]["classes"]
+    if (share := classes["largest_share"]) > _MOST:
+        name = quoted(next(iter(classes["largest"])))
+        lines.append(
+            f"{_percent(share)} of the images of val are of class {name}: always answering it is "
+            "right so often (question.metric: balanced_accuracy counts every class alike)."
+        )
     if (number := report["splits"]["val"]["images"]) < _FEW:
         lines.append(
             f"val has only {number:,} images: each is {100 / number:.2g} points of top-1, so only "
@@ -132,7 +141,12 @@ def warnings(report: Report) -> list[Text]:
     kinds: dict[str, int] = report["left_out"]["kinds"]
     unreadable = sum(number for kind, number in kinds.items() if is_bad(kind))
     if unreadable:
-        lines.append(f"Unreadable images, left out: {unreadable:,}.")
+        first = {}  # of each kind
+        for row in report["left_out"]["listed"]:
+            if is_bad(row["kind"]):
+                first.setdefault(row["kind"], f"{shown(row['path'])}: {row['reason']}")
+        few = "; ".join(list(first.values())[:3])
+        lines.append(f"Unreadable images, left out: {unreadable:,} ({few}).")
     if kinds.get(LOOSE):
         lines.append(
             f"Images beside the class folders, left out: {kinds[LOOSE]:,}; each "
