@@ -103,8 +103,11 @@ def test_files_are_read_as_programs_write_them(tmp_path):
         draw(root / f"{number},x.png", number, 100 + number)
         rows.append((f"a b\\{number}.png", " nan", ""))
         rows.append((root / f"{number},x.png", "007", "p1" if number < 4 else "NA"))
-    file = listed(root, rows, columns=("path", "label", "group"), delimiter=";")
-    file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes() + b"\r\n;;\r\n")
+    file = listed(
+        root, rows, columns=("path", "label", "group"), delimiter=";", quoting=csv.QUOTE_ALL
+    )
+    spaced = file.read_bytes().replace(b'";"', b'"; "')
+    file.write_bytes(b"\xef\xbb\xbf" + spaced + b"\r\n;;\r\n")
     folder = linked(root, tmp_path / "data", labels=str(file), val_fraction=0.5)
     table = pq.read_table(folder / manifest.NAME).to_pandas()
     assert sorted(set(table["class"])) == ["007", "nan"]
@@ -155,6 +158,7 @@ PLACED = ("path", "label", "split")
         (PLACED, [*SPLIT, ("/c.png", "b", "val")], "line 14 (/c.png) with a path that is outside"),
         (PLACED, [*SPLIT, ("a7.png", "a", "val")], "lists a file that is not in"),
         (PLACED, [*SPLIT, ("A0", "a", "val")], "A0 (line 14) (did you mean a0.png?)"),
+        (PLACED, [*SPLIT, ("e\u0301.txt", "a", "val")], r"there is '\xe9.txt', the same letters"),
         (PLACED, [*SPLIT, ("e.png", "e\u0301", "val"), ("f.png", "\xe9", "val")], "NFC and NFD"),
         (PLACED, [(*row[:2], "train") for row in SPLIT], "has no image of split val: say in a"),
         (PLACED, [*SPLIT, ("own.csv", "c", "val")], "need the same classes: only val has 'c'"),
@@ -163,12 +167,18 @@ PLACED = ("path", "label", "split")
             [(*row, f"p{row[0][1]}") for row in SPLIT] + [("own.csv", "a", "val", "p2")],
             "has a group in train and in val: 'p2' (line 4 train, line 14 val); put it on one side",
         ),
+        (
+            (*PLACED, "group"),
+            [(*row, ("e\u0301", "\xe9")[row[2] == "val"]) for row in SPLIT],
+            "has a group in train and in val",  # that looks the same
+        ),
     ],
 )
 def test_what_is_wrong_is_said_before_anything_is_linked(tmp_path, columns, rows, said):
     root = tmp_path / "own"
     for number, (path, _) in enumerate(GOOD):
         draw(root / path, number, 7)
+    (root / "\xe9.txt").touch()
     file = listed(root, rows, columns=columns, name="own.csv")
     for check in (
         lambda: link.foresee(dataset_of(root, file), demands=lambda counts: []),
@@ -185,6 +195,7 @@ def test_what_is_wrong_is_said_before_anything_is_linked(tmp_path, columns, rows
     [
         (b"", "is empty"),
         ("path,label\n\xe9.png,a\n".encode("latin-1"), "isn't UTF-8: save it as CSV in UTF-8"),
+        ("path,label\na.png,a\n".encode("utf-16-le"), "isn't UTF-8: save it as CSV in UTF-8"),
         (None, "dataset.labels: there is no file 'own.csv' (did you mean"),
     ],
 )

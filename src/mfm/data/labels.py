@@ -162,9 +162,7 @@ class _Reader:
             with open(self.file, newline="", encoding="utf-8-sig") as text:
                 rows = list(self._rows(text.readline(), text))
         except UnicodeDecodeError:
-            raise UserError(
-                f"{shown(self.file)} isn't UTF-8: save it as CSV in UTF-8 (in Excel 'CSV UTF-8')"
-            ) from None
+            raise self._not_utf8() from None
         except csv.Error as error:
             raise UserError(f"{shown(self.file)} is no CSV file: {error}") from None
         except OSError as error:
@@ -176,13 +174,21 @@ class _Reader:
             raise UserError(f"{shown(self.file)} lists no images")
         return rows
 
+    def _not_utf8(self) -> UserError:
+        return UserError(
+            f"{shown(self.file)} isn't UTF-8: save it as CSV in UTF-8 (in Excel 'CSV UTF-8')"
+        )
+
     def _rows(self, head: str, text: Iterator[str]) -> Iterator[Row]:
         if not head.strip():
             raise UserError(f"{shown(self.file)} is empty: its first line is path,label")
+        if "\0" in head:
+            raise self._not_utf8()
         separator = max(_SEPARATORS, key=head.count)
-        columns = [name.strip() for name in next(csv.reader([head], delimiter=separator), [])]
+        heads = csv.reader([head], delimiter=separator, skipinitialspace=True)
+        columns = [name.strip() for name in next(heads, [])]
         self._check_columns(columns)
-        reader = csv.reader(text, delimiter=separator)
+        reader = csv.reader(text, delimiter=separator, skipinitialspace=True)
         for cells in reader:
             line = reader.line_num + 1  # that of the columns comes before
             if not any(cell.strip() for cell in cells):
@@ -254,9 +260,10 @@ class _Reader:
         if faults or path is None:
             return None
         self._lines[path] = line
+        # Names that look alike are one patient's; of labels, which are names of folders, it's told.
+        group = unicodedata.normalize("NFC", cells.get("group", ""))
         # Of a million lines, few words are different.
-        label, group = intern(cells["label"]), intern(cells.get("group", ""))
-        return Row(intern(split), label, path, group, line)
+        return Row(intern(split), intern(cells["label"]), path, intern(group), line)
 
     def _path(self, text: str) -> str | None:
         """The path below the dataset's folder; None for one that isn't."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
+import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -91,7 +92,7 @@ def _few(rows: Sequence[Row]) -> str:
 
 
 def _meant(root: Path, rows: Sequence[Row]) -> str:
-    """A hint at the file whose name is that of the first row, but for ending or capitals."""
+    """A hint at the file whose name is that of the first row, but for ending, capitals or form."""
     wanted = root / rows[0].path
     try:
         with os.scandir(wanted.parent) as entries:
@@ -100,6 +101,8 @@ def _meant(root: Path, rows: Sequence[Row]) -> str:
         return ""
     same = (wanted.name.lower(), wanted.stem.lower())
     for name in names:
+        if unicodedata.normalize("NFC", name) == unicodedata.normalize("NFC", wanted.name):
+            return f" (there is {name!a}, the same letters in another Unicode form: NFC, NFD)"
         if name.lower() in same or Path(name).stem.lower() == same[0]:
             return f" (did you mean {shown(name)}?)"
     return ""
