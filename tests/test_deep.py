@@ -65,7 +65,7 @@ def save(path, values):
     if path.suffix == ".npy":
         np.save(path, values)
     elif path.suffix == ".tif":
-        tifffile.imwrite(path, values)
+        tifffile.imwrite(path, values, photometric="rgb" if values.shape[2:] == (3,) else None)
     elif values.dtype == np.uint16 and values.ndim == 3:
         path.write_bytes(png16(values))
     else:
@@ -115,7 +115,10 @@ KINDS = {
     "colour.tif": lambda: draws(channels=3),
     "float.tif": lambda: RANDOM.normal(size=(HEIGHT, WIDTH)).astype(np.float32),
     "double.tif": lambda: RANDOM.normal(size=(HEIGHT, WIDTH)),
+    "colours.tif": lambda: RANDOM.normal(size=(HEIGHT, WIDTH, 3)).astype(np.float32),
     "signed.tif": lambda: draws(low=-500, high=500, dtype=np.int16),
+    "byte.tif": lambda: draws(low=-100, high=100, dtype=np.int8),
+    "large.tif": lambda: draws(high=2**32, dtype=np.uint32),
 }
 
 
@@ -123,15 +126,14 @@ KINDS = {
 def test_more_than_8_bits_are_refused_or_scaled_by_the_training_images(tmp_path, kind):
     root, folder = tmp_path / "images", tmp_path / "data"
     made = fill(root, KINDS[kind], name=kind)
-    if kind != "double.tif":  # which Pillow doesn't open, so it's no image before one asks
-        with pytest.raises(UserError) as caught:
-            linked(root, folder)
-        said = str(caught.value)
-        assert "\n" not in said
-        assert said.startswith("8 of 8 images have more than 8 bits")
-        assert str(root / f"train/a/0{kind}") in said
-        assert all(way in said for way in ("dataset.scale", "range", "percentile", "[low, high]"))
-        assert not (folder / manifest.NAME).exists()
+    with pytest.raises(UserError) as caught:
+        linked(root, folder)
+    said = str(caught.value)
+    assert "\n" not in said
+    assert said.startswith("8 of 8 images have more than 8 bits")
+    assert str(root / f"train/a/0{kind}") in said
+    assert all(way in said for way in ("dataset.scale", "range", "percentile", "[low, high]"))
+    assert not (folder / manifest.NAME).exists()
     _, images = linked(root, folder, scale="range")
     opaque = {
         path: values[..., :3] if values.ndim == 3 else values for path, values in made.items()
@@ -215,8 +217,13 @@ def test_a_value_that_is_no_number_is_refused_with_its_file(tmp_path):
     values = KINDS["float.tif"]()
     values[3, 4] = np.nan
     save(root / "val/b/bad.tif", values)
-    with pytest.raises(UserError, match=r"val/b/bad\.tif: 1 of its 192 values are NaN"):
+    save(root / "train/a/bad.tif", values)
+    with pytest.raises(UserError, match=r"2 unreadable.* 1 of its 192 values are NaN") as caught:
         linked(root, folder, scale="range")
+    assert all(f"{name}/bad.tif (" in str(caught.value) for name in ("train/a", "val/b"))
+    [left, _], images = linked(root, folder, scale="range", on_bad_image="skip")
+    assert "2 files left out" in left
+    assert len(images["val"]) == 4
 
 
 def test_equal_values_give_no_range(tmp_path):
@@ -225,6 +232,13 @@ def test_equal_values_give_no_range(tmp_path):
     save(root / "val/a/0x.png", draws())
     with pytest.raises(UserError, match=r"dataset\.scale is range.* all 700: give \[low, high\]"):
         linked(root, folder, scale="range")
+    # In the second channel, one pixel differs from the others.
+    number = count()
+    first, other = np.arange(300).reshape(10, 30), np.zeros((10, 30))
+    other[0, 0] = 9
+    fill(tmp_path / "two", lambda: np.stack([first + next(number), other], axis=-1), name="x.npy")
+    with pytest.raises(UserError, match=r"99\.5th percentile of .* are both 0 in channel 1"):
+        linked(tmp_path / "two", folder / "two", scale="percentile", channels=2)
 
 
 def test_pictures_that_an_earlier_version_clipped_are_not_read_again(tmp_path):
@@ -348,16 +362,39 @@ def test_crops_and_flips_move_all_channels_together(tmp_path):
         (np.zeros((2, 20, 20, 4), np.uint8), 4, "a picture has two axes"),
         (np.zeros((20, 20), np.uint8), 4, "it has 1 channel, and dataset.channels is 4"),
         (np.zeros((20, 20, 4), complex), 4, "no numbers of a picture"),
+        (np.zeros((0, 20, 4), np.uint8), 4, "0 x 20 x 4, which is empty"),
     ],
 )
 def test_an_array_that_has_not_those_channels_is_refused(tmp_path, values, channels, said):
     root = tmp_path / "images"
     fill(root, stacked(4), name="x.npy")
     save(root / "val/a/odd.npy", values)
+    (root / "val/a/none.npy").touch()
     with pytest.raises(UserError, match=said) as caught:
         linked(root, tmp_path / "data", channels=channels)
     assert "val/a/odd.npy" in str(caught.value)
+    assert "val/a/none.npy (zero bytes)" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_of_several_pictures_in_colour_the_first_is_read_whatever_channels_says(tmp_path):
+    root, folder = tmp_path / "images", tmp_path / "data"
+    made = fill(root, stacked(3), name="x.png")
+    for path in root.rglob("*.png"):
+        image = Image.open(path)
+        image.save(path.with_suffix(".tif"), save_all=True, append_images=[image.rotate(180)])
+        path.unlink()
+    _, images = linked(root, folder, channels=3)
+    for path, pixels in seen(images["val"]).items():
+        assert (pixels == middle(made[path.replace(".tif", ".png")])).all()
+
+
+def test_a_tiff_of_more_channels_says_what_to_set(tmp_path):
+    root = tmp_path / "images"
+    for path, values in fill(root, stacked(5), name="x.tif").items():
+        tifffile.imwrite(root / path, values, photometric="minisblack", planarconfig="contig")
+    with pytest.raises(UserError, match=r"8 unreadable.* so many: dataset\.channels: 5"):
+        linked(root, tmp_path / "data")
 
 
 def test_bands_have_windows_of_their_own_and_those_of_rgb_share_one(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Sequence
 from typing import Any, BinaryIO, NamedTuple
@@ -39,6 +40,8 @@ def layout_of(shape: Sequence[int], channels: int | None, *, axis: int | None = 
     Raises UnfitError where it could be several, and where there is none.
     """
     said = " x ".join(map(str, shape))
+    if 0 in shape:
+        raise UnfitError(f"it is an array of {said}, which is empty")
     if len(shape) == 2:
         return Layout(shape[0], shape[1], 1, None)
     if len(shape) != 3:
@@ -125,4 +128,5 @@ def _open_tiff(file: BinaryIO) -> Any:
         raise ImportError(
             "a TIFF of a kind that is read with the package tifffile: pip install tifffile"
         ) from None
+    logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # what is wrong with a file, we tell
     return TiffFile(file)

@@ -35,7 +35,8 @@ class Picture:
     channels: int  # without transparency, where three are asked for
     mode: str  # Pillow's, or '3 x uint16'
     format: str  # Pillow's, or 'NPY'
-    load: Callable[[], tuple[int, int]]  # decodes it, and says which size it has
+    # Decodes it, and says which size it has; raises ValueError where values are no numbers.
+    load: Callable[[], tuple[int, int]]
     values: Callable[[], Values]  # those that the file has, as many channels as above
     image: Image.Image | None = None  # where Pillow has 8 bits of it, not decoded nor turned
 
@@ -73,16 +74,23 @@ def _opened(file: BinaryIO, reading: Reading) -> Picture:
     try:
         image = open_image(file)
     except UnidentifiedImageError:
-        if start.startswith(arrays.TIFF) and (reading.channels or reading.takes_deep):
-            return _of_tiff(file, reading)
+        if not start.startswith(arrays.TIFF):
+            raise
+        picture = _of_tiff(file, reading)
+        # One that nothing was said of is opened to be told of, not to be read.
+        if reading.channels or reading.takes_deep or is_deep(picture.mode):
+            return picture
+        if picture.channels not in (1, 3):
+            raise UnfitError(_other_channels(picture.channels, reading)) from None
         raise
     if image.format == "PNG" and start[24] == 16 and not is_deep(image.mode):
         return _of_png(file, image, _PNG_CHANNELS[start[25]], reading)
     if image.format == "TIFF":
-        bits = max(_tag(image, _BITS))
-        if bits > 8 and not is_deep(image.mode):
+        bits, signed = max(_tag(image, _BITS)), _kind(image) == "int"
+        if (bits > 8 or signed) and not is_deep(image.mode):
             return _of_deep_colour(file, image, bits, reading)
-        many = reading.out_channels != 3 or getattr(image, "n_frames", 1) > 1
+        bands = len(image.getbands())
+        many = reading.out_channels != 3 or (bands == 1 and getattr(image, "n_frames", 1) > 1)
         if reading.channels is not None and many:
             return _of_tiff(file, reading)
     return _of_pillow(image, reading)
@@ -133,6 +141,8 @@ def to_bytes(values: Values, window: Window) -> npt.NDArray[np.uint8]:
 
 def check_finite(values: Values) -> None:
     """Raise ValueError where values are no numbers."""
+    if values.dtype.kind != "f":
+        return
     number = int(values.size - np.isfinite(values).sum())
     if number:
         raise ValueError(f"{number:,} of its {values.size:,} values are NaN or infinite")
@@ -145,11 +155,15 @@ def _of_pillow(image: Image.Image, reading: Reading) -> Picture:
 
     def load() -> tuple[int, int]:
         image.load()
+        if image.mode == "F":
+            check_finite(np.asarray(image))
         return _turned_size(image.size, orientation)
 
     def values() -> Values:
         grey = image.convert("L") if image.mode == "1" else image
         found = np.asarray(grey)
+        if image.format == "TIFF" and image.mode == "I" and _kind(image) == "uint":
+            found = found.view(np.uint32)  # to Pillow, the upper half is negative
         return arrays.turned(found if found.ndim == 3 else found[..., None], orientation)
 
     bands = 3 if image.mode in ("P", "PA") else len(image.getbands())
@@ -174,7 +188,9 @@ def _of_array(
     values: Callable[[], Values],
 ) -> Picture:
     def load() -> tuple[int, int]:
-        height, width, _ = values().shape
+        found = values()
+        check_finite(found)
+        height, width, _ = found.shape
         return width, height
 
     return Picture(
@@ -225,7 +241,7 @@ def _of_tiff(file: BinaryIO, reading: Reading) -> Picture:
 
 def _of_deep_colour(file: BinaryIO, image: Image.Image, bits: int, reading: Reading) -> Picture:
     """A TIFF of whose values Pillow would give the upper bits; it has turned its size already."""
-    kind = _KINDS.get(max(_tag(image, _KIND)), "uint")
+    kind = _kind(image)
     bands = len(image.getbands())
     channels = _opaque(bands, reading)
     if not reading.takes_deep:
@@ -241,6 +257,10 @@ def _of_deep_colour(file: BinaryIO, image: Image.Image, bits: int, reading: Read
     return _of_array(
         size=image.size, channels=channels, dtype=f"{kind}{bits}", format_="TIFF", values=values
     )
+
+
+def _kind(tiff: Image.Image) -> str:
+    return _KINDS.get(max(_tag(tiff, _KIND)), "uint")
 
 
 def _tag(tiff: Image.Image, number: int) -> tuple[int, ...]:

@@ -149,11 +149,24 @@ def _window(reading: Reading, folder: Path, rows: pa.Table) -> Window:
     else:
         low, high = values.min(axis=0), values.max(axis=0)
     if (low >= high).any():
-        raise UserError(
-            f"dataset.scale is {reading.scale}, and the training images' values are all "
-            f"{low[low >= high][0]:g}: give [low, high]"
-        )
+        channel = int(np.argmax(low >= high))
+        raise UserError(_equal(reading, channel, float(low[channel])))
     return tuple(zip(low.tolist(), high.tolist(), strict=True))
+
+
+def _equal(reading: Reading, channel: int, value: float) -> str:
+    """What to say where a window has no width."""
+    of = f" in channel {channel} (from 0 on)" if reading.by_channel else ""
+    if reading.scale == "range":
+        return (
+            f"dataset.scale is range, and the training images' values are all {value:g}{of}: give "
+            "[low, high]"
+        )
+    low, high = PERCENTILES
+    return (
+        f"dataset.scale is percentile, and the {low:g}th and the {high:g}th percentile of the "
+        f"training images' values are both {value:g}{of}: take range, or give [low, high]"
+    )
 
 
 def _measured(reading: Reading, place: Place) -> Floats:
