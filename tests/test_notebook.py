@@ -100,6 +100,12 @@ def test_a_folder_is_drafted_once(tmp_path, monkeypatch, capsys):
     assert capsys.readouterr().out == f"{out} is there, and taken as it is.\n"
     with pytest.raises(UserError, match="another folder's experiment: give another name as out"):
         mfm.Experiment.from_folder(others, out=out)
+    labels = tmp_path / "labels.csv"
+    labels.write_text("path,label\na/1.png,a\nb/1.png,b\n")
+    with pytest.raises(UserError, match="with other labels: give another name as out"):
+        mfm.Experiment.from_folder(pictures, out=out, labels=labels)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert mfm.Experiment.from_folder("~/pictures", out="~/mine.yaml").files == [out]
 
 
 def called(monkeypatch, experiment, program):
@@ -135,15 +141,20 @@ def test_a_run_that_failed_says_why(printed, said, experiment, monkeypatch):
     assert str(error.value) == said
 
 
-def test_an_interrupt_reaches_the_workflow_and_waits_for_it(experiment, monkeypatch, tmp_path):
+def test_an_interrupt_reaches_the_workflow_and_its_jobs(experiment, monkeypatch, tmp_path):
     left = tmp_path / "left"
     program = f"""
-import signal, pathlib, sys
+import os, signal, pathlib, sys
 def stop(number, frame):
-    pathlib.Path({str(left)!r}).write_text(str(number))
+    with open({str(left)!r}, "a") as text:
+        text.write(str(number))
+    if job:
+        os.waitpid(job, 0)
     sys.exit(1)
 signal.signal(signal.SIGINT, stop)
-print("ready", flush=True)
+job = os.fork()  # which Snakemake waits for, and doesn't tell of the interrupt
+if job:
+    print("ready", flush=True)
 signal.pause()
 """
 
@@ -153,7 +164,7 @@ signal.pause()
     monkeypatch.setattr(calling._Progress, "show", interrupted)
     with pytest.raises(KeyboardInterrupt):
         called(monkeypatch, experiment, program)
-    assert left.read_text() == str(int(signal.SIGINT))
+    assert left.read_text() == 2 * str(int(signal.SIGINT))
 
 
 # The half-minute in which `mfm init` times steps, in a cell before the first.

@@ -9,6 +9,7 @@ experiment.figures["difference"]
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import subprocess
@@ -58,7 +59,7 @@ class Experiment:
     """
 
     def __init__(self, *files: str | Path) -> None:
-        words = [str(file) for file in files]
+        words = [str(Path(file).expanduser()) for file in files]
         self.files = configurations(words)
         if len(self.files) < len(words):
             raise UserError(f"'{words[len(self.files)]}' is no configuration: give a .yaml file")
@@ -83,14 +84,19 @@ class Experiment:
         from mfm.planning.drafting import draft_file
         from mfm.planning.layouts import lay_out
 
-        folder, out, file = Path(folder), Path(out), None if labels is None else Path(labels)
+        folder, out = Path(folder).expanduser(), Path(out).expanduser()
+        file = None if labels is None else Path(labels).expanduser()
         if not out.exists():
             seconds = None if time is None else seconds_of(time)
             draft_file(folder, out, labels=file, seconds=seconds)
             return cls(out)
         found = cls(out)
-        if lay_out(folder, file).source != Path(found.settings.dataset.source).resolve():
+        dataset, here = found.settings.dataset, lay_out(folder, file)
+        if here.source != Path(dataset.source).expanduser().resolve():
             raise UserError(f"{out} is another folder's experiment: give another name as out")
+        known = None if dataset.labels is None else Path(dataset.labels).expanduser().resolve()
+        if file is not None and here.labels != known:
+            raise UserError(f"{out} is an experiment with other labels: give another name as out")
         print(f"{out} is there, and taken as it is.")
         return found
 
@@ -100,7 +106,8 @@ class Experiment:
         Raises UserError with the lines that say what failed. Interrupted, trainings end with a
         checkpoint, and the next call goes on from there.
         """
-        # In a session of its own an interrupt comes once: a second would end it at once.
+        # In a session of its own an interrupt comes once: a second would end it at once. As in a
+        # terminal, it comes to Snakemake, which waits for its jobs, and to them, which end then.
         process = subprocess.Popen(
             command(self.files, words),
             stdout=subprocess.PIPE,
@@ -114,7 +121,8 @@ class Experiment:
             for line in process.stdout or ():
                 progress.show(line.rstrip("\n"))
         except BaseException:
-            process.send_signal(signal.SIGINT)
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGINT)
             process.communicate()
             raise
         finally:
