@@ -137,6 +137,7 @@ def tars_in(folder: Path) -> list[str]:
     except OSError:
         return []  # which is told when the folder is walked through
     tars = [name for name in names if name.lower().endswith(".tar")]
+    tars = [name for name in tars if not (folder / name).is_dir()]
     packed = [name for name in names if name.lower().endswith(_COMPRESSED)]
     if not tars and not packed:
         return []
@@ -223,7 +224,11 @@ def _read(
 
 
 def _status(root: Path, name: str) -> Tar:
-    found = os.stat(root / name)
+    try:
+        found = os.stat(root / name)
+    except OSError as error:
+        path = shown(Path(root.resolve(), name))
+        raise UserError(f"{path} can't be read: {error.strerror}; mend or remove it") from None
     return Tar(name, found.st_size, found.st_mtime_ns)
 
 

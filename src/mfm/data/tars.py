@@ -80,7 +80,7 @@ def index(path: str, *, has_classes: bool = True, until: float = math.inf) -> In
             if os.pread(file.fileno(), HEADER, tar.offset) != bytes(HEADER):
                 found.faults[f" is cut off or damaged behind its {number:,} files"] = []
     except tarfile.TarError as error:
-        found.faults[f" is cut off, damaged, or no tar: {error}"] = []
+        found.faults[f" is cut off, damaged, compressed, or no tar: {error}"] = []
         size = os.path.getsize(path)
         found.rows = [row for row in found.rows if row.offset + row.bytes <= size]
     columns = zip(*((name, *row) for name, row in found.classed()), strict=True)
@@ -110,7 +110,7 @@ class _Found:
         """One more member."""
         parts = [part for part in member.name.split("/") if part not in ("", ".")]
         name = "/".join(parts)
-        if member.isdir() or _META.match(name):
+        if member.isdir():
             return
         for depth, part in enumerate(parts, 1):
             if part != ".." and is_systems(part):
@@ -121,7 +121,8 @@ class _Found:
             self.faults[fault].append(shown(name))
             return
         key, ending = key_of(name)
-        if self._has_classes and ending == _CLASS and member.size <= _LONGEST:
+        is_class = self._has_classes and ending == _CLASS and not _META.match(name)
+        if is_class and member.size <= _LONGEST:
             text = os.pread(handle, member.size, member.offset_data)
             self._classify(key, text.decode(errors="replace").strip(), name)
             return
@@ -152,7 +153,11 @@ class _Found:
         images: dict[str, _Row] = {}
         for row in self.rows:
             key, ending = key_of(row.name)
-            if "." in ending or not is_named_as_image(f"x.{ending}", arrays=True):
+            if (
+                _META.match(row.name)
+                or "." in ending
+                or not is_named_as_image(f"x.{ending}", arrays=True)
+            ):
                 continue
             if key not in self.classes:
                 self.faults[

@@ -158,7 +158,7 @@ def survey(
         tree.classes = sorted({name for each in names.values() for name in each})
         if len(names) > 1:
             both = f"{tree.shown('train')} and {tree.shown('val')}"
-            tree.faults += differing(both, "class folders", names)
+            tree.faults += differing(both, "classes" if shards else "class folders", names)
     else:
         tree.classes = list(classes)
         for split, each in names.items():
