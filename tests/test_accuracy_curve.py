@@ -5,9 +5,9 @@ import torch
 from torch import nn
 
 from mfm.data.batches import Batch
-from mfm.objectives.supervised import accuracy_curve
 from mfm.objectives.supervised.accuracy_curve import AccuracyCurve
 from mfm.objectives.supervised.settings import Finetuning
+from mfm.reporting.figures.draw import read_curve
 from mfm.settings.section import parse
 
 TRAINING = parse(
@@ -48,7 +48,7 @@ def test_some_epochs_are_measured_and_the_model_is_left_alone(tmp_path):
     assert torch.equal(torch.get_rng_state(), random)
     for name, value in model.state_dict().items():
         assert torch.equal(value, before[name]), name
-    found = accuracy_curve.read(file)
+    found = read_curve(file)
     assert found["epoch"].tolist() == [0, 2, 5, 8, 10, 12, 15, 18, 20, 22, 25]
     model.eval()
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in (TRAINING.mean, TRAINING.std))
@@ -65,8 +65,8 @@ def test_a_resumed_run_measures_what_it_lost(tmp_path):
     )
     for done in (0, 2, 5, 2, 5):
         curve(create_model(), done)
-    assert accuracy_curve.read(tmp_path / "a.csv")["epoch"].tolist() == [0, 2, 5]
+    assert read_curve(tmp_path / "a.csv")["epoch"].tolist() == [0, 2, 5]
 
 
 def test_nothing_measured_is_an_empty_table(tmp_path):
-    assert accuracy_curve.read(tmp_path / "none.csv").empty
+    assert read_curve(tmp_path / "none.csv").empty

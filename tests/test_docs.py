@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
+import calls
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -131,8 +132,13 @@ def dry_run(command: str, checkout: Path) -> None:
         return
     elif words[:2] == ["mkdocs", "build"]:
         return
-    environment = os.environ | settings | {"PATH": f"{BIN}:{os.environ['PATH']}"}
-    done = subprocess.run(words, cwd=checkout, capture_output=True, text=True, env=environment)
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in ({"PATH": f"{BIN}:{os.environ['PATH']}"} | settings).items():
+            patch.setenv(name, value)
+        if words[0] == "snakemake":
+            done = calls.snakemake(*words[1:], cwd=checkout)
+        else:
+            done = subprocess.run(words, cwd=checkout, capture_output=True, text=True)
     assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
 
 

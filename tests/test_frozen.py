@@ -1,11 +1,8 @@
 """Frozen features: their files, what is read from them, and the page of it."""
 
-import os
 import re
-import subprocess
-import sys
-from pathlib import Path
 
+import calls
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
@@ -519,22 +516,12 @@ def test_the_page_has_every_amount_and_method_less_random_weights(tmp_path):
     assert "mfm, 10, top-1 in %: 56.50" in (tmp_path / "probe.svg").read_text()
 
 
-@pytest.mark.processes
 def test_its_jobs_wait_for_pretrainings_alone(tmp_path):
     values = yaml.safe_load((ROOT / "configs/tiny.yaml").read_text()) | {"frozen": {}}
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(values))
-    words = [Path(sys.executable).parent / "snakemake", "results/tiny/frozen.csv", "-n", "-p"]
-    words += [
-        "--cores",
-        "2",
-        "--snakefile",
-        ROOT / "workflow/Snakefile",
-        "--configfile",
-        "mine.yaml",
-    ]
-    done = subprocess.run(
-        [str(word) for word in words], cwd=tmp_path, capture_output=True, text=True, env=os.environ
-    )
+    words = ("results/tiny/frozen.csv", "-n", "-p", "--cores", "2", "--configfile", "mine.yaml")
+    words += ("--snakefile", ROOT / "workflow/Snakefile")
+    done = calls.snakemake(*words, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     counts = dict(re.findall(r"^(\w+) +(\d+)$", done.stdout, re.MULTILINE))
     assert counts.pop("total")

@@ -3,12 +3,11 @@
 import io
 import os
 import re
-import subprocess
-import sys
 from contextlib import redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 
+import calls
 import pytest
 import torch
 import trees
@@ -362,8 +361,7 @@ def test_with_its_measurement_it_is_a_file_that_snakemake_takes(here, monkeypatc
     trees.odd_names(here / "my pictures")
     _, told = drafted(None, "--time", "8h", root=here / "my pictures")
     assert "steps timed here just now" in " ".join(told.split())
-    words = [str(Path(sys.executable).parent / "snakemake"), "--dry-run", "--cores", "all"]
-    words += ["--snakefile", str(ROOT / "Snakefile"), "--configfile", "mine.yaml"]
-    done = subprocess.run(words, cwd=here, capture_output=True, text=True)
+    words = ("--dry-run", "--cores", "all", "--snakefile", ROOT / "Snakefile")
+    done = calls.snakemake(*words, "--configfile", "mine.yaml", cwd=here)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "mfm: error" not in done.stderr

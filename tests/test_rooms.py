@@ -140,9 +140,10 @@ def test_the_package_never_imports_snakemake():
         assert not [name for name in names if name.split(".")[0].startswith("snakemake")], module
 
 
-def test_settings_are_read_without_torch():
+def test_settings_are_read_and_reports_made_without_torch():
     program = (
         "import sys, mfm.experiment.settings, mfm.experiment.variants, mfm.experiment.preflight\n"
+        "import mfm.reporting.table, mfm.reporting.figures.draw, mfm.reporting.page.build\n"
         "print([name for name in ('torch', 'timm', 'torchvision') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)

@@ -1,9 +1,8 @@
 """Files of settings: what is wrong with one is said in one line, with line and column."""
 
-import subprocess
-import sys
 from pathlib import Path
 
+import calls
 import pytest
 from conftest import ROOT
 
@@ -110,11 +109,8 @@ def test_snakemake_itself_does_not_get_to_read_a_wrong_file(tmp_path, monkeypatc
         LogHandler(None, None)
     assert capsys.readouterr().err == f"mfm: error: {tmp_path}/{told}\n"
     # The default configuration is checked by the Snakefile, that of --configfile before it.
-    command = [str(Path(sys.executable).parent / "snakemake"), "-n", "--snakefile"]
     for words in ([], ["--configfile", "config.yaml"]):
-        done = subprocess.run(
-            [*command, ROOT / "Snakefile", *words], cwd=tmp_path, capture_output=True, text=True
-        )
+        done = calls.snakemake("-n", "--snakefile", ROOT / "Snakefile", *words, cwd=tmp_path)
         assert done.returncode != 0
         lines = [line for line in done.stderr.splitlines() if "Using workflow" not in line]
         assert lines == [f"mfm: error: {told}"]

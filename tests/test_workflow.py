@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import calls
 import pandas as pd
 import pytest
 import yaml
@@ -13,6 +14,7 @@ from conftest import ROOT
 from photographs import photographs
 from PIL import Image
 
+from mfm.commands import plan
 from mfm.evaluation.results import read_results
 from mfm.models.metadata import read_metadata
 
@@ -26,20 +28,26 @@ COLUMNS = (
 )
 # Laid over configs/tiny.yaml.
 ASKED = {
-    "pretrain": {"mfm": {"seeds": [1, 0]}},
+    "pretrain": {"mfm": {"seeds": [1, 0]}, "supervised": {"ranks": 1}},
     "question": {"arm": "mfm", "baseline": "scratch"},
 }
 
 
-def snakemake(folder: Path, *words: str, config: tuple[str, ...] = (), more=None, check=True):
-    command = [str(SNAKEMAKE), *words, "--cores", "all", "--directory", str(folder)]
-    command += ["--configfile", str(ROOT / "configs/tiny.yaml")]
+def snakemake(
+    folder: Path, *words: str, config: tuple[str, ...] = (), more=None, check=True, alone=False
+):
+    """A call of Snakemake: `alone` in a process of its own, or in this one, but for its jobs."""
+    words = (*words, "--cores", "all", "--directory", str(folder))
+    words += ("--configfile", str(ROOT / "configs/tiny.yaml"))
     for name, values in {"asked": ASKED, "more": more}.items():
         if values is not None:
             (folder / f"{name}.yaml").write_text(yaml.safe_dump(values))
-            command.append(str(folder / f"{name}.yaml"))
-    command += ["--config", *config] if config else []
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+            words += (str(folder / f"{name}.yaml"),)
+    words += ("--config", *config) if config else ()
+    if alone:
+        done = subprocess.run([SNAKEMAKE, *words], cwd=ROOT, capture_output=True, text=True)
+    else:
+        done = calls.snakemake(*words, cwd=ROOT)
     assert not check or done.returncode == 0, done.stdout + done.stderr
     return done
 
@@ -61,7 +69,7 @@ def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tiny")
     # Asked in another way first: that the question changed keeps nothing else from running.
     snakemake(folder, QUESTION, config=("question={baseline: supervised}",))
-    (folder / "stderr.txt").write_text(snakemake(folder).stderr)
+    (folder / "stderr.txt").write_text(snakemake(folder, alone=True).stderr)
     return folder
 
 
@@ -254,7 +262,7 @@ def test_further_evaluations_and_other_images_evaluate_alone_and_have_pages(fini
         "default": 1,
     }
     pages = [f"results/tiny/{name}.md" for name in ("bands", "also")]
-    done = snakemake(finished, *pages, config=("seeds=[0]", *config))
+    done = snakemake(finished, *pages, config=("seeds=[0]", *config), alone=True)
     assert "evaluate.also.part: 24 of the 24 images are also in val, byte for byte." in done.stderr
     clean = pd.read_csv(results / "results.csv").query("seed == 0")
     rows = pd.read_csv(results / "bands.csv")
@@ -295,18 +303,17 @@ def test_an_arm_from_scratch_that_is_trained_longer_runs_alone(finished):
     assert epochs.max() == 2 + 2  # 128 images once, 64 an epoch
 
 
-def test_the_plan_command_runs_nothing(finished, tmp_path):
-    def plan(folder: Path) -> str:
-        command = [sys.executable, "-m", "mfm", "plan", "--configfile"]
-        command += [str(ROOT / "configs/tiny.yaml"), str(finished / "asked.yaml")]
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
+def test_the_plan_command_runs_nothing(finished, tmp_path, monkeypatch, capsys):
+    def planned_in(folder: Path) -> str:
+        monkeypatch.chdir(folder)
+        plan.main(["--configfile", str(ROOT / "configs/tiny.yaml"), str(finished / "asked.yaml")])
+        return capsys.readouterr().out
 
-    assert "## Before there are runs" in plan(tmp_path)
-    assert "found with 2 pairs" in plan(tmp_path)
+    said = planned_in(tmp_path)
+    assert "## Before there are runs" in said
+    assert "found with 2 pairs" in said
     assert not list(tmp_path.iterdir())
-    assert plan(finished) == (finished / "results/tiny/plan.md").read_text()
+    assert planned_in(finished) == (finished / "results/tiny/plan.md").read_text()
     assert planned(finished) == {}
 
 

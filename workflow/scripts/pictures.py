@@ -6,8 +6,11 @@ from mfm.errors import job_log
 from mfm.experiment.jobs import PretrainJob
 from mfm.experiment.layout import results_of
 from mfm.files import records
-from mfm.reporting.pictures import draw_pictures
+from mfm.processes.startup import importing
 from mfm.settings.section import load_json
+
+with importing():
+    from mfm.reporting.pictures import draw_pictures
 
 with job_log(snakemake.log[0]):
     config = Path(snakemake.input.config)

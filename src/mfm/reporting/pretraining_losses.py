@@ -18,6 +18,7 @@ from mfm.experiment import resolve
 from mfm.experiment.jobs import PretrainJob
 from mfm.experiment.layout import Layout
 from mfm.experiment.settings import Experiment
+from mfm.processes.startup import importing
 from mfm.settings.section import load_json
 
 TRAINING = "training"  # the loss of the training images, in the mean of each epoch
@@ -55,8 +56,9 @@ def measure(configs: Sequence[Path], *, manifest_path: Path) -> pd.DataFrame:
 
 def _constants(job: PretrainJob, manifest_path: Path) -> dict[str, Any]:
     """By the loss's name, what the best constant has, and what that is."""
-    from mfm.objectives.constants import EXAMPLES, constant_losses
-    from mfm.objectives.pictures import fixed_images
+    with importing():
+        from mfm.objectives.constants import EXAMPLES, constant_losses
+        from mfm.objectives.pictures import fixed_images
 
     images = partial(fixed_images, manifest_path=manifest_path, size=job.size)
     found = constant_losses(

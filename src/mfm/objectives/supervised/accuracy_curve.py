@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -15,9 +14,6 @@ from mfm.files.atomic import explaining_full_disk, write_text
 from mfm.numerics import precision
 from mfm.numerics.pixels import normalise
 from mfm.objectives.supervised.settings import Finetuning
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 NAME = "accuracy.csv"
 _BATCH = 50  # images at a time: they need less memory than a training step
@@ -84,12 +80,3 @@ class AccuracyCurve:
                 count += len(batch.labels)
         model.train(was_training)
         return 100 * hits / count
-
-
-def read(file: Path) -> pd.DataFrame:
-    """What was measured: epochs done, top1 in percent. No rows where there is no file."""
-    import pandas as pd  # a training does without
-
-    if file.exists():
-        return pd.read_csv(file)
-    return pd.DataFrame({"epoch": pd.Series(dtype=float), "top1": pd.Series(dtype=float)})

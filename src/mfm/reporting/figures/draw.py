@@ -11,7 +11,6 @@ from mfm.experiment import resolve
 from mfm.experiment.layout import FinetunedModel, Layout, dataset_folder, locate
 from mfm.experiment.settings import Experiment
 from mfm.files import style
-from mfm.objectives.supervised import accuracy_curve
 from mfm.reporting import pretraining_losses
 from mfm.reporting.figures import FIGURES
 from mfm.reporting.figures.accuracy import draw_accuracy, draw_answer, draw_difference
@@ -43,7 +42,7 @@ def draw_all(experiment: Experiment, results: pd.DataFrame, folder: Path) -> Non
         for name, runs in models.items()
     }
     curves = {
-        name: [accuracy_curve.read(Path(model.run.curve)) for model in runs.values()]
+        name: [read_curve(Path(model.run.curve)) for model in runs.values()]
         for name, runs in models.items()
     }
     metrics: dict[str, list[pd.DataFrame]] = {}
@@ -77,3 +76,10 @@ def _measured_images(experiment: Experiment) -> int:
     path = dataset_folder(experiment.dataset.name) / "summary.json"
     splits = json.loads(path.read_text(encoding="utf-8"))["splits"]
     return int(splits[experiment.dataset.curve]["images"])
+
+
+def read_curve(file: Path) -> pd.DataFrame:
+    """A finetuning's accuracy.csv: epochs done, top1 in percent. No rows where there is no file."""
+    if file.exists():
+        return pd.read_csv(file)
+    return pd.DataFrame({"epoch": pd.Series(dtype=float), "top1": pd.Series(dtype=float)})
