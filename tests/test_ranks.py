@@ -1,6 +1,7 @@
 """Two gloo ranks have what one process has, with every backbone."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -17,14 +18,24 @@ from mfm.processes.ranks import Process
 pytestmark = pytest.mark.processes
 
 
+# As `mfm` imports a command.
+PROGRAM = """
+from mfm.processes.startup import importing
+with importing():
+    import mfm.commands.train, two_ranks
+two_ranks.main()
+"""
+
+
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
     folder = tmp_path_factory.mktemp("ranks")
-    program = Path(__file__).with_name("two_ranks.py")
     words = [folder / "store", folder / "found.json"]
+    paths = [str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
     ranks = [
         subprocess.Popen(
-            [sys.executable, program, str(rank), *words],
+            [sys.executable, "-c", PROGRAM, str(rank), *words],
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
@@ -52,6 +63,10 @@ def test_what_the_loss_does_not_reach_stays_as_it_was(found, name, task):
     expected = unreached if maps and name.startswith("convnext") else set()
     one, two = found[f"{name} {task}"]["kept"]
     assert set(one) == set(two) == expected
+
+
+def test_no_rank_waits_for_the_compiler(found):
+    assert found["compiler"] is False
 
 
 def test_batch_norm_over_ranks_is_refused_on_cpus_in_one_line():

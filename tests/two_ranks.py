@@ -1,6 +1,7 @@
 """Trainings of two gloo ranks, and of one process: `python two_ranks.py RANK STORE OUT`.
 
-OUT gets, of each backbone and task, what the ranks have and one process has not.
+OUT gets, of each backbone and task, what the ranks have and one process has not; and whether
+torch's compiler was imported.
 """
 
 import json
@@ -123,6 +124,7 @@ def main():
         f"{name} {task}": compare(name, task, rank=rank, folder=out.parent / f"{name}-{task}")
         for name, task in PAIRS
     }
+    found["compiler"] = "torch._dynamo" in sys.modules
     if rank == 0:
         out.write_text(json.dumps(found))
     dist.destroy_process_group()

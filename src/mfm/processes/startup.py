@@ -6,13 +6,13 @@ import atexit
 import gc
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
 from types import ModuleType
 
 _COMPILER, _HUB = "torch._dynamo", "huggingface_hub"
-# Versions of torch whose compiler can be left out: what torchvision asks of it is known there.
+# Versions of torch whose compiler can be left out: what is asked of it is known there.
 _KNOWN = ("2.11.", "2.12.", "2.13.", "2.14.")
 
 
@@ -22,31 +22,49 @@ def importing() -> Iterator[None]:
 
     They make millions of objects that all stay: Python's garbage collector would go through them
     again and again meanwhile, and find nothing. And they leave out what nothing here uses: torch's
-    compiler, which takes a second and which torchvision imports to keep its own functions out of
-    compiled programs, and timm's way to the Hugging Face hub. Whoever needs the compiler afterwards
-    (DistributedDataParallel) imports it then.
+    compiler, and timm's way to the Hugging Face hub.
     """
-    is_known = version("torch").startswith(_KNOWN) and _COMPILER not in sys.modules
-    stand_ins = _without_compiler() if is_known else {}
-    if _HUB not in sys.modules:
-        stand_ins[_HUB] = None  # as if it weren't installed
-    sys.modules.update(stand_ins)  # type: ignore[arg-type]
+    no_hub = {} if _HUB in sys.modules else {_HUB: None}  # as if it weren't installed
     gc.disable()
     try:
-        yield
+        with without_compiler(), _standing_in(no_hub):
+            yield
     finally:
         gc.freeze()  # what the imports left is not looked through again
         gc.enable()
-        for name in stand_ins:
-            del sys.modules[name]
 
 
-def _without_compiler() -> dict[str, ModuleType | None]:
-    """Modules with what torchvision asks of the compiler while it is imported, and no more."""
+@contextmanager
+def without_compiler() -> Iterator[None]:
+    """Leave out torch's compiler, which takes a second or two.
+
+    torchvision imports it to keep its own functions out of compiled programs, and
+    DistributedDataParallel when it is made and at its first step, for the same reason.
+    """
+    is_known = version("torch").startswith(_KNOWN) and _COMPILER not in sys.modules
+    with _standing_in(_compiler_of_nothing() if is_known else {}):
+        yield
+
+
+def _compiler_of_nothing() -> dict[str, ModuleType | None]:
+    """Modules with what is asked of the compiler where nothing is compiled, and no more."""
     compiler, tools = ModuleType(_COMPILER), ModuleType(f"{_COMPILER}.utils")
     compiler.disable = lambda function, *_, **__: function  # type: ignore[attr-defined]
+    compiler.utils = tools  # type: ignore[attr-defined]
     tools.is_compile_supported = lambda device: False  # type: ignore[attr-defined]
+    tools.get_optimize_ddp_mode = lambda: "ddp_optimizer"  # type: ignore[attr-defined]
     return {module.__name__: module for module in (compiler, tools)}
+
+
+@contextmanager
+def _standing_in(modules: Mapping[str, ModuleType | None]) -> Iterator[None]:
+    """For a while, whoever imports these modules gets them."""
+    sys.modules.update(modules)  # type: ignore[arg-type]
+    try:
+        yield
+    finally:
+        for name in modules:
+            del sys.modules[name]
 
 
 class QuickEnd:

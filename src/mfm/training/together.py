@@ -6,6 +6,7 @@ from torch import nn
 
 from mfm.data.order import Plan
 from mfm.processes.ranks import Process, data_parallel
+from mfm.processes.startup import without_compiler
 from mfm.training.blank import blank, unchanged
 from mfm.training.task import Task
 
@@ -32,8 +33,9 @@ def together(
         for parameter in model.parameters():
             parameter.requires_grad_(parameter.grad is not None)
         model.zero_grad(set_to_none=True)
-        parallel = data_parallel(model, process)
-        for _ in range(2):  # the order is used from the second on
-            task.objective(parallel, batch, step).backward()  # type: ignore[no-untyped-call]
-            model.zero_grad(set_to_none=True)
+        with without_compiler():
+            parallel = data_parallel(model, process)
+            for _ in range(2):  # the order is used from the second on
+                task.objective(parallel, batch, step).backward()  # type: ignore[no-untyped-call]
+                model.zero_grad(set_to_none=True)
     return parallel
