@@ -12,6 +12,7 @@ from mfm.files.atomic import write_text
 from mfm.files.pickles import load_pickle
 from mfm.objectives.picture_files import LIST
 from mfm.objectives.pictures import fixed_images, load_snapshots
+from mfm.processes.startup import importing
 
 
 def draw_pictures(job: PretrainJob, *, manifest_path: Path, checkpoint: Path, folder: Path) -> None:
@@ -22,7 +23,9 @@ def draw_pictures(job: PretrainJob, *, manifest_path: Path, checkpoint: Path, fo
     Raises UserError for a checkpoint or snapshots that don't fit.
     """
     training = job.training
-    task = training.build(job.inputs(job.images(manifest_path)))
+    inputs = job.inputs(job.images(manifest_path))
+    with importing():
+        task = training.build(inputs)
     task.model.load_state_dict(load_pickle(checkpoint)["model"])
     images = fixed_images(training.pictured, manifest_path=manifest_path, size=job.size)
     kept = load_snapshots(checkpoint.parent)
