@@ -6,7 +6,18 @@ import torch
 
 ROOT = Path(__file__).parent.parent
 # Files of minutes, the longest first.
-LONGEST = ("workflow", "own_images", "interruptions", "registration", "tuning", "docs")
+LONGEST = (
+    "workflow",
+    "interruptions",
+    "own_images",
+    "registration",
+    "notebook",
+    "planning",
+    "tuning",
+    "docs",
+    "imagenet_workflow",
+    "training",
+)
 
 
 def pytest_configure(config):

@@ -1,5 +1,6 @@
 """Real runs that are killed, stopped, starved or fed bad numbers."""
 
+import argparse
 import csv
 import os
 import signal
@@ -11,13 +12,23 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
-from test_training import assert_same_bits, command, dataset, final, losses, write_config
+from test_training import (
+    assert_same_bits,
+    command,
+    dataset,
+    final,
+    losses,
+    train_here,
+    write_config,
+)
 
 from mfm.__main__ import main
+from mfm.errors import StoppedError, UserError
 from mfm.files.pickles import load_pickle
 from mfm.models.metadata import read_metadata
 from mfm.objectives.pictures import load_snapshots
-from mfm.training import bad_step, checkpoint
+from mfm.processes.lifetime import StopRequest
+from mfm.training import bad_step, checkpoint, operation
 
 __all__ = ["dataset"]  # a fixture
 pytestmark = pytest.mark.processes
@@ -79,6 +90,8 @@ def whole(tmp_path_factory, dataset):
 
 def test_runs_killed_at_random_moments_end_with_the_same_bits(child_environment):
     words = ["--kills", "2", "--ranks", "2", "--stages", "finetune", "--precisions", "bf16"]
+    # Of all draws one that kills first the launcher, then everything, both amid the steps.
+    words += ["--seed", "53"]
     done = subprocess.run(
         [sys.executable, ROOT / "benchmarks/stress_resume.py", *words],
         env=child_environment,
@@ -190,7 +203,9 @@ def test_a_rank_that_hangs_ends_the_run(tmp_path, dataset, child_environment):
     assert checkpoint.load_rolling(run) is not None
 
 
-def test_a_bad_loss_ends_the_run_and_can_be_replayed(tmp_path, dataset, child_environment):
+def test_a_bad_loss_ends_the_run_and_can_be_replayed(
+    tmp_path, dataset, child_environment, monkeypatch, capsys
+):
     run = tmp_path / "run"
     write_config(run, **SETTINGS | {"clip": None}, optimizer={"name": "sgd", "lr": 1e38})
     done = subprocess.run(
@@ -202,73 +217,62 @@ def test_a_bad_loss_ends_the_run_and_can_be_replayed(tmp_path, dataset, child_en
         assert part in done.stderr
     file = next((run / bad_step.FOLDER).iterdir())
     saved = load_pickle(file)
-    replayed = subprocess.run(
-        [sys.executable, "-m", "mfm", "replay", str(file)],
-        env=child_environment,
-        capture_output=True,
-        text=True,
-    )
-    assert replayed.returncode == 0, replayed.stderr
-    assert saved["what"] in replayed.stdout
-    assert "again in fp32" in replayed.stdout
-    assert "not finite" in replayed.stdout
+    monkeypatch.setattr(sys, "argv", ["mfm", "replay", str(file)])
+    main()
+    replayed = capsys.readouterr().out
+    assert saved["what"] in replayed
+    assert "again in fp32" in replayed
+    assert "not finite" in replayed
 
 
-def test_a_changed_run_goes_on_where_that_is_wanted(tmp_path, dataset, child_environment):
+@pytest.fixture
+def interrupted(tmp_path, dataset):
+    """A run that was asked to stop in its first step."""
     run = tmp_path / "run"
     write_config(run, **SETTINGS, radius=3.0)
-    process = start(run, dataset, child_environment, ranks=1)
-    wait_for_checkpoint(run, process)
-    process.send_signal(signal.SIGTERM)
-    output, _ = process.communicate()
-    assert process.returncode == 75, output
+    stop = StopRequest()
+    stop.received = signal.SIGTERM
+    with pytest.raises(StoppedError, match="stopped by SIGTERM"):
+        train_here(run, dataset, stop=stop)
+    return run
 
+
+def test_a_changed_run_goes_on_where_that_is_wanted(interrupted, dataset, capsys, monkeypatch):
+    run, parser = interrupted, argparse.ArgumentParser()
+    monkeypatch.setenv("MFM_RESUME_CHANGED", "1")
+    operation.add_arguments(parser)
+    assert parser.parse_args(["--folder", str(run)]).resume_changed
     write_config(run, **SETTINGS, radius=4.0)
-    words = command(run, dataset)
-    refused = subprocess.run(words, env=child_environment, capture_output=True, text=True)
-    assert refused.returncode == 2
-    assert "config.training.radius" in refused.stderr
-    assert refused.stderr.count("\n") == 1, refused.stderr
-    told = {**child_environment, "MFM_RESUME_CHANGED": "1"}
-    done = subprocess.run(words, env=told, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert "continuing with another configuration: config.training.radius" in done.stdout
+    with pytest.raises(UserError, match=r"\A.*config\.training\.radius.*\Z"):
+        train_here(run, dataset)
+    train_here(run, dataset, resume_changed=True)
+    said = "continuing with another configuration: config.training.radius"
+    assert said in capsys.readouterr().out
     with open(run / "metrics.csv") as file:
         assert len(list(csv.DictReader(file))) == SETTINGS["epochs"]
     said = read_metadata(run / "backbone.safetensors")
     assert said["continued_changed"] == "config.training.radius"
 
 
-def test_a_run_is_not_continued_with_fewer_epochs_than_it_has_done(
-    tmp_path, dataset, child_environment
-):
+def test_a_run_is_not_continued_with_fewer_epochs_than_it_has_done(interrupted, dataset, tmp_path):
     """A checkpoint after epoch 2, which the state of an interrupted run is made to be."""
-    run, later = tmp_path / "run", tmp_path / "later"
-    write_config(run, **SETTINGS)
-    process = start(run, dataset, child_environment, ranks=1)
-    wait_for_checkpoint(run, process)
-    process.send_signal(signal.SIGTERM)
-    process.communicate()
-    state = checkpoint.load_rolling(run)
+    later = tmp_path / "later"
+    state = checkpoint.load_rolling(interrupted)
     state["position"] |= {"epoch": 2, "step": 0}
     path = checkpoint.save_rolling(state, later, epoch=2, step=0, keep=2)
     write_config(later, **SETTINGS | {"epochs": 1})
-    told = {**child_environment, "MFM_RESUME_CHANGED": "1"}
-    done = subprocess.run(command(later, dataset), env=told, capture_output=True, text=True)
-    assert done.returncode == 2, done.stdout
-    assert "stands after epoch 2, and its configuration asks for 1 epochs" in done.stderr
+    told = "stands after epoch 2, and its configuration asks for 1 epochs"
+    with pytest.raises(UserError, match=told):
+        train_here(later, dataset, resume_changed=True)
     assert path.exists()
     assert not (later / "backbone.safetensors").exists()
 
 
-def test_the_number_of_processes_is_the_configured_one(tmp_path, dataset, child_environment):
+def test_the_number_of_processes_is_the_configured_one(tmp_path, dataset):
     run = tmp_path / "run"
     write_config(run, ranks=2, **SETTINGS)
-    done = subprocess.run(
-        command(run, dataset, ranks=1), env=child_environment, capture_output=True, text=True
-    )
-    assert done.returncode == 2
-    assert "1 processes were started, and ranks is 2" in done.stderr
+    with pytest.raises(UserError, match="1 processes were started, and ranks is 2"):
+        train_here(run, dataset)
 
 
 def test_replay_refuses_other_files(tmp_path, capsys, monkeypatch):

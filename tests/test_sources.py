@@ -50,6 +50,7 @@ def checksum(weights):
 PROGRAM = """\
 import json, sys
 from pathlib import Path
+from mfm.__main__ import main
 from mfm.experiment import preflight
 from mfm.experiment.resolve import finetune_job
 from mfm.experiment.settings import Experiment
@@ -69,7 +70,16 @@ task = job.training.build(job.inputs_of(classes=4, rows=None))
 initial = job.load(task, runs.initial_weights("toy", 0))
 state = task.backbone.state_dict()
 backbone = {n: t for n, t in state.items() if not n.startswith("fc.")}
+fetched = []
+for words in (["toy/0.5", "out.json"], ["toy/x", "no.json"]):
+    sys.argv = ["mfm", "fetch", *words]
+    try:
+        main()
+        fetched.append(0)
+    except SystemExit as ended:
+        fetched.append(ended.code)
 print(json.dumps({
+    "fetched": fetched,
     "package": __import__("mfm").__file__,
     "text": initial.text,
     "checksum": initial.checksum,
@@ -80,48 +90,34 @@ print(json.dumps({
 """
 
 
-@pytest.fixture(scope="module")
-def package(tmp_path_factory):
-    """A copy of the package with one file and one line more, as an environment to run it in."""
-    folder = tmp_path_factory.mktemp("with_toy")
-    shutil.copytree(ROOT / "src/mfm", folder / "mfm", ignore=shutil.ignore_patterns("__pycache__"))
-    (folder / "mfm/models/sources/toy.py").write_text(TOY)
-    registry = folder / "mfm/models/sources/__init__.py"
+def test_an_arm_starts_from_a_new_source_which_is_fetched_and_refused_as_any_other(tmp_path):
+    """In a copy of the package with one file and one line more."""
+    package = tmp_path / "with_toy"
+    shutil.copytree(ROOT / "src/mfm", package / "mfm", ignore=shutil.ignore_patterns("__pycache__"))
+    (package / "mfm/models/sources/toy.py").write_text(TOY)
+    registry = package / "mfm/models/sources/__init__.py"
     text = registry.read_text()
     assert text.count("SOURCES = (\n") == 1
     registry.write_text(text.replace("SOURCES = (\n", 'SOURCES = (\n    "toy",\n'))
-    return folder
 
-
-def run(package, folder, *words):
     environment = {**os.environ, "PYTHONPATH": str(package), "OMP_NUM_THREADS": "1"}
-    return subprocess.run(
-        [sys.executable, *words], cwd=folder, env=environment, capture_output=True, text=True
-    )
-
-
-def test_an_arm_starts_from_a_new_source(package, tmp_path):
-    done = run(package, tmp_path, "-c", PROGRAM)
+    words = [sys.executable, "-c", PROGRAM]
+    done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
+    found = json.loads(done.stdout.splitlines()[-1])
     assert found.pop("package") == str(package / "mfm/__init__.py")
     text, checksum = found.pop("text"), found.pop("checksum")
     assert text.startswith(f"initialised from toy/0.5 (SHA-256 {checksum}): ")
     assert found == {
+        "fetched": [0, 2],
         "waits for": ["results/weights/toy.json"],
         "half": True,
         "classifier": False,
     }
-
-
-def test_it_is_fetched_and_refused_as_any_other(package, tmp_path):
-    done = run(package, tmp_path, "-m", "mfm", "fetch", "toy/0.5", "out.json")
-    assert done.returncode == 0, done.stderr
-    found = json.loads((tmp_path / "out.json").read_text())
-    assert found["weights"] == "toy/0.5"
-    assert found["tensors"] > 10
-    done = run(package, tmp_path, "-m", "mfm", "fetch", "toy/x", "no.json")
-    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    fetched = json.loads((tmp_path / "out.json").read_text())
+    assert fetched["weights"] == "toy/0.5"
+    assert fetched["tensors"] > 10
+    assert done.stderr.count("\n") == 1, done.stderr
     assert "'toy/x' is no toy" in done.stderr
     assert not (tmp_path / "no.json").exists()
 

@@ -20,12 +20,13 @@ __all__ = ["dataset"]  # a fixture
 NOT_NEEDED = {"torch._dynamo", "torch._inductor", "torch.distributed.tensor", "timm.optim"}
 NOT_NEEDED |= {"pandas", "pyarrow.dataset", "scipy.stats", "sklearn", "matplotlib", "nvidia.dali"}
 NOT_NEEDED |= {"huggingface_hub"}
-# Runs a command as `mfm` does, and prints what it has imported.
+# Runs a command as `mfm` does, and prints what it has imported, and a pretraining would have.
 TOLD = """
 import json, sys
 from mfm.__main__ import main
 sys.argv = ["mfm", *sys.argv[1:]]
 main()
+import mfm.objectives.mfm.pictures
 print(json.dumps(list(sys.modules)))
 """
 

@@ -96,7 +96,9 @@ def small_28(root: Path) -> None:
 
 @tree
 def large_3000(root: Path) -> None:
-    fill(root, {"a": 6, "b": 6}, side=3000, ending="jpg")
+    fill(root, {"a": 6, "b": 6}, side=300, ending="jpg")
+    for path in root.rglob("*.jpg"):
+        Image.open(path).resize((3000, 3000), Image.Resampling.NEAREST).save(path, quality=80)
 
 
 @tree
