@@ -109,7 +109,9 @@ def _member(name: str, size: int) -> tarfile.TarInfo:
 
 def _size(member: tarfile.TarInfo) -> int:
     """Bytes that a member takes in a tar."""
-    header = len(member.tobuf(tarfile.PAX_FORMAT, "utf-8"))
+    header = _BLOCK
+    if len(member.name) > tarfile.LENGTH_NAME or not member.name.isascii():
+        header = len(member.tobuf(tarfile.PAX_FORMAT, "utf-8"))
     return header + -(-member.size // _BLOCK) * _BLOCK
 
 
