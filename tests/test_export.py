@@ -12,7 +12,7 @@ from scipy import stats
 from torch import nn
 
 from mfm.commands import export as command
-from mfm.data.settings import Seen
+from mfm.data.settings import IMAGENET_MEAN, Seen
 from mfm.errors import UserError
 from mfm.experiment.arms import FromWeights
 from mfm.experiment.jobs import FinetuneJob, PretrainJob
@@ -69,13 +69,13 @@ def backbone(tmp_path):
     return save(run, model, path, epochs="300", seed="0")
 
 
-def finetuned(tmp_path, run=None, classes=5):
+def finetuned(tmp_path, run=None, classes=5, **facts):
     run = run or finetuning()
     model = run.training.build(run.inputs_of(classes=classes, rows=None)).model
     path = tmp_path / f"results/finetune/mfm/seed{run.seed}/model.safetensors"
     more = {"arm": run.arm, "classes": str(classes), "train_images": "1200"}
     start = "initialised from backbone.safetensors: 120 tensors matched"
-    more["epochs"] = str(run.training.epochs)
+    more |= {"epochs": str(run.training.epochs)} | facts
     save(run, model, path, seed=str(run.seed), initialised=start, **more)
     return path, model
 
@@ -96,9 +96,9 @@ def write_results(tmp_path, *, config_hash):
     records.write(read=[], left=[tmp_path / "results/results.csv"])
 
 
-def logits(model):
+def logits(model, images=IMAGES):
     with torch.inference_mode():
-        return model.eval()(IMAGES)
+        return model.eval()(images)
 
 
 @pytest.mark.parametrize("target", ["torchvision", "timm"])
@@ -294,6 +294,20 @@ def test_a_network_that_is_not_the_standard_one_says_so_and_is_rebuilt(
     # timm's model, the line of its stem if need be, and the weights
     made = [line for line in code.splitlines() if line.startswith("model")]
     assert len(made) == 2 + ("stem_stride" in model)
+
+
+def test_a_network_of_other_channels_is_rebuilt_with_numbers_for_each(tmp_path, monkeypatch):
+    run = finetuning(Model(backbone="resnet18", stem_stride=1, options=SMALL | {"in_chans": 4}))
+    path, ours = finetuned(tmp_path, run, images_read="values from 0 to 4095 became 0 to 1")
+    export.export(path, tmp_path / "out", target="timm")
+    card = (tmp_path / "out/README.md").read_text()
+    assert f"with mean {[sum(IMAGENET_MEAN) / 3] * 4}" in card
+    assert "| images as they were read | values from 0 to 4095 became 0 to 1 |" in card
+    monkeypatch.chdir(tmp_path / "out")
+    names = {}
+    exec(card.split("```python\n")[1].split("```")[0], names)
+    images = torch.rand(2, 4, 64, 64)
+    assert torch.equal(logits(names["model"], images), logits(ours, images))
 
 
 def test_the_command_line(tmp_path, backbone, capsys):

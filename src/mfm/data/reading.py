@@ -49,6 +49,13 @@ class Reading:
         said = [_VERSION, self.channels, self.exif, self.takes_deep]
         return {KEY: json.dumps(said).encode()}
 
+    def facts(self) -> dict[str, str]:
+        """What whoever uses a model of such images has to know; nothing of plain ones."""
+        windows = ", ".join(f"{low:.15g} to {high:.15g}" for low, high in self.window or ())
+        said = [f"values from {windows} became 0 to 1"] if windows else []
+        said += ["turned as EXIF asks for"] * (self.exif == "apply")
+        return {"images_read": "; ".join(said)} if said else {}
+
     def metadata(self) -> dict[bytes, bytes]:
         """What a manifest says of it: nothing of plain images."""
         told: dict[str, Any] = {}

@@ -6,6 +6,7 @@ import pandas as pd
 
 from mfm.experiment.jobs import FinetuneJob, PretrainJob
 from mfm.models.interchange import Network
+from mfm.numerics.pixels import per_channel
 from mfm.reporting.document import Column, Listing, Paragraph, Section, Table
 from mfm.statistics.over_seeds import estimate
 from mfm.statistics.units import Sample
@@ -43,7 +44,9 @@ def card(
     ]
     if isinstance(run, FinetuneJob):
         facts.insert(3, ("initial weights", metadata["initialised"]))
-    mean, std = training.normalisation()
+    if "images_read" in metadata:
+        facts.insert(-6, ("images as they were read", metadata["images_read"]))
+    mean, std = (per_channel(each, run.model.channels) for each in training.normalisation())
     columns: list[Column[tuple[str, str]]] = [
         Column("", lambda fact: fact[0]),
         Column("", lambda fact: fact[1]),

@@ -125,5 +125,6 @@ def _leave(job: TrainingJob, trainer: Trainer, initial: Initial) -> list[Path]:
         job, precision_asked=job.training.precision, device=trainer.process.device
     ) | {"epochs": str(job.training.epochs)}
     said |= optimizers.absolute(job.training) | job.facts(images, initial) | trainer.here.facts()
+    said |= images.reading.facts()
     save_weights(trainer.setup.task.backbone, weights, said)
     return [weights, metrics, *more]
