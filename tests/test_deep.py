@@ -27,7 +27,7 @@ from mfm.models.settings import Model
 from mfm.models.weights import load_backbone, load_weights
 from mfm.objectives import MaskedFrequencyModeling
 from mfm.objectives.panels import grid, show
-from mfm.planning.kinds import channels_of
+from mfm.planning.kinds import channels_of, some_of
 from mfm.processes.ranks import Process
 from mfm.reporting.gallery.thumbnails import Thumbnails
 from mfm.settings.section import dumps, parse
@@ -460,7 +460,10 @@ def test_a_model_that_is_none_is_told_whatever_the_channels(model):
 def test_init_finds_the_channels_of_arrays(tmp_path, name):
     with open(tmp_path / name, "wb") as file:
         np.save(file, draws(channels=5))
-    assert channels_of(tmp_path) == 5
+    assert channels_of(some_of(tmp_path)) == 5
+    for number in range(2):
+        Image.new("L", (8, 8)).save(tmp_path / f"{number}.png")
+    assert channels_of(some_of(tmp_path)) is None  # it is something else about those pictures
 
 
 def test_an_experiment_knows_its_channels_however_it_is_written():

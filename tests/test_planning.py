@@ -70,6 +70,7 @@ SIZES |= {"few_labels": 32, "odd_names": 32, "train_alone": 64, "grey": 64, "six
 SIZES |= {"one_broken": 64, "copies": 64, "val_in_train": 64, "nested": 64, "with_rubbish": 64}
 SIZES |= {
     "sixteen_bit_val": 64,
+    "telephones": 64,
     "grey_arrays": 32,
     "four_channels": 32,
     "by_a_file": 64,
@@ -84,9 +85,10 @@ TOLD = {
     "sixteen_bit_val": "more than 8 bits a value: 11 (0 to 65535 become 0 to 255",
     "four_channels": "more than 8 bits a value",
     "mixed_modes": "transparency",
+    "telephones": "note pictures that ask by EXIF to be turned are (dataset.exif)",
     "uneven": "93.1% of the images of val are of class 'common': always answering it is right",
     "one_broken": "Unreadable images, left out: 2 (train/a/3.jpg: ",
-    "copies": "also lie in another class of train",
+    "copies": "also lie in another class of train: 1",
     "val_in_train": "val that are also in train: 5",
     "with_rubbish": "beside the class folders, left out",
     "few_labels": "400 without labels",
@@ -109,6 +111,7 @@ def test_a_folder_of_pictures_gives_an_experiment_that_the_workflow_takes(name):
     assert Path("data", experiment.dataset.name, "left_out.csv").is_file()
     deep = dict.fromkeys(("sixteen_bit", "four_channels"), "percentile")
     assert experiment.dataset.scale == (deep | {"sixteen_bit_val": (0, 65535)}).get(name)
+    assert experiment.dataset.exif == ("apply" if name == "telephones" else "ignore")
     assert experiment.model.channels == (4 if name == "four_channels" else 3)
     train = experiment.finetune.batch
     assert train & (train - 1) == 0

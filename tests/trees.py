@@ -171,6 +171,16 @@ def val_in_train(root: Path) -> None:
 
 
 @tree
+def telephones(root: Path) -> None:
+    fill(root, {"a": 40, "b": 40}, side=64, ending="jpg")
+    for path in list((root / "b").glob("1*.jpg")):
+        image = Image.open(path)
+        exif = image.getexif()
+        exif[274] = 6
+        image.save(path, exif=exif)
+
+
+@tree
 def nested(root: Path) -> None:
     fill(root / "pictures of 2026", {"a": 30, "b": 30}, side=64)
     for path in list((root / "pictures of 2026").rglob("*.png")):

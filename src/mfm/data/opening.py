@@ -298,12 +298,12 @@ def _orientation(image: Image.Image, reading: Reading) -> int:
     """As EXIF asks for; a TIFF is turned by Pillow itself, HEIC by its decoder."""
     if reading.exif == "ignore" or image.format == "TIFF":
         return 1
-    return _exif_orientation(image)
+    return exif_orientation(image)
 
 
 def orientation_of(content: bytes) -> int:
     """What the EXIF data in a file that Pillow opens asks for; 1: nothing."""
-    return _exif_orientation(open_image(io.BytesIO(content)))
+    return exif_orientation(open_image(io.BytesIO(content)))
 
 
 def facts_of_pillow(content: bytes) -> tuple[int, int]:
@@ -312,10 +312,11 @@ def facts_of_pillow(content: bytes) -> tuple[int, int]:
         image = open_image(io.BytesIO(content))
     except UnidentifiedImageError:
         return 1, 1
-    return _exif_orientation(image), getattr(image, "n_frames", 1)
+    return exif_orientation(image), getattr(image, "n_frames", 1)
 
 
-def _exif_orientation(image: Image.Image) -> int:
+def exif_orientation(image: Image.Image) -> int:
+    """What the EXIF data of an image asks for; 1: nothing."""
     found = image.getexif().get(ExifTags.Base.Orientation, 1)
     return found if found in range(1, 9) else 1
 

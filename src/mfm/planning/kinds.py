@@ -1,27 +1,42 @@
-"""Kinds of pictures in a user's folder that are no RGB: how many channels they have, by a look."""
+"""Kinds of pictures in a user's folder, by a look at some: their channels, and whether they lie."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
-from PIL import UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from mfm.data import arrays
-from mfm.data.formats import BROKEN, NUMPY, open_image
+from mfm.data.formats import BROKEN, NUMPY, is_named_as_image, open_image
+from mfm.data.opening import exif_orientation
 
-_LOOKED_AT = 200  # files
+_LOOKED_AT, _OF_A_FOLDER = 1_000, 50  # files
 _MOST = 64  # channels
+_TURNED_BY_DECODERS = ("TIFF", "HEIF")
 
 
-def channels_of(folder: Path) -> int | None:
-    """Channels of the first NumPy file, or TIFF that Pillow doesn't open; None: there are none."""
-    for path in islice(_files(folder), _LOOKED_AT):
+def some_of(folder: Path) -> list[Path]:
+    """Some files that are named as pictures, or as NumPy's, of as many folders as can be."""
+    return list(islice(_files(folder), _LOOKED_AT))
+
+
+def channels_of(files: Sequence[Path]) -> int | None:
+    """Channels of the first NumPy file, or TIFF that Pillow doesn't open; None: there are none.
+
+    NumPy files among more pictures are taken for something else about those.
+    """
+    numpy = [path for path in files if path.suffix.lower() == NUMPY]
+    are_pictures = 2 * len(numpy) > len(files)
+    for path in numpy if are_pictures else files:
+        if not are_pictures and path.suffix.lower() not in (".tif", ".tiff"):
+            continue
         try:
             with open(path, "rb") as file:
-                if path.suffix.lower() == NUMPY:
+                if are_pictures:
                     shape, _ = arrays.numpy_header(file)
                     return _fewest(shape)
                 try:
@@ -34,12 +49,25 @@ def channels_of(folder: Path) -> int | None:
     return None
 
 
+def ask_to_be_turned(files: Sequence[Path]) -> bool:
+    """Whether some do so by EXIF, as telephones' do, and aren't turned by their decoders."""
+    for path in files:
+        try:
+            with open(path, "rb") as file, warnings.catch_warnings():
+                warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+                image = open_image(file)
+                if image.format not in _TURNED_BY_DECODERS and exif_orientation(image) != 1:
+                    return True
+        except (*BROKEN, ImportError):
+            continue
+    return False
+
+
 def _files(folder: Path) -> Iterator[Path]:
     for root, folders, names in os.walk(folder):
         folders.sort()
-        for name in sorted(names):
-            if name.lower().endswith((NUMPY, ".tif", ".tiff")):
-                yield Path(root, name)
+        named = (name for name in sorted(names) if is_named_as_image(name, arrays=True))
+        yield from (Path(root, name) for name in islice(named, _OF_A_FOLDER))
 
 
 def _fewest(shape: tuple[int, ...]) -> int | None:

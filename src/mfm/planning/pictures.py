@@ -25,7 +25,7 @@ from mfm.data.sources import OWNER, source_of
 from mfm.data.windows import NothingMeasuredError
 from mfm.errors import UserError
 from mfm.experiment.layout import dataset_folder
-from mfm.planning.kinds import channels_of
+from mfm.planning.kinds import ask_to_be_turned, channels_of, some_of
 from mfm.planning.layouts import Layout
 from mfm.reporting.dataset import facts
 from mfm.reporting.dataset_text import warnings
@@ -86,6 +86,7 @@ def look(layout: Layout, name: str, work: Path) -> Pictures:
     """
     kept = dataset_folder(name)
     _copy(kept / SCAN, work)
+    some = some_of(layout.source)
     dataset = Dataset(
         name=name,
         source=str(layout.source),
@@ -94,7 +95,8 @@ def look(layout: Layout, name: str, work: Path) -> Pictures:
         val_fraction=None if layout.has_val else _WHILE_COUNTING,
         on_bad_image="skip",
         scale="percentile",
-        channels=channels_of(layout.source),
+        exif="apply" if ask_to_be_turned(some) else "ignore",
+        channels=channels_of(some),
     )
     with redirect_stdout(io.StringIO()), _telling_of(kept, work):
         dataset = _linked(dataset, work)

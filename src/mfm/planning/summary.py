@@ -125,6 +125,8 @@ def _notes(planned: Planned) -> list[str]:
         found.append(
             "images of a group are not independent: chance may be larger than is assumed here"
         )
+    if draft.pictures.dataset.exif == "apply":
+        found.append("pictures that ask by EXIF to be turned are (dataset.exif)")
     if speed.load > speed.compute and draft.pictures.side > 2 * draft.size:
         found.append(
             f"reading the files takes {100 * speed.load / speed.image:.0f}% of the time: copies "
@@ -184,6 +186,8 @@ def reasons(planned: Planned) -> dict[str, str]:
                 "finetune": planned.speeds.finetune,
             }.items()
         }
+    if draft.pictures.dataset.exif == "apply":
+        found["dataset.exif"] = "some ask for it, as telephones' pictures do."
     if isinstance(draft.pictures.dataset.scale, tuple):
         found["dataset.scale"] = (
             "only pictures that are not trained on with labels have more than 8 bits, and this is "

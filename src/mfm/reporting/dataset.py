@@ -169,6 +169,7 @@ def _identical(table: pa.Table) -> Report:
     train = group[here]
     pairs = np.unique(np.stack([train, labels[here]]), axis=1)
     several_classes = np.bincount(pairs[0], minlength=len(contents)) > 1
+    first = here[np.isin(train, np.flatnonzero(several_classes)[:1])][:_IN_A_GROUP]
     order, ends = np.argsort(group, kind="stable"), np.cumsum(sizes)
     groups = []
     for number in np.flatnonzero(sizes > 1)[:_GROUPS]:
@@ -179,6 +180,7 @@ def _identical(table: pa.Table) -> Report:
         # Images less different images: what could be removed.
         "copies_in_train": len(train) - len(np.unique(train)),
         "contradicting_in_train": int(several_classes[train].sum()),
+        "contradicting": table["path"].take(pa.array(first)).to_pylist(),  # of one content
         "across": meaning.overlap(table),
     }
 

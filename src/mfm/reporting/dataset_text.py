@@ -79,7 +79,11 @@ def warnings(report: Report) -> list[Text]:
         if number := report["identical"]["across"].get(name):
             lines.append((Bold(f"Images of {what}: {number:,}"), f" ({why})."))
     if contradicting := report["identical"]["contradicting_in_train"]:
-        lines.append(f"Training images that also lie in another class of train: {contradicting:,}.")
+        same = " = ".join(map(shown, report["identical"].get("contradicting", [])))
+        lines.append(
+            f"Training images that also lie in another class of train: {contradicting:,}"
+            f"{f' ({same})' * bool(same)}."
+        )
     window, channels = report.get("window"), report.get("channels", 3)
     deep = "an earlier version clipped them at 255; set dataset.scale"
     if window:
@@ -141,7 +145,7 @@ def warnings(report: Report) -> list[Text]:
     kinds: dict[str, int] = report["left_out"]["kinds"]
     unreadable = sum(number for kind, number in kinds.items() if is_bad(kind))
     if unreadable:
-        first = {}  # of each kind
+        first: dict[str, str] = {}  # of each kind
         for row in report["left_out"]["listed"]:
             if is_bad(row["kind"]):
                 first.setdefault(row["kind"], f"{shown(row['path'])}: {row['reason']}")
