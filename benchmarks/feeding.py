@@ -131,7 +131,7 @@ def main() -> None:
             print(f"{kind}: alone {alone:.0f}, fed {fed}", flush=True)
             if options.json:
                 options.json.write_text(json.dumps(told, indent=1))
-            del loader
+            loader.close()
     print(f"{options.backbone} at {SIZE} px, batch {options.batch}, {options.workers} workers")
     print(table(["loader", "alone, images/s", "step fed by it", "of the step alone"], rows))
 

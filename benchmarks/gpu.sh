@@ -4,9 +4,9 @@
 #     benchmarks/gpu.sh OUT [PART ...]
 #
 # Parts, in this order when none is named: tests, step, vit, feeding (all four in less than 8 minutes on
-# one GPU). Besides: compiled, by torch.compile; and pilot and experiment, a real run of the workflow
-# with configs/fashion-resnet18.yaml, the pilot a small piece of it. OUT gets a log and JSON of each
-# part, and summary.txt, which says also what was not done.
+# one GPU). Besides: compiled, by torch.compile, with and without CUDA graphs; and pilot and
+# experiment, a real run of the workflow with configs/fashion-resnet18.yaml, the pilot a small piece of
+# it. OUT gets a log and JSON of each part, and summary.txt, which says also what was not done.
 #
 # For a bare machine with Python 3.12, torch 2.11 and no network: what is missing there travels as
 # wheels. Make the folder here, and name it there:
@@ -96,7 +96,7 @@ vit() {
 feeding() { python benchmarks/feeding.py --json "$OUT/feeding.json" --epochs 2; }
 compiled() {
   python benchmarks/train_step.py --json "$OUT/compiled.json" --steps 15 --rounds 1 --tasks mfm \
-    --formats bf16 bf16+compiled
+    --formats bf16 bf16+compiled bf16+graphs
 }
 pilot() {
   workflow results=results/pilot seeds='[0, 1]' \

@@ -15,7 +15,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ class Side:
     ) -> None:
         self.name = name
         self.answers: list[Answer] = []
+        self.warm_up: Answer = {}
         self._process = subprocess.Popen(
             [sys.executable, program, "--side", json.dumps({"name": name, **settings})],
             env={**os.environ, **(environment or {})},
@@ -78,18 +79,32 @@ def take_turns(sides: Sequence[Side], *, rounds: int) -> None:
     """One warmup and `rounds` measured rounds of all sides, interleaved."""
     for side in sides:
         side.ask("warm up")
-        side.answer()
+        side.warm_up = side.answer()
     for _ in range(rounds):
         for side in sides:
             side.measure()
 
 
-def against(reference: str, program: str, settings: Answer, *, rounds: int) -> list[Side]:
-    """The reference, ours with glibc's own allocator settings, and ours; measured in turns."""
+def against(
+    reference: str,
+    program: str,
+    settings: Answer,
+    *,
+    rounds: int,
+    others: Mapping[str, Answer] | None = None,
+) -> list[Side]:
+    """The reference, ours with glibc's own allocator settings, ours, and others that ours could be.
+
+    Measured in turns.
+    """
     sides = [
         Side(reference, program, settings),
         Side("ours, plain allocator", program, settings),
         Side("ours", program, settings, launch.KEEP_MEMORY),
+        *(
+            Side(name, program, settings | more, launch.KEEP_MEMORY)
+            for name, more in (others or {}).items()
+        ),
     ]
     take_turns(sides, rounds=rounds)
     return sides

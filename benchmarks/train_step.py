@@ -5,9 +5,11 @@
 
 On a CPU 'reference' is benchmarks/reference.py, and 'plain allocator' leaves out the allocator
 settings of `mfm launch`. On a GPU 'published' is the training loop of a checkout of
-github.com/CoinCheung/MFM (--published FOLDER), which knows ResNet-50, and ours runs in each of
---formats: 'bf16', 'bf16+free' (deterministic: false), 'bf16+compiled' (torch.compile). 'ours' is
-the step of mfm.training.loop.Trainer. All sides see random images; loading is not part of it.
+github.com/CoinCheung/MFM (--published FOLDER), which knows ResNet-50. Ours runs in each of
+--formats: 'bf16', 'bf16+free' (deterministic: false), 'bf16+compiled' (torch.compile),
+'bf16+graphs' (the same with CUDA graphs, its mode reduce-overhead). 'ours' is the step of
+mfm.training.loop.Trainer. All sides see random images; loading is not part of it. 'first s' is the
+wall time of the first steps, which aren't counted: compilation is in there.
 
 FLOP/s count the model's convolutions and products, forward and backward
 (torch.utils.flop_counter), and are given as a share of what a large product of two matrices reaches
@@ -76,8 +78,10 @@ def our_case(wanted: Answer, number_format: str, process: Process = ALONE) -> Ca
     classes = CLASSES[GPU] if task == "finetune" else 0
     model = Model(backbone=wanted["backbone"])
     case = Case(training, model, size=wanted["size"], classes=classes, process=process)
-    if "compiled" in more:
-        case.trainer.parallel = torch.compile(case.trainer.parallel)  # type: ignore[assignment]
+    modes = {"compiled": "default", "graphs": "reduce-overhead"}
+    for mode in (modes[each] for each in more if each in modes):
+        compiled = torch.compile(case.trainer.parallel, mode=mode)
+        case.trainer.parallel = compiled  # type: ignore[assignment]
     return case
 
 
@@ -125,9 +129,7 @@ def side(wanted: Answer) -> None:
     dtype, clock, count = precision.DTYPES[number_format], wanted["clock"], wanted["steps"]
 
     def warm_up() -> Answer:
-        for _ in range(8 if GPU else 2):
-            step()
-        return {}
+        return {"seconds": seconds(lambda: [step() for _ in range(8 if GPU else 2)], "wall")}
 
     def measure() -> Answer:
         # A GPU is given one step after the other, as in a run; a CPU's fastest counts.
@@ -171,8 +173,9 @@ def sides_of(case: Answer, options: argparse.Namespace) -> list[Side]:
         "clock": options.clock,
     }
     if not GPU:
-        shared["precision"] = options.formats[0]
-        return against("reference", __file__, shared, rounds=options.rounds)
+        shared["precision"], *more = options.formats
+        others = {f"ours, {each}": {"precision": each} for each in more}
+        return against("reference", __file__, shared, rounds=options.rounds, others=others)
     sides = [
         Side(f"ours, {each}", __file__, {**shared, "precision": each}) for each in options.formats
     ]
@@ -198,6 +201,7 @@ def compare(case: Answer, options: argparse.Namespace) -> list[Answer]:
             "format": one.answers[0].get("format", "fp16"),
             "images/s": one.median("images/s"),
             "ratio": sides[0].median("seconds") / took,
+            "first s": one.warm_up.get("seconds", 0.0),
             "peak MB": one.median("peak"),
             "TFLOP/s": flops / took / 1e12,
         }
@@ -214,6 +218,7 @@ def compare(case: Answer, options: argparse.Namespace) -> list[Answer]:
 FORMATS = {
     "images/s": "{:.1f}",
     "ratio": "{:.2f}",
+    "first s": "{:.1f}",
     "mask+loss": "{:.1%}",
     "peak MB": "{:.0f}",
     "TFLOP/s": "{:.4g}",

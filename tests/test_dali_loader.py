@@ -2,6 +2,7 @@ import dataclasses
 import gc
 import io
 import multiprocessing
+import os
 import sys
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
+from test_loader import workers_of
 from torch import nn
 
 from mfm.__main__ import main
@@ -223,6 +225,19 @@ def test_an_epoch_starts_at_any_step_and_follows_another(train, loader_of):
             for (_, ours), (_, theirs) in zip(rest, steps[first:], strict=True):
                 assert_same(ours, theirs)
     assert not torch.equal(images_of(whole[0][0][1]), images_of(whole[1][0][1]))
+
+
+def test_a_closed_loader_has_neither_workers_nor_pipeline(train):
+    batches = TrainBatches(train, crop=CROP, size=64, seed=5)
+    loader = PipelineLoader(batches, workers=1, device=CPU)
+    workers, threads = workers_of(loader), count_threads()
+    loader.close()
+    assert [each.exitcode for each in workers] == [0]
+    assert count_threads() < threads, "DALI's"
+
+
+def count_threads():
+    return len(os.listdir("/proc/self/task"))
 
 
 def test_a_pass_given_up_leaves_nothing_to_the_next(train):

@@ -7,14 +7,17 @@ import sys
 import time
 
 import pytest
+import yaml
 import yte
 from conftest import ROOT
+from snakemake.utils import update_config
 
 from mfm.errors import STOPPED_EXIT, UserError
 from mfm.experiment import preflight
-from mfm.experiment.settings import load_yaml
+from mfm.experiment.settings import Experiment, load_yaml
 from mfm.experiment.variants import Runs
 from mfm.processes import gpus
+from mfm.settings.section import parse
 
 UNIQUE = f"GPU-test-{os.getpid()}"
 FOUR = [f"GPU {index}: NVIDIA H100 80GB HBM3 (UUID: {UNIQUE}-{index})" for index in range(4)]
@@ -126,6 +129,7 @@ RUN = """
 import os, sys
 from pathlib import Path
 from mfm.processes import gpus
+from mfm.settings.section import parse
 
 gpus.take(int(sys.argv[2]), group=int(sys.argv[2]) > 1, folder=Path(sys.argv[1]))
 print(os.environ.get("CUDA_VISIBLE_DEVICES"), flush=True)
@@ -242,6 +246,7 @@ CONTENTION = """
 import os, random, signal, sys, time
 from pathlib import Path
 from mfm.processes import gpus
+from mfm.settings.section import parse
 
 folder, runs = Path(sys.argv[1]), []
 for number in range(24):
@@ -340,3 +345,15 @@ def test_before_anything_runs_a_training_that_lacks_gpus_is_told_of(
     assert not any(told in line for line in preflight.remarks(runs, here=here))
     machine(FOUR[:1])
     assert any(told in line for line in preflight.remarks(runs, here=here)) == here
+
+
+def test_the_experiment_for_a_gpu_is_what_its_head_says():
+    values = yaml.safe_load((ROOT / "config.yaml").read_text())
+    update_config(values, yaml.safe_load((ROOT / "configs/fashion-resnet18.yaml").read_text()))
+    experiment = parse(Experiment, values, where="test")
+    runs = Runs(experiment)
+    preflight.check(runs)
+    assert preflight.remarks(runs, here=False) == []
+    assert len(runs.pretrainings) == 8 + 1
+    assert len(runs.finetunings) == 16 * len(experiment.arms)
+    assert experiment.pretrain["mfm"].epochs == 3

@@ -1,5 +1,6 @@
 import dataclasses
 import errno
+import multiprocessing
 import time
 
 import numpy as np
@@ -391,6 +392,21 @@ def test_a_pass_left_early_does_not_leak_into_the_next(train, workers):
     assert next(abandoned).positions.tolist() == [0]
     following = loader.read(lambda: [(1, np.array([i])) for i in (9, 4)])
     assert_same(list(following), [train_batches(train)[1, np.array([9, 4])]])
+
+
+def workers_of(loader):
+    """The workers' processes, after a batch."""
+    before = set(multiprocessing.active_children())
+    next(loader.read(lambda: [(0, np.array([i])) for i in range(16)]))
+    return set(multiprocessing.active_children()) - before
+
+
+def test_the_workers_of_a_closed_loader_have_ended(train):
+    loader = Loader(train_batches(train), workers=2, device=CPU)
+    workers = workers_of(loader)
+    assert [each.is_alive() for each in workers] == [True, True]
+    loader.close()
+    assert [each.exitcode for each in workers] == [0, 0]
 
 
 def test_ranks_and_accumulation_read_the_same_images(train):

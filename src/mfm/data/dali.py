@@ -174,6 +174,12 @@ class PipelineLoader(Loader):
         self._device = device
         self._pipeline: _Pipeline | None = None
 
+    def close(self) -> None:
+        """End the workers, and the pipeline's threads, which a cycle of references would keep."""
+        super().close()
+        self._pipeline = None
+        gc.collect()
+
     def read(self, requests: Callable[[], Iterable[Request]]) -> Iterator[Batch]:
         """One pass over the given requests; the pipeline is empty before and after it."""
         ahead: deque[Encoded] = deque()

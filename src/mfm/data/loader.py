@@ -88,6 +88,10 @@ class Loader:
             worker_init_fn=_begin_worker,
         )
 
+    def close(self) -> None:
+        """End the workers, and read no more. torch waits for each of those left to Python's end."""
+        del self._loader
+
     def read(self, requests: Callable[[], Iterable[Request]]) -> Iterator[Batch]:
         """One pass over the given requests."""
         yield from self._made(requests)

@@ -80,6 +80,7 @@ def measure(
         written = time.perf_counter()
         checkpoint.save_rolling(trainer.full_state(), Path(folder), epoch=1, step=0, keep=1)
         written = time.perf_counter() - written
+        setup.loader.close()
         evaluated = 0.0
         if evaluation is not None:
             val = manifest.load(manifest_path, evaluation.evaluation.split)

@@ -62,6 +62,7 @@ def run(
         observe = job.observer(manifest_path=manifest_path, run=operation.run, plan=setup.plan)
     trainer = Trainer(setup, operation=operation, process=process, observe=observe)
     trainer.train()
+    setup.loader.close()
     if process.is_main:
         records.write(read=read, left=_leave(job, trainer, initial))
         checkpoint.remove_rolling(operation.run)
