@@ -1,8 +1,9 @@
+import gc
 import os
+from importlib import import_module
 from pathlib import Path
 
 import pytest
-import torch
 
 ROOT = Path(__file__).parent.parent
 # Files of minutes, the longest first.
@@ -25,8 +26,28 @@ def pytest_configure(config):
     config.addinivalue_line("markers", "gpu: runs where torch sees a GPU, else it is skipped")
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_collection(session):
+    """Import without looking for garbage, since all of it stays, and without torch's compiler."""
+    if session.config.getoption("dist", "no") != "no":
+        return (yield)  # the process that shares out imports none of it
+    from mfm.processes.startup import without_compiler
+
+    gc.disable()
+    try:
+        with without_compiler():
+            for name in ("torchvision", "timm"):
+                import_module(name)
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
 def pytest_collection_modifyitems(items):
     """The long files first, then all that starts processes: what is left last can be shared out."""
+    import torch
+
     if not torch.cuda.is_available():
         for item in items:
             if item.get_closest_marker("gpu") is not None:
@@ -42,6 +63,8 @@ def _length(item):
 
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread():
+    import torch
+
     torch.set_num_threads(1)
 
 
