@@ -177,7 +177,7 @@ def test_a_wave_has_one_frequency_and_its_norm(frequency):
 
 
 def test_signs_are_of_the_image_the_channel_and_the_frequency():
-    grey, rows = torch.full((300, 3, 4, 4), 0.5, dtype=torch.float64), np.arange(7, 307)
+    grey, rows = torch.full((300, 5, 4, 4), 0.5, dtype=torch.float64), np.arange(7, 307)
     signs = {}
     for frequency in ((0, 1), (1, 0)):
         added = waves.add_wave(grey, rows, frequency=frequency, norm=0.1) - grey

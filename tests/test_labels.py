@@ -80,8 +80,8 @@ def test_the_same_images_are_the_same_dataset_to_the_bit(tmp_path, divided):
     keys = {} if divided else {"val_fraction": 0.25, "holdout_per_class": 1}
     before = left(linked(root, tmp_path / "by folders", **keys))
     paths = sorted((path.relative_to(root) for path in root.rglob("*.png")), reverse=True)
-    rows = [(path, path.parts[-2], path.parts[0]) for path in paths]
-    columns = ("path", "label", "split" if divided else "site")
+    rows = [(path, path.parts[-2], path.parts[0], "") for path in paths]
+    columns = ("path", "label", "split" if divided else "site", "group")
     keys["labels"] = str(listed(root, rows, columns=columns))
     assert left(linked(root, tmp_path / "by a file", **keys)) == before
     # And at other places, where the order of the names is the same.
@@ -89,7 +89,7 @@ def test_the_same_images_are_the_same_dataset_to_the_bit(tmp_path, divided):
     for path, label, *_ in rows:
         (flat / label).parent.mkdir(exist_ok=True)
         shutil.copy(root / path, flat / f"{label} {path.name}")
-    rows = [(f"{label} {path.name}", label, split) for path, label, split in rows]
+    rows = [(f"{label} {path.name}", label, *more) for path, label, *more in rows]
     keys["labels"] = str(listed(flat, rows, columns=columns))
     linked(flat, tmp_path / "of other names", **keys)
     both = [first_steps(tmp_path / name) for name in ("by folders", "of other names")]

@@ -70,8 +70,7 @@ def has_val(file: Path, root: Path) -> bool:
 
 
 def _labels(file: Path, root: Path, *, divided: bool) -> Labels:
-    reader = _Reader(file, root)
-    rows = reader.read()
+    rows = _Reader(file, root).read()
     # By the paths' parts: nothing is less than what stands between them.
     rows.sort(key=lambda row: (_SPLITS.index(row.split), row.label, row.path.replace("/", "\0")))
     names: dict[str, set[str]] = {split: set() for split in _SPLITS}
@@ -96,7 +95,7 @@ def _labels(file: Path, root: Path, *, divided: bool) -> Labels:
         file=file,
         root=root,
         rows=rows,
-        has_groups=reader.has_groups,
+        has_groups=any(row.group for row in rows),
         classes=sorted(names["train"] | names["val"]),
         folders=dict(_folders(root, rows)),
     )
@@ -151,7 +150,6 @@ class _Reader:
 
     file: Path
     root: Path
-    has_groups: bool = False
     _faults: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     _lines: dict[str, int] = field(default_factory=dict)  # by path
 
@@ -227,7 +225,6 @@ class _Reader:
                     f"{shown(self.file)} has a column {quoted(near)}, which isn't read: call it "
                     f"{name}, or something that is less like it"
                 )
-        self.has_groups = "group" in columns
 
     def _row(self, cells: Mapping[str, str], line: int) -> Row | None:
         """The row of a line, or None for one with a fault, which is kept to be told."""

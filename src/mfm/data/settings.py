@@ -123,7 +123,7 @@ class Dataset(Section):
     channels: int | None = Field(
         None,
         ge=1,
-        le=64,
+        le=1024,
         description="Channels of every picture, in TIFFs and NumPy's .npy ([height, width, "
         "channels] or [channels, height, width]) too; null: RGB, as Pillow gives it.",
     )

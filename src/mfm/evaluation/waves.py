@@ -16,14 +16,14 @@ from mfm.numerics.draws import Ints, Stream, uniforms
 
 
 def add_wave(images: Tensor, rows: Ints, *, frequency: tuple[int, int], norm: float) -> Tensor:
-    """Images [n, 3, H, W] in [0, 1] with a wave, clipped; signs are drawn by rows of the manifest.
+    """Images [n, C, H, W] in [0, 1] with a wave, clipped; signs are drawn by rows of the manifest.
 
     `frequency` in bins down and across the image; `norm` is the Euclidean one of a channel's wave.
     """
     height, width = images.shape[-2:]
     # A frequency's own draws: those of another one don't depend on which are asked for.
     number = frequency[0] % height * width + frequency[1] % width
-    draws = uniforms(seed=0, epoch=number, stream=Stream.WAVE, indices=rows, n=3)
+    draws = uniforms(seed=0, epoch=number, stream=Stream.WAVE, indices=rows, n=images.shape[1])
     signs = torch.from_numpy((draws < 0.5) * 2.0 - 1.0).to(images.device, images.dtype)
     wave = _wave(height, width, frequency).to(images.device, images.dtype) * norm
     return (images + signs[:, :, None, None] * wave).clamp_(0, 1)
