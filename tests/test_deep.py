@@ -23,6 +23,7 @@ from mfm.evaluation.classifier import Subject
 from mfm.experiment import resolve
 from mfm.experiment.settings import Experiment
 from mfm.models.backbones import create_backbone
+from mfm.models.origin import Origin
 from mfm.models.settings import Model
 from mfm.models.weights import load_backbone, load_weights
 from mfm.objectives import MaskedFrequencyModeling
@@ -541,8 +542,16 @@ def test_other_channels_are_normalised_alike_and_luminance_is_their_mean(channel
 def test_weights_of_rgb_are_made_to_fit_as_timm_does(channels):
     rgb = timm.create_model("resnet18", num_classes=0)
     ours = create_backbone(Model(options={"in_chans": channels}), classes=2)
-    report = load_backbone(ours, rgb.state_dict(), source="RGB")
+    report = load_backbone(
+        ours,
+        rgb.state_dict(),
+        source="RGB",
+        origin=Origin(normalisation=((0.5,) * 3, (0.5,) * 3)),
+        normalisation=((0.4,) * channels, (0.2,) * channels),
+    )
     assert f"made for {channels} channels" in str(report)
+    [left] = report.unfitted
+    assert left.startswith("trained on images normalised with mean [0.5, 0.5, 0.5]")
     expected = timm.models.adapt_input_conv(channels, rgb.conv1.weight)
     assert torch.equal(ours.conv1.weight, expected)
     if channels == 1:  # a grey picture gives what it gave as RGB

@@ -57,11 +57,12 @@ def fit_normalisation(
     *,
     own: Normalisation | None,
     given: Normalisation | None,
+    converted: bool = False,
 ) -> tuple[list[str], list[str]]:
     """Let the first layer take up that images are normalised otherwise than it knows, in place.
 
-    The network computes the same of an image then. A layer that pads images with zeros, or has no
-    bias, can't. Returns what was done, and what could not be.
+    The network computes the same of an image then. A layer that pads images with zeros, has no
+    bias, or was `converted` from RGB, can't. Returns what was done, and what could not be.
     """
     if own is None or given is None or _alike(own, given):
         return [], []
@@ -70,7 +71,7 @@ def fit_normalisation(
     weight, bias = tensors.get(f"{first}.weight"), tensors.get(f"{first}.bias")
     # None of a subclass: timm's pad by themselves, or standardise their weights.
     is_plain = type(layer) is nn.Conv2d and layer.padding == (0, 0) and layer.groups == 1
-    if not is_plain or weight is None or bias is None:
+    if not is_plain or weight is None or bias is None or converted or len(given[0]) != 3:
         return [], [
             f"trained on images normalised with {in_words(own)}, and here they are normalised "
             f"with {in_words(given)}, which this network's first layer can't take up"
@@ -89,5 +90,7 @@ def fit_normalisation(
 
 
 def _alike(one: Normalisation, other: Normalisation) -> bool:
-    pairs = zip((*one[0], *one[1]), (*other[0], *other[1]), strict=True)
-    return all(abs(a - b) < 1e-4 for a, b in pairs)
+    ours, theirs = ((*each[0], *each[1]) for each in (one, other))
+    return len(ours) == len(theirs) and all(
+        abs(a - b) < 1e-4 for a, b in zip(ours, theirs, strict=True)
+    )

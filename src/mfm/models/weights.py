@@ -150,9 +150,13 @@ def load_backbone(
             f"weights {source} are of another model, a larger one: {len(more)} tensors such as "
             f"{more[0]} have no place in this backbone; change model.backbone"
         )
-    # Numbers of RGB's three channels are nothing that a converted layer could take up.
-    own_constants = None if converted else origin.normalisation
-    done, left = fit_normalisation(model, matched, own=own_constants, given=normalisation)
+    done, left = fit_normalisation(
+        model,
+        matched,
+        own=origin.normalisation,
+        given=normalisation,
+        converted=bool(converted),
+    )
     classifier = _classifier(model, found) if keep_classifier else {}
     matched |= classifier
     model.load_state_dict(matched, strict=False)
