@@ -13,6 +13,7 @@ from PIL import Image
 
 from mfm.data import formats, headers, link, manifest
 from mfm.data.batches import EvalBatches
+from mfm.data.contents import Place
 from mfm.data.headers import Job
 from mfm.data.loading import create_loader
 from mfm.data.settings import Dataset
@@ -209,7 +210,7 @@ def test_heic_is_read_with_its_library(tmp_path, monkeypatch):
     monkeypatch.setattr(Image, "OPEN", dict(Image.OPEN))
     monkeypatch.setattr(Image, "ID", list(Image.ID))
     formats._register_heif.cache_clear()
-    facts = headers.read(Job(str(path)))
+    facts = headers.read(Job(Place(str(path))))
     assert (facts.width, facts.height) == (48, 40)
     formats._register_heif.cache_clear()
 
@@ -226,4 +227,4 @@ def test_headers_of_files_that_are_no_images_raise_nothing(tmp_path):
                 if content:
                     content[at] = draws.integers(256)
             path.write_bytes(content[: draws.integers(len(content) + 1)])
-            headers.read(Job(str(path)))
+            headers.read(Job(Place(str(path))))

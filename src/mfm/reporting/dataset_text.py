@@ -84,41 +84,7 @@ def warnings(report: Report) -> list[Text]:
             f"Training images that also lie in another class of train: {contradicting:,}"
             f"{f' ({same})' * bool(same)}."
         )
-    window, channels = report.get("window"), report.get("channels", 3)
-    deep = "an earlier version clipped them at 255; set dataset.scale"
-    if window:
-        deep = f"{in_words(window)} become 0 to 255, and what is outside is cut off"
-    transparent = "it is dropped: hidden colours show" if channels == 3 else "it is a channel"
-    for name, split in report["splits"].items():
-        if number := sum(n for mode, n in split["modes"].items() if is_deep(mode)):
-            lines.append(f"Images of {name} with more than 8 bits a value: {number:,} ({deep}).")
-        if number := sum(split["modes"].get(mode, 0) for mode in _TRANSPARENT):
-            lines.append(
-                f"Images of {name} with transparency: {number:,} ({transparent}; convert them "
-                "yourself if that is wrong)."
-            )
-        if split["smaller"]:
-            lines.append(
-                f"Images of {name} with a side below {report['image_size']} pixels, to be "
-                f"enlarged: {split['smaller']:,}."
-            )
-    classes = report["splits"]["val"]["classes"]
-    if (share := classes["largest_share"]) > _MOST:
-        name = quoted(next(iter(classes["largest"])))
-        lines.append(
-            f"{_percent(share)} of the images of val are of class {name}: always answering it is "
-            "right so often (question.metric: balanced_accuracy counts every class alike)."
-        )
-    if (number := report["splits"]["val"]["images"]) < _FEW:
-        lines.append(
-            f"val has only {number:,} images: each is {100 / number:.2g} points of top-1, so only "
-            "large differences will show."
-        )
-    if (groups := report["splits"]["val"].get("groups", number)) < number:
-        lines.append(
-            f"The {number:,} images of val are of {groups:,} groups: images of a group are not "
-            "independent, so that they say less than as many of their own."
-        )
+    lines += [*_of_looks(report), *_of_val(report)]
     turned = "they are" if report.get("exif") == "apply" else "they are not, as in torchvision"
     for name, sample in report.get("sample", {}).items():
         if sample["rotated_by_exif"]:
@@ -142,6 +108,59 @@ def warnings(report: Report) -> list[Text]:
                 f"Files {what}: {number:,} ({few}{', ...' * (number > 3)}); they are read by "
                 "their content."
             )
+    return [*lines, *_of_left_out(report)]
+
+
+def _of_looks(report: Report) -> list[Text]:
+    """What is unusual in each split's sizes and modes."""
+    lines: list[Text] = []
+    window, channels = report.get("window"), report.get("channels", 3)
+    deep = "an earlier version clipped them at 255; set dataset.scale"
+    if window:
+        deep = f"{in_words(window)} become 0 to 255, and what is outside is cut off"
+    transparent = "it is dropped: hidden colours show" if channels == 3 else "it is a channel"
+    for name, split in report["splits"].items():
+        if number := sum(n for mode, n in split["modes"].items() if is_deep(mode)):
+            lines.append(f"Images of {name} with more than 8 bits a value: {number:,} ({deep}).")
+        if number := sum(split["modes"].get(mode, 0) for mode in _TRANSPARENT):
+            lines.append(
+                f"Images of {name} with transparency: {number:,} ({transparent}; convert them "
+                "yourself if that is wrong)."
+            )
+        if split["smaller"]:
+            lines.append(
+                f"Images of {name} with a side below {report['image_size']} pixels, to be "
+                f"enlarged: {split['smaller']:,}."
+            )
+    return lines
+
+
+def _of_val(report: Report) -> list[Text]:
+    """What an accuracy on val doesn't say."""
+    lines: list[Text] = []
+    classes = report["splits"]["val"]["classes"]
+    if (share := classes["largest_share"]) > _MOST:
+        name = quoted(next(iter(classes["largest"])))
+        lines.append(
+            f"{_percent(share)} of the images of val are of class {name}: always answering it is "
+            "right so often (question.metric: balanced_accuracy counts every class alike)."
+        )
+    if (number := report["splits"]["val"]["images"]) < _FEW:
+        lines.append(
+            f"val has only {number:,} images: each is {100 / number:.2g} points of top-1, so only "
+            "large differences will show."
+        )
+    if (groups := report["splits"]["val"].get("groups", number)) < number:
+        lines.append(
+            f"The {number:,} images of val are of {groups:,} groups: images of a group are not "
+            "independent, so that they say less than as many of their own."
+        )
+    return lines
+
+
+def _of_left_out(report: Report) -> list[Text]:
+    """Images that are missing."""
+    lines: list[Text] = []
     kinds: dict[str, int] = report["left_out"]["kinds"]
     unreadable = sum(number for kind, number in kinds.items() if is_bad(kind))
     if unreadable:
