@@ -230,6 +230,10 @@ LINK = {"type": tarfile.SYMTYPE, "linkname": "1.png"}
         (IMAGE | {"cat/\udcff.png": b""}, r"cat/\\xff\.png has a name that isn't UTF-8"),
         (IMAGE | {"./cat/1.png": b""}, r"cat/1\.png in .*0\.tar: there is another file of that"),
         ({"1.png": encoded(1)}, r"the tars of .*train say no classes: put images into them as"),
+        (
+            {f"train/{name}": each for name, each in IMAGE.items()},
+            r"one folder, 'train', .*write them from inside of it \(tar cf 0\.tar -C train \.\)",
+        ),
         ({"1.png": b"", "1.cls": b"a", "2.png": b""}, r"2\.png without a file \.cls of the same"),
         ({"1.png": b"", "1.cls": b"a", "2.cls": b"b"}, r"0\.tar: 2\.cls without an image"),
         ({"1.png": b"", "1.jpg": b"", "1.cls": b"a"}, r"1\.jpg is one of two images of 1\.cls"),

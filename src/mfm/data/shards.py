@@ -38,6 +38,7 @@ _COMPRESSED = (
 _FEW = 2**26  # bytes of tars that are not worth several processes
 _AT_ONCE = 16_384
 _NUMBER = re.compile(r"[0-9]{1,9}")
+_DEEP = "^[^/]+/[^/]+/[^/]+/"  # what lies in a folder of a class's folder
 _KEPT = b"tars"
 
 
@@ -81,6 +82,13 @@ class Shards:
             raise UserError(
                 f"the tars of {shown(self.root.resolve())} say no classes: put images into them as "
                 "<class>/<image>, or beside each KEY.jpg a KEY.cls with its class"
+            )
+        below = pc.match_substring_regex(self.rows["path"], _DEEP)
+        if len(found) == 1 and not self.has_samples and pc.all(below).as_py():
+            raise UserError(
+                f"all that the tars of {shown(self.root.resolve())} hold lies in one folder, "
+                f"'{shown(found[0])}', which would be the only class: write them from inside of it "
+                f"(tar cf 0.tar -C {shown(found[0])} .)"
             )
         return found
 
