@@ -84,7 +84,7 @@ workflow() { # MORE...: the experiment, with what a configuration file doesn't k
     --configfile config.yaml configs/fashion-resnet18.yaml "${more[@]}" "$@"
 }
 
-tests() { python -m pytest -m gpu -n 6 -rs -rf --tb=short -p no:cacheprovider tests/test_gpu.py; }
+tests() { python -m pytest -m gpu -n 8 -rs -rf --tb=short -p no:cacheprovider tests/test_gpu.py; }
 step() {
   python benchmarks/train_step.py --json "$OUT/step.json" --steps 15 --rounds 2 \
     --formats bf16 bf16+free fp16 ${PUBLISHED:+--published "$PUBLISHED"}
