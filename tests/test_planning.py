@@ -85,7 +85,7 @@ TOLD = {
     "sixteen_bit_val": "more than 8 bits a value: 11 (0 to 65535 become 0 to 255",
     "four_channels": "more than 8 bits a value",
     "mixed_modes": "transparency",
-    "telephones": "note pictures that ask by EXIF to be turned are (dataset.exif)",
+    "telephones": "note pictures that ask by EXIF to be turned will be (dataset.exif)",
     "uneven": "93.1% of the images of val are of class 'common': always answering it is right",
     "one_broken": "Unreadable images, left out: 2 (train/a/3.jpg: ",
     "copies": "also lie in another class of train: 1",

@@ -126,7 +126,7 @@ def _notes(planned: Planned) -> list[str]:
             "images of a group are not independent: chance may be larger than is assumed here"
         )
     if draft.pictures.dataset.exif == "apply":
-        found.append("pictures that ask by EXIF to be turned are (dataset.exif)")
+        found.append("pictures that ask by EXIF to be turned will be (dataset.exif)")
     if speed.load > speed.compute and draft.pictures.side > 2 * draft.size:
         found.append(
             f"reading the files takes {100 * speed.load / speed.image:.0f}% of the time: copies "

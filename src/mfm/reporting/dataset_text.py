@@ -147,8 +147,8 @@ def _of_val(report: Report) -> list[Text]:
         )
     if (number := report["splits"]["val"]["images"]) < _FEW:
         lines.append(
-            f"val has only {number:,} images: each is {100 / number:.2g} points of top-1, so only "
-            "large differences will show."
+            f"val has only {number:,} images: each is {100 / number:.2g} "
+            f"point{'s' * (number != 100)} of top-1, so only large differences will show."
         )
     if (groups := report["splits"]["val"].get("groups", number)) < number:
         lines.append(
