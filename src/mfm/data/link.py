@@ -47,6 +47,7 @@ from mfm.files import records
 from mfm.files.atomic import write_text
 
 Summary = dict[str, Any]  # plain JSON values
+_SUMMED_UP = ("split", "class", "width", "height", "bytes", "content", "group")
 
 
 def link(dataset: Dataset, folder: Path, *, demands: Check = lambda counts: []) -> list[str]:
@@ -166,7 +167,8 @@ def _notes(summary: Summary, folder: Path) -> list[str]:
 
 def summary(dataset: Dataset, manifest_path: Path) -> Summary:
     """Counts per split and class, sizes in pixels and bytes, images that are in two splits."""
-    table = pq.read_table(manifest_path)
+    names = [name for name in pq.read_schema(manifest_path).names if name in _SUMMED_UP]
+    table = pq.read_table(manifest_path, columns=names)
     splits: dict[str, object] = {}
     for split in sorted(table["split"].unique().to_pylist()):
         part = table.filter(pc.equal(table["split"], split))
