@@ -49,6 +49,7 @@ def test_the_table_is_numbers(experiment):
     assert table.loc["scratch", "cost"] == 1
     assert experiment.runs().equals(read(experiment.settings).results)
     pd.testing.assert_frame_equal(frame(read(experiment.settings)), table)
+    assert table[["low", "high"]].stack().between(0, 100).all()  # as in table.md
 
 
 def test_the_answer_is_the_tables_first_sentence(experiment):

@@ -150,13 +150,8 @@ def load_backbone(
             f"weights {source} are of another model, a larger one: {len(more)} tensors such as "
             f"{more[0]} have no place in this backbone; change model.backbone"
         )
-    done, left = fit_normalisation(
-        model,
-        matched,
-        own=origin.normalisation,
-        given=normalisation,
-        converted=bool(converted),
-    )
+    known = {"own": origin.normalisation, "given": normalisation}
+    done, left = fit_normalisation(model, matched, **known, converted=bool(converted))
     classifier = _classifier(model, found) if keep_classifier else {}
     matched |= classifier
     model.load_state_dict(matched, strict=False)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pandas as pd
 
-from mfm.reporting import cost, floors, verdict
+from mfm.evaluation.metrics import METRICS
+from mfm.reporting import cost, floors, verdict, words
 from mfm.reporting.columns import MeasuredArm
 from mfm.reporting.finished import Finished
 from mfm.statistics.over_seeds import Estimate
@@ -35,7 +36,8 @@ def _of_arm(arm: MeasuredArm) -> dict[str, object]:
     row: dict[str, object] = {"arm": arm.name, **_estimate(arm.found, arm.estimate)}
     if compared is not None:
         gap = compared.difference
-        row |= {"difference": gap.mean, "difference_low": gap.low, "difference_high": gap.high}
+        low, high = (None, None) if gap.low == gap.high else (gap.low, gap.high)
+        row |= {"difference": gap.mean, "difference_low": low, "difference_high": high}
         row |= {"verdict": gap.verdict}
     elif arm.name == arm.found.experiment.baseline:
         row |= {"verdict": "baseline"}
@@ -43,4 +45,11 @@ def _of_arm(arm: MeasuredArm) -> dict[str, object]:
 
 
 def _estimate(found: Finished, its: Estimate) -> dict[str, object]:
-    return {found.experiment.metric: its.mean, "low": its.low, "high": its.high}
+    """With the ends of the interval where the table has one: that of percentages ends with them."""
+    metric = found.experiment.metric
+    low, high = its.low, its.high
+    if METRICS[metric].share:
+        low, high = words.share_limits(its) or (None, None)
+    if its.low == its.high:  # the same in every run
+        low = high = None
+    return {metric: its.mean, "low": low, "high": high}
