@@ -145,18 +145,20 @@ def test_a_run_that_failed_says_why(printed, said, experiment, monkeypatch):
 def test_an_interrupt_reaches_the_workflow_and_its_jobs(experiment, monkeypatch, tmp_path):
     left = tmp_path / "left"
     program = f"""
-import os, signal, pathlib, sys
+import os, signal, sys, time
 def stop(number, frame):
     with open({str(left)!r}, "a") as text:
         text.write(str(number))
     if job:
         os.waitpid(job, 0)
     sys.exit(1)
+job = None
 signal.signal(signal.SIGINT, stop)
 job = os.fork()  # which Snakemake waits for, and doesn't tell of the interrupt
 if job:
     print("ready", flush=True)
-signal.pause()
+for _ in range(600):  # and no pause(), which a signal just before it does not end
+    time.sleep(0.1)
 """
 
     def interrupted(self, line):
