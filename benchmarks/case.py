@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from pydantic import TypeAdapter
 
-from mfm.data.batches import Batch
-from mfm.data.loader import on_device
-from mfm.data.order import Plan
-from mfm.data.reading import Reading
+from mfm.data.loading.batches import Batch
+from mfm.data.loading.loader import on_device
+from mfm.data.loading.order import Plan
+from mfm.data.pictures.reading import Reading
 from mfm.models.settings import Model
 from mfm.numerics.draws import Ints
 from mfm.objectives import Pretraining

@@ -25,11 +25,11 @@ from case import ALONE, DEVICE, Case, settings
 from photographs import link, write_photographs
 from sides import machine, table
 
-from mfm.data.batches import TrainBatches
-from mfm.data.loader import Loader
-from mfm.data.loading import create_loader
-from mfm.data.manifest import Images
-from mfm.data.order import Plan
+from mfm.data.linking.manifest import Images
+from mfm.data.loading.batches import TrainBatches
+from mfm.data.loading.choice import create_loader
+from mfm.data.loading.loader import Loader
+from mfm.data.loading.order import Plan
 from mfm.errors import UserError
 from mfm.models.settings import Model
 from mfm.training.loop import Trainer

@@ -27,10 +27,10 @@ from torch.utils.data import DataLoader
 from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
-from mfm.data import manifest
-from mfm.data.batches import EvalBatches, TrainBatches, to_float
-from mfm.data.loading import create_loader
-from mfm.data.order import Plan
+from mfm.data.linking import manifest
+from mfm.data.loading.batches import EvalBatches, TrainBatches, to_float
+from mfm.data.loading.choice import create_loader
+from mfm.data.loading.order import Plan
 from mfm.data.settings import IMAGENET_MEAN, IMAGENET_STD, Crop, LoaderName, Seen
 from mfm.experiment.jobs import PretrainJob
 from mfm.models.settings import Model

@@ -128,7 +128,7 @@ def report(images: int, classes: int, distinct: int, below: Path | None) -> None
                 f"peak {megabytes:.0f} MB of all processes; load {os.getloadavg()[0]:.1f}; {told}"
             )
         started = time.perf_counter()
-        from mfm.data import manifest
+        from mfm.data.linking import manifest
 
         digest = manifest.digests(folder / "manifest.parquet")
         hashed = time.perf_counter()

@@ -9,7 +9,7 @@ from PIL import Image
 from sklearn.datasets import load_sample_images
 from tqdm import tqdm
 
-from mfm.data import manifest
+from mfm.data.linking import manifest
 
 
 def photographs() -> list[Image.Image]:

@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from mfm.data.manifest import Images
+from mfm.data.linking.manifest import Images
 from mfm.evaluation.frozen import features_file
 from mfm.evaluation.frozen.probes import logistic, nearest
 from mfm.numerics.draws import Ints

@@ -31,10 +31,11 @@ from sides import table
 from sklearn.datasets import load_sample_images
 from tqdm import tqdm
 
-from mfm.data import contents, manifest
-from mfm.data.batches import TrainBatches
-from mfm.data.loading import create_loader
-from mfm.data.manifest import Images
+from mfm.data.linking import manifest
+from mfm.data.linking.manifest import Images
+from mfm.data.loading.batches import TrainBatches
+from mfm.data.loading.choice import create_loader
+from mfm.data.pictures import contents
 from mfm.data.settings import Crop, Dataset
 from mfm.settings.section import dumps
 

@@ -23,7 +23,8 @@ from pathlib import Path
 
 from sides import machine, table
 
-from mfm.data import generated, manifest
+from mfm.data.linking import manifest
+from mfm.data.sources import generated
 from mfm.experiment import resolve
 from mfm.experiment.settings import load_yaml
 from mfm.settings.section import dumps

@@ -30,7 +30,8 @@ import psutil
 import safetensors.torch
 import torch
 
-from mfm.data import generated, manifest
+from mfm.data.linking import manifest
+from mfm.data.sources import generated
 from mfm.experiment.jobs import FinetuneJob, PretrainJob
 from mfm.settings.section import Section, dumps, parse
 

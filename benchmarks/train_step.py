@@ -45,7 +45,7 @@ from sides import (
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from mfm.data.batches import to_float
+from mfm.data.loading.batches import to_float
 from mfm.models.settings import Model
 from mfm.numerics import precision
 from mfm.processes.ranks import Process

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from mfm.data.headers import content_of
+from mfm.data.pictures.headers import content_of
 from mfm.evaluation import further_evaluations
 from mfm.evaluation.classifier import Predictions, save_predictions
 from mfm.experiment import resolve

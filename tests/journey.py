@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from pydantic import TypeAdapter
 
-from mfm.data import manifest
-from mfm.data.fashion_mnist import write_pngs
+from mfm.data.linking import manifest
 from mfm.data.settings import Seen
+from mfm.data.sources.fashion_mnist import write_pngs
 from mfm.errors import UserError
 from mfm.evaluation import run as evaluation
 from mfm.evaluation.job import EvaluateJob

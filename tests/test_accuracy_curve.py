@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from mfm.data.batches import Batch
+from mfm.data.loading.batches import Batch
 from mfm.objectives.supervised.accuracy_curve import AccuracyCurve
 from mfm.objectives.supervised.settings import Finetuning
 from mfm.reporting.figures.draw import read_curve

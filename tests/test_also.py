@@ -12,9 +12,9 @@ from scipy import stats
 from test_link import draw_image, make_folder
 from torch import nn
 
-from mfm.data import link_other, manifest
-from mfm.data.link import link
-from mfm.data.other import SUMMARY, check, known_classes
+from mfm.data.linking import link_other, manifest
+from mfm.data.linking.link import link
+from mfm.data.linking.other import SUMMARY, check, known_classes
 from mfm.data.settings import Dataset, OtherImages, OtherImagesJob
 from mfm.errors import UserError
 from mfm.evaluation import also, looks

@@ -10,7 +10,14 @@ from scipy import stats
 from timm.data import create_transform
 from torchvision.transforms import v2
 
-from mfm.data.augment import KeyedRandAugment, Mix, erase, plan_crops, plan_mix, swap_neighbours
+from mfm.data.loading.augment import (
+    KeyedRandAugment,
+    Mix,
+    erase,
+    plan_crops,
+    plan_mix,
+    swap_neighbours,
+)
 from mfm.data.settings import Crop, RandAugment
 
 examples = settings(deadline=None, max_examples=60)

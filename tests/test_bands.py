@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import nn
 
-from mfm.data import manifest
+from mfm.data.linking import manifest
 from mfm.data.settings import IMAGENET_MEAN, IMAGENET_STD, Seen
 from mfm.errors import UserError
 from mfm.evaluation import EVALUATIONS, Evaluation, bands, further_evaluations, waves

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from mfm import objectives
-from mfm.data import manifest
+from mfm.data.linking import manifest
 from mfm.experiment import resolve
 from mfm.experiment.layout import Layout
 from mfm.experiment.settings import Experiment

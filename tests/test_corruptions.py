@@ -9,7 +9,7 @@ from PIL import Image
 from test_bands import ALONE, CLASSES, Nearest, images, normalised, pixels, subject
 from torch.nn import functional as F
 
-from mfm.data.manifest import Images
+from mfm.data.linking.manifest import Images
 from mfm.evaluation import corruptions
 from mfm.evaluation.corrupt import CORRUPTIONS, corrupt
 from mfm.models.backbones import create_backbone

@@ -16,12 +16,13 @@ from test_loader import workers_of
 from torch import nn
 
 from mfm.__main__ import main
-from mfm.data import dali, drift, manifest
-from mfm.data.batches import EvalBatches, TrainBatches
-from mfm.data.dali import DaliBatches, PipelineLoader, plain_jpeg_size
-from mfm.data.loading import create_loader
-from mfm.data.order import Plan
-from mfm.data.reading import Reading
+from mfm.data.linking import manifest
+from mfm.data.loading import dali, drift
+from mfm.data.loading.batches import EvalBatches, TrainBatches
+from mfm.data.loading.choice import create_loader
+from mfm.data.loading.dali import DaliBatches, PipelineLoader, plain_jpeg_size
+from mfm.data.loading.order import Plan
+from mfm.data.pictures.reading import Reading
 from mfm.data.settings import IMAGENET_MEAN, IMAGENET_STD, Crop, RandAugment, Seen
 from mfm.errors import UserError
 from mfm.evaluation.classifier import Subject
@@ -494,9 +495,9 @@ def test_a_size_that_is_not_the_manifests_is_an_error(tmp_path, reader):
 
 
 def test_without_dali_one_line_says_what_to_install(train, monkeypatch):
-    monkeypatch.delitem(sys.modules, "mfm.data.dali")
-    monkeypatch.setattr("mfm.data.dali", dali)  # put back after the test
-    monkeypatch.delattr("mfm.data.dali")
+    monkeypatch.delitem(sys.modules, "mfm.data.loading.dali")
+    monkeypatch.setattr("mfm.data.loading.dali", dali)  # put back after the test
+    monkeypatch.delattr("mfm.data.loading.dali")
     monkeypatch.setitem(sys.modules, "nvidia.dali", None)
     with pytest.raises(UserError, match=r"pip install nvidia-dali-cuda130.*loader: torchvision"):
         create_loader("dali", train_batches(train), workers=0, device=CPU)

@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 
 from mfm.__main__ import main
-from mfm.data import manifest
-from mfm.data.reading import Reading
+from mfm.data.linking import manifest
+from mfm.data.pictures.reading import Reading
 from mfm.experiment import resolve
 from mfm.experiment.settings import Experiment
 from mfm.objectives.mfm.energy import energy_shares

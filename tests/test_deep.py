@@ -15,8 +15,8 @@ import timm
 import torch
 from PIL import Image, ImageOps
 
-from mfm.data import link, manifest
-from mfm.data.batches import EvalBatches, TrainBatches
+from mfm.data.linking import link, manifest
+from mfm.data.loading.batches import EvalBatches, TrainBatches
 from mfm.data.settings import IMAGENET_MEAN, IMAGENET_STD, Crop, Dataset
 from mfm.errors import UserError
 from mfm.evaluation.classifier import Subject

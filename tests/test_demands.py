@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from mfm.__main__ import main
-from mfm.data import link
+from mfm.data.linking import link
 from mfm.data.settings import Dataset
 from mfm.errors import UserError
 from mfm.experiment import preflight

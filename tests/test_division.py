@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from mfm.data import link, manifest
-from mfm.data.division import Division
-from mfm.data.selection import share
+from mfm.data.linking import link, manifest
+from mfm.data.linking.division import Division
+from mfm.data.linking.selection import share
 from mfm.data.settings import Dataset
 from mfm.errors import UserError
 from mfm.settings.section import dumps

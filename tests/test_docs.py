@@ -21,7 +21,7 @@ import torchvision
 import yaml
 from conftest import ROOT
 
-from mfm.data.manifest import Images
+from mfm.data.linking.manifest import Images
 from mfm.evaluation.frozen import features_file
 from mfm.experiment.settings import Experiment
 from mfm.settings.section import parse

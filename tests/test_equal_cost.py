@@ -3,7 +3,7 @@ import json
 import pytest
 from PIL import Image
 
-from mfm.data import manifest
+from mfm.data.linking import manifest
 from mfm.errors import UserError
 from mfm.experiment import resolve
 from mfm.experiment.equal_cost import MadeUpFor

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from mfm.data import contents, decoding, headers
-from mfm.data.batches import ByRequest
-from mfm.data.manifest import Images
+from mfm.data.linking.manifest import Images
+from mfm.data.loading import decoding
+from mfm.data.loading.batches import ByRequest
+from mfm.data.pictures import contents, headers
 from mfm.errors import UserError, exits_on_user_error, explain, job_log
 from mfm.files import atomic
 

@@ -14,8 +14,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from mfm.__main__ import main
-from mfm.data import generated, link, manifest
+from mfm.data.linking import link, manifest
 from mfm.data.settings import IMAGENET_MEAN, IMAGENET_STD, Dataset, Seen
+from mfm.data.sources import generated
 from mfm.errors import UserError
 from mfm.evaluation import classifier
 from mfm.evaluation.job import EvaluateJob

@@ -12,9 +12,9 @@ import pytest
 import torchvision
 from PIL import Image
 
-from mfm.data import fashion_mnist
-from mfm.data.link import link
+from mfm.data.linking.link import link
 from mfm.data.settings import Dataset
+from mfm.data.sources import fashion_mnist
 from mfm.errors import UserError
 
 INSTALLED = fashion_mnist._DEBIAN_FOLDER

@@ -19,8 +19,8 @@ from threadpoolctl import threadpool_limits
 
 from mfm.commands import features as extraction
 from mfm.commands import frozen as command
-from mfm.data import link, manifest
-from mfm.data.selection import labelled_positions
+from mfm.data.linking import link, manifest
+from mfm.data.linking.selection import labelled_positions
 from mfm.errors import UserError
 from mfm.evaluation import looks
 from mfm.evaluation.frozen import extract, features_file, probes

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from mfm.data.headers import content_of
+from mfm.data.pictures.headers import content_of
 from mfm.reporting.gallery import choose, content
 from mfm.reporting.gallery.build import build
 from mfm.reporting.gallery.predictions import ArmPredictions

@@ -16,9 +16,9 @@ from test_memory import trial_of
 from test_training import assert_same_bits, command, dataset, final, losses, train, write_config
 
 from benchmarks.case import Case, settings
-from mfm.data import manifest
-from mfm.data.batches import EvalBatches, TrainBatches
-from mfm.data.loading import create_loader
+from mfm.data.linking import manifest
+from mfm.data.loading.batches import EvalBatches, TrainBatches
+from mfm.data.loading.choice import create_loader
 from mfm.data.settings import Crop, Seen
 from mfm.errors import UserError
 from mfm.evaluation.classifier import Subject

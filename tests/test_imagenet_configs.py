@@ -28,8 +28,8 @@ from torch.nn import functional as F
 from torchvision.transforms import v2
 
 from mfm.__main__ import main
-from mfm.data.augment import plan_crops, plan_mix
-from mfm.data.order import Plan
+from mfm.data.loading.augment import plan_crops, plan_mix
+from mfm.data.loading.order import Plan
 from mfm.evaluation import looks
 from mfm.experiment import resolve
 from mfm.experiment.demands import check_sizes, demands_of

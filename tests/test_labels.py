@@ -10,11 +10,11 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from mfm.data import link, manifest
-from mfm.data.batches import TrainBatches
-from mfm.data.groups import drawn
-from mfm.data.order import Plan
-from mfm.data.selection import share
+from mfm.data.folders.groups import drawn
+from mfm.data.linking import link, manifest
+from mfm.data.linking.selection import share
+from mfm.data.loading.batches import TrainBatches
+from mfm.data.loading.order import Plan
 from mfm.data.settings import Crop, Dataset, DatasetJob
 from mfm.errors import UserError
 from mfm.experiment.resolve import dataset_job

@@ -10,9 +10,11 @@ import pytest
 from PIL import Image
 
 from mfm.__main__ import main
-from mfm.data import generated, headers, link, manifest
-from mfm.data.decoding import Decoder
+from mfm.data.linking import link, manifest
+from mfm.data.loading.decoding import Decoder
+from mfm.data.pictures import headers
 from mfm.data.settings import Dataset
+from mfm.data.sources import generated
 from mfm.errors import UserError
 from mfm.experiment import preflight
 from mfm.experiment.settings import Experiment

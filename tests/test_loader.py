@@ -14,13 +14,13 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 from torchvision.transforms.v2.functional import InterpolationMode
 
-from mfm.data import manifest
-from mfm.data.augment import KeyedRandAugment, plan_crops
-from mfm.data.batches import EvalBatches, TrainBatches, to_float
-from mfm.data.decoding import Decoder
-from mfm.data.loader import Loader
-from mfm.data.order import Plan
-from mfm.data.reading import Reading
+from mfm.data.linking import manifest
+from mfm.data.loading.augment import KeyedRandAugment, plan_crops
+from mfm.data.loading.batches import EvalBatches, TrainBatches, to_float
+from mfm.data.loading.decoding import Decoder
+from mfm.data.loading.loader import Loader
+from mfm.data.loading.order import Plan
+from mfm.data.pictures.reading import Reading
 from mfm.data.settings import Crop, RandAugment
 from mfm.errors import UserError
 from mfm.processes.pool import map_in_processes

@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from mfm.data import manifest
-from mfm.data.division import Division
-from mfm.data.reading import Reading
-from mfm.data.selection import labelled_positions
+from mfm.data.linking import manifest
+from mfm.data.linking.division import Division
+from mfm.data.linking.selection import labelled_positions
+from mfm.data.pictures.reading import Reading
 from mfm.errors import UserError
 
 SIZES = {"train": 6, "val": 2}

@@ -12,8 +12,8 @@ from scipy import stats
 from test_demands import VALUES, runs_of
 from test_training import dataset
 
-from mfm.data.batches import Batch
-from mfm.data.order import Step
+from mfm.data.loading.batches import Batch
+from mfm.data.loading.order import Step
 from mfm.errors import UserError
 from mfm.experiment import preflight
 from mfm.experiment.jobs import PretrainJob

@@ -11,7 +11,7 @@ from test_training import assert_same_bits
 from two_ranks import CLASSES, IMAGES, Loader
 
 from benchmarks.case import Case, settings
-from mfm.data.order import Plan
+from mfm.data.loading.order import Plan
 from mfm.errors import UserError
 from mfm.objectives.masking import objective as masking
 from mfm.objectives.mfm import objective as frequencies

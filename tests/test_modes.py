@@ -7,9 +7,9 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from mfm.data import manifest
-from mfm.data.batches import EvalBatches, TrainBatches
-from mfm.data.reading import Reading
+from mfm.data.linking import manifest
+from mfm.data.loading.batches import EvalBatches, TrainBatches
+from mfm.data.pictures.reading import Reading
 from mfm.data.settings import Crop, RandAugment
 
 SIDE = 16

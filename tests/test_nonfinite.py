@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from mfm.data.batches import Batch
-from mfm.data.order import Step
+from mfm.data.loading.batches import Batch
+from mfm.data.loading.order import Step
 from mfm.errors import UserError
 from mfm.training.nonfinite import StepCheck
 from mfm.training.optimizers import AdamW

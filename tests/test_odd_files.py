@@ -11,11 +11,12 @@ import pytest
 import torch
 from PIL import Image
 
-from mfm.data import formats, headers, link, manifest
-from mfm.data.batches import EvalBatches
-from mfm.data.contents import Place
-from mfm.data.headers import Job
-from mfm.data.loading import create_loader
+from mfm.data.linking import link, manifest
+from mfm.data.loading.batches import EvalBatches
+from mfm.data.loading.choice import create_loader
+from mfm.data.pictures import formats, headers
+from mfm.data.pictures.contents import Place
+from mfm.data.pictures.headers import Job
 from mfm.data.settings import Dataset
 from mfm.errors import UserError
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mfm.data.order import Plan
+from mfm.data.loading.order import Plan
 from mfm.errors import UserError
 
 examples = settings(deadline=None, max_examples=60)

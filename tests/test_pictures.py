@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from mfm.data import manifest
+from mfm.data.linking import manifest
 from mfm.errors import UserError
 from mfm.experiment.jobs import PretrainJob
 from mfm.objectives.mfm.bands import completed

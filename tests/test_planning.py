@@ -206,7 +206,8 @@ def test_files_are_read_once(monkeypatch):
     drafted(trees.tiny)
     assert Path("data/tiny/.scan.parquet").exists()
     Path("mine.yaml").unlink()
-    monkeypatch.setattr("mfm.data.headers._read_open", None)  # a file read again would end here
+    # A file read again would end here.
+    monkeypatch.setattr("mfm.data.pictures.headers._read_open", None)
     drafted(trees.tiny)
 
 

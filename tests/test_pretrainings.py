@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from mfm.data import generated, manifest
+from mfm.data.linking import manifest
+from mfm.data.sources import generated
 from mfm.experiment.jobs import FinetuneJob
 from mfm.experiment.resolve import (
     finetune_job,

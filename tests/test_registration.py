@@ -24,7 +24,7 @@ from typing import Literal
 import torch
 from pydantic import Field
 
-from mfm.data.batches import to_float
+from mfm.data.loading.batches import to_float
 from mfm.models.backbones import create_backbone
 from mfm.objectives.pretext import Pretext
 from mfm.training.task import Task

@@ -11,8 +11,8 @@ from scipy import stats
 from test_training import dataset
 from torch import nn
 
-from mfm.data.batches import Batch
-from mfm.data.order import Step
+from mfm.data.loading.batches import Batch
+from mfm.data.loading.order import Step
 from mfm.errors import UserError
 from mfm.experiment.jobs import PretrainJob
 from mfm.models.settings import Model

@@ -13,11 +13,12 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from mfm.data import headers, manifest, scan
-from mfm.data.contents import Place
-from mfm.data.division import Division
-from mfm.data.headers import Job
-from mfm.data.reading import Reading
+from mfm.data.linking import manifest, scan
+from mfm.data.linking.division import Division
+from mfm.data.pictures import headers
+from mfm.data.pictures.contents import Place
+from mfm.data.pictures.headers import Job
+from mfm.data.pictures.reading import Reading
 from mfm.errors import UserError
 from mfm.processes import pool
 

@@ -5,7 +5,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mfm.data.selection import labelled_positions
+from mfm.data.linking.selection import labelled_positions
 
 
 @st.composite

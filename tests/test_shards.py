@@ -17,12 +17,15 @@ from test_link import make_folder
 from test_training import assert_same_bits, final, losses, write_config
 
 from mfm.commands import shards as command
-from mfm.data import contents, decoding, headers, link, manifest, tars
-from mfm.data.batches import TrainBatches
-from mfm.data.division import Division
-from mfm.data.loading import create_loader
-from mfm.data.packing import pack
-from mfm.data.reading import Reading
+from mfm.data.folders import tars
+from mfm.data.folders.packing import pack
+from mfm.data.linking import link, manifest
+from mfm.data.linking.division import Division
+from mfm.data.loading import decoding
+from mfm.data.loading.batches import TrainBatches
+from mfm.data.loading.choice import create_loader
+from mfm.data.pictures import contents, headers
+from mfm.data.pictures.reading import Reading
 from mfm.data.settings import Crop, Dataset
 from mfm.errors import StoppedError, UserError
 from mfm.experiment.jobs import load_training

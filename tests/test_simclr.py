@@ -13,10 +13,10 @@ from PIL import Image
 from torchvision.transforms.v2 import functional as F
 from two_ranks import IMAGES, Loader, setup_of
 
-from mfm.data import manifest
-from mfm.data.batches import Batch, TrainBatches, numbers_of_views
-from mfm.data.loader import Loader as RealLoader
-from mfm.data.order import Plan
+from mfm.data.linking import manifest
+from mfm.data.loading.batches import Batch, TrainBatches, numbers_of_views
+from mfm.data.loading.loader import Loader as RealLoader
+from mfm.data.loading.order import Plan
 from mfm.data.settings import Crop
 from mfm.errors import StoppedError, UserError
 from mfm.experiment.jobs import PretrainJob

@@ -13,8 +13,8 @@ from backbones import SIZE, SMALL
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmarks.case import every_task, settings
-from mfm.data.batches import Batch
-from mfm.data.order import Plan
+from mfm.data.loading.batches import Batch
+from mfm.data.loading.order import Plan
 from mfm.training.task import Inputs
 
 META = torch.device("meta")

@@ -10,9 +10,9 @@ from timm.data.mixup import mixup_target
 from timm.loss import BinaryCrossEntropy
 from torch import nn
 
-from mfm.data.augment import erase, plan_mix
-from mfm.data.batches import Batch
-from mfm.data.order import Step
+from mfm.data.loading.augment import erase, plan_mix
+from mfm.data.loading.batches import Batch
+from mfm.data.loading.order import Step
 from mfm.numerics.pixels import normalise
 from mfm.objectives.supervised.loss import (
     SupervisedObjective,

@@ -10,9 +10,9 @@ import pytest
 import torchvision
 from PIL import Image
 
-from mfm.data import link, manifest
+from mfm.data.linking import link, manifest
 from mfm.data.settings import Dataset
-from mfm.data.sources import check_source
+from mfm.data.sources.named import check_source
 from mfm.errors import UserError
 
 

@@ -14,7 +14,8 @@ import pytest
 import safetensors.torch
 import torch
 
-from mfm.data import generated, manifest
+from mfm.data.linking import manifest
+from mfm.data.sources import generated
 from mfm.errors import UserError
 from mfm.evaluation.job import EvaluateJob
 from mfm.evaluation.settings import Classification

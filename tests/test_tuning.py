@@ -15,7 +15,7 @@ import yaml
 from conftest import ROOT
 
 from mfm.commands import export
-from mfm.data import link
+from mfm.data.linking import link
 from mfm.data.settings import Dataset
 from mfm.errors import UserError
 from mfm.evaluation.results import read_results

@@ -14,9 +14,9 @@ import torch
 import torch.distributed as dist
 from backbones import KINDS, SIZE, SMALL
 
-from mfm.data.batches import Batch
-from mfm.data.manifest import Images
-from mfm.data.order import Plan
+from mfm.data.linking.manifest import Images
+from mfm.data.loading.batches import Batch
+from mfm.data.loading.order import Plan
 from mfm.objectives import Pretraining
 from mfm.processes.ranks import Process
 from mfm.settings.section import Section, parse

@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mfm.commands.arguments import add_config, add_look, check_config, create_parser
-from mfm.data import manifest
+from mfm.data.linking import manifest
 from mfm.errors import UserError
 from mfm.evaluation import looks
 from mfm.evaluation.job import EvaluateJob
@@ -117,8 +117,8 @@ def _checked(weights: Path) -> list[Path]:
 def _of_experiment(files: Sequence[Path], process: Process) -> tuple[EvaluateJob, Path]:
     """An experiment's evaluation, and the manifest of its dataset."""
     # Here and below: what no job of the workflow needs, of which there are many.
-    from mfm.data.link import link
-    from mfm.data.sources import check_owner
+    from mfm.data.linking.link import link
+    from mfm.data.sources.named import check_owner
     from mfm.experiment.layout import dataset_folder
     from mfm.experiment.resolve import dataset_job, evaluate_job
     from mfm.experiment.settings import load_yaml

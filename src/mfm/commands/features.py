@@ -14,7 +14,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from mfm.commands.arguments import add_config, check_config, create_parser
-from mfm.data import manifest
+from mfm.data.linking import manifest
 from mfm.evaluation.frozen.extract import run
 from mfm.evaluation.frozen.settings import FeaturesJob
 from mfm.experiment.layout import results_of

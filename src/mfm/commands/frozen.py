@@ -11,7 +11,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from mfm.commands.arguments import add_config, add_look, check_config, create_parser
-from mfm.data import manifest
+from mfm.data.linking import manifest
 from mfm.evaluation import looks
 from mfm.evaluation.frozen.run import run
 from mfm.evaluation.frozen.settings import ProbeJob

@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 
 from mfm.commands.arguments import add_config, check_config, create_parser
-from mfm.data.link import link
+from mfm.data.linking.link import link
 from mfm.data.settings import DatasetJob
 from mfm.experiment.demands import Demands, count_faults
 from mfm.settings.section import load_json, parse

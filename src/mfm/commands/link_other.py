@@ -13,8 +13,8 @@ import sys
 from pathlib import Path
 
 from mfm.commands.arguments import add_config, check_config, create_parser
-from mfm.data import manifest
-from mfm.data.link_other import link
+from mfm.data.linking import manifest
+from mfm.data.linking.link_other import link
 from mfm.data.settings import OtherImagesJob
 from mfm.settings.section import load_json
 

@@ -11,10 +11,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from mfm.commands.arguments import create_parser, seed
-from mfm.data import manifest
-from mfm.data.batches import Batches, EvalBatches, TrainBatches
-from mfm.data.drift import LOADERS, Drift, drift, sample
-from mfm.data.manifest import NAME, Images
+from mfm.data.linking import manifest
+from mfm.data.linking.manifest import NAME, Images
+from mfm.data.loading.batches import Batches, EvalBatches, TrainBatches
+from mfm.data.loading.drift import LOADERS, Drift, drift, sample
 from mfm.data.settings import LoaderName
 from mfm.errors import UserError
 from mfm.evaluation.classifier import Predictions, Subject

@@ -15,7 +15,7 @@ import re
 from pathlib import Path
 
 from mfm.commands.arguments import create_parser
-from mfm.data.packing import pack
+from mfm.data.folders.packing import pack
 from mfm.files.lines import shown
 
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}

@@ -18,9 +18,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mfm.data.batches import Batch, EvalBatches, to_float
-from mfm.data.loading import create_loader
-from mfm.data.manifest import Images
+from mfm.data.linking.manifest import Images
+from mfm.data.loading.batches import Batch, EvalBatches, to_float
+from mfm.data.loading.choice import create_loader
 from mfm.errors import UserError
 from mfm.evaluation.settings import ClassificationJob
 from mfm.files.atomic import replacing

@@ -20,7 +20,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2 import functional as transforms
 
-from mfm.data.batches import to_float
+from mfm.data.loading.batches import to_float
 from mfm.numerics.draws import Ints, Stream, hashes
 from mfm.numerics.noise import normals_like
 

@@ -7,7 +7,7 @@ import io
 from collections.abc import Mapping
 from pathlib import Path
 
-from mfm.data import manifest
+from mfm.data.linking import manifest
 from mfm.errors import UserError
 from mfm.evaluation import parse_further
 from mfm.evaluation.classifier import Subject, result_row, save_predictions

@@ -8,8 +8,8 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field
 
-from mfm.data.order import Plan
-from mfm.data.selection import share
+from mfm.data.linking.selection import share
+from mfm.data.loading.order import Plan
 from mfm.errors import UserError, several
 from mfm.experiment.jobs import split_of
 from mfm.experiment.resolve import own_amount, probed_amounts, used_pretrainings
@@ -165,7 +165,7 @@ def _held(training: Training) -> int:
 
 
 def check_counts(demands: Demands, summary: dict[str, Any]) -> None:
-    """Check a dataset, described as `mfm.data.link.summary` does, for enough images.
+    """Check a dataset, described as `mfm.data.linking.link.summary` does, for enough images.
 
     Raises UserError with all that `count_faults` finds.
     """

@@ -27,8 +27,8 @@ from mfm.training.job import Initial, TrainingJob
 from mfm.training.task import Task
 
 if TYPE_CHECKING:  # jobs are written and read without importing torch
-    from mfm.data.manifest import Images
-    from mfm.data.order import Plan
+    from mfm.data.linking.manifest import Images
+    from mfm.data.loading.order import Plan
     from mfm.training.loop import Observer
 
 
@@ -79,7 +79,7 @@ class PretrainJob(TrainingJob):
 
     def images(self, manifest_path: Path) -> Images:
         """All images of its split."""
-        from mfm.data import manifest
+        from mfm.data.linking import manifest
 
         return manifest.load(manifest_path, self.split)
 
@@ -175,7 +175,7 @@ class FinetuneJob(TrainingJob):
 
     def with_known_length(self, manifest_path: Path) -> FinetuneJob:
         """With as many epochs more as the pretraining's pixels fill that it makes up for."""
-        from mfm.data import manifest
+        from mfm.data.linking import manifest
 
         if self.makes_up_for is None:
             return self
@@ -190,8 +190,8 @@ class FinetuneJob(TrainingJob):
 
     def images(self, manifest_path: Path) -> Images:
         """The labelled images that the seed draws, alike for every arm."""
-        from mfm.data import manifest
-        from mfm.data.selection import labelled_positions
+        from mfm.data.linking import manifest
+        from mfm.data.linking.selection import labelled_positions
 
         labelled = manifest.load(manifest_path, "train")
         return labelled.take(

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from mfm.data.settings import MANIFEST, DatasetJob, OtherImagesJob
-from mfm.data.sources import check_owner, check_source
+from mfm.data.sources.named import check_owner, check_source
 from mfm.errors import UserError, all_of
 from mfm.evaluation import also_evaluations
 from mfm.evaluation.job import EvaluateJob
@@ -251,7 +251,7 @@ def _check_counts(runs: Runs, folder: Path, *, links_again: bool) -> None:
                 f"{error} (if you have changed the images: snakemake --forcerun link_dataset)"
             ) from None
         return
-    from mfm.data.link import foresee  # takes half a second, and is seldom needed
+    from mfm.data.linking.link import foresee  # takes half a second, and is seldom needed
 
     foresee(dataset, demands=partial(count_faults, demands))
 
@@ -261,8 +261,8 @@ def _other_images_checks(experiment: Experiment, folder: Path) -> Iterator[Calla
     if not experiment.evaluate.also:
         return
     # numpy and Pillow take their time, of those who ask alone
-    from mfm.data.other import check as check_other
-    from mfm.data.other import known_classes
+    from mfm.data.linking.other import check as check_other
+    from mfm.data.linking.other import known_classes
 
     classes = known_classes(experiment.dataset, folder)
     for name, images in experiment.evaluate.also.items():

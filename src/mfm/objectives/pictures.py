@@ -19,8 +19,8 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from mfm.data import manifest
-from mfm.data.batches import EvalBatches, to_float
+from mfm.data.linking import manifest
+from mfm.data.loading.batches import EvalBatches, to_float
 from mfm.errors import UserError
 from mfm.files.atomic import explaining_full_disk, open_to_others, replacing
 

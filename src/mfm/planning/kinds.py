@@ -10,9 +10,9 @@ from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
 
-from mfm.data import arrays
-from mfm.data.formats import BROKEN, NUMPY, is_named_as_image, open_image
-from mfm.data.opening import exif_orientation
+from mfm.data.pictures import arrays
+from mfm.data.pictures.formats import BROKEN, NUMPY, is_named_as_image, open_image
+from mfm.data.pictures.opening import exif_orientation
 
 _LOOKED_AT, _OF_A_FOLDER = 1_000, 50  # files
 _MOST = 64  # channels

@@ -6,10 +6,10 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from mfm.data.labels import has_val
+from mfm.data.folders.labels import has_val
+from mfm.data.folders.shards import tars_in
 from mfm.data.settings import Dataset
-from mfm.data.shards import tars_in
-from mfm.data.sources import check_source, folders_of
+from mfm.data.sources.named import check_source, folders_of
 from mfm.errors import UserError
 from mfm.files.lines import shown
 

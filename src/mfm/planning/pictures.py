@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from mfm.data import left_out
-from mfm.data.link import link
-from mfm.data.manifest import NAME, count
-from mfm.data.scan import SCAN
+from mfm.data.folders import left_out
+from mfm.data.linking.link import link
+from mfm.data.linking.manifest import NAME, count
+from mfm.data.linking.scan import SCAN
+from mfm.data.pictures.windows import NothingMeasuredError
 from mfm.data.settings import Dataset
-from mfm.data.sources import OWNER, source_of
-from mfm.data.windows import NothingMeasuredError
+from mfm.data.sources.named import OWNER, source_of
 from mfm.errors import UserError
 from mfm.experiment.layout import dataset_folder
 from mfm.planning.kinds import ask_to_be_turned, channels_of, some_of

@@ -14,7 +14,7 @@ import time
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
-from mfm.data.manifest import NAME
+from mfm.data.linking.manifest import NAME
 from mfm.errors import UserError
 from mfm.experiment.resolve import evaluate_job, finetune_job, pretrain_job
 from mfm.planning.draft import Draft

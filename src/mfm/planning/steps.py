@@ -21,10 +21,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from mfm.data import manifest
-from mfm.data.batches import Batch
-from mfm.data.loader import on_device
-from mfm.data.order import Step
+from mfm.data.linking import manifest
+from mfm.data.loading.batches import Batch
+from mfm.data.loading.loader import on_device
+from mfm.data.loading.order import Step
 from mfm.errors import exits_on_user_error
 from mfm.evaluation.classifier import Subject
 from mfm.evaluation.job import EvaluateJob

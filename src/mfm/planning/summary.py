@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mfm.data.windows import in_words
+from mfm.data.pictures.windows import in_words
 from mfm.files.lines import shown
 from mfm.planning import findings
 from mfm.planning.budget import told

@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from mfm.data.other import SUMMARY, overlaps
+from mfm.data.linking.other import SUMMARY, overlaps
 from mfm.data.settings import OTHER_SPLIT
 from mfm.evaluation import also_evaluations, looks
 from mfm.evaluation.also import Settings

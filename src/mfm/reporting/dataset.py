@@ -17,14 +17,15 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
 
-from mfm.data import left_out, manifest, meaning
-from mfm.data.batches import EvalBatches, to_float
-from mfm.data.decoding import read
-from mfm.data.formats import format_of
-from mfm.data.groups import number_of_groups
-from mfm.data.manifest import Images
-from mfm.data.opening import facts_of_pillow
-from mfm.data.reading import of_manifest
+from mfm.data.folders import left_out, meaning
+from mfm.data.folders.groups import number_of_groups
+from mfm.data.linking import manifest
+from mfm.data.linking.manifest import Images
+from mfm.data.loading.batches import EvalBatches, to_float
+from mfm.data.loading.decoding import read
+from mfm.data.pictures.formats import format_of
+from mfm.data.pictures.opening import facts_of_pillow
+from mfm.data.pictures.reading import of_manifest
 from mfm.data.settings import Dataset
 from mfm.experiment.jobs import DatasetReportJob
 from mfm.numerics.draws import Ints, Stream, permutation

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from mfm.data.headers import LOOSE
-from mfm.data.left_out import is_bad
-from mfm.data.opening import is_deep
-from mfm.data.tree import quoted
-from mfm.data.windows import in_words
+from mfm.data.folders.left_out import is_bad
+from mfm.data.folders.tree import quoted
+from mfm.data.pictures.headers import LOOSE
+from mfm.data.pictures.opening import is_deep
+from mfm.data.pictures.windows import in_words
 from mfm.files.lines import shown
 from mfm.reporting.document import (
     Block,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mfm.data import left_out, meaning
+from mfm.data.folders import left_out, meaning
 from mfm.experiment.layout import dataset_folder
 from mfm.reporting.document import Bold, Code, Text
 from mfm.reporting.finished import Finished

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from mfm.data.opening import shown_channels
+from mfm.data.pictures.opening import shown_channels
 from mfm.experiment.jobs import PretrainJob
 from mfm.files import style
 from mfm.files.atomic import write_text

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from mfm.data.manifest import Images
+from mfm.data.linking.manifest import Images
 from mfm.errors import UserError
 from mfm.processes.ranks import Process
 from mfm.training import checkpoint

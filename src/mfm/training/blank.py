@@ -9,8 +9,8 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from mfm.data.batches import Batch
-from mfm.data.order import Plan, Step
+from mfm.data.loading.batches import Batch
+from mfm.data.loading.order import Plan, Step
 
 
 def blank(

@@ -18,8 +18,8 @@ from mfm.training.settings import Training
 from mfm.training.task import Inputs, Task
 
 if TYPE_CHECKING:  # jobs are written and read without importing torch
-    from mfm.data.manifest import Images
-    from mfm.data.order import Plan
+    from mfm.data.linking.manifest import Images
+    from mfm.data.loading.order import Plan
     from mfm.training.loop import Observer
 
 

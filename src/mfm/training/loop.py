@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mfm.data.batches import Batch
-from mfm.data.loader import Loader, on_device
-from mfm.data.manifest import Images
-from mfm.data.order import Plan, Step
+from mfm.data.linking.manifest import Images
+from mfm.data.loading.batches import Batch
+from mfm.data.loading.loader import Loader, on_device
+from mfm.data.loading.order import Plan, Step
 from mfm.errors import StoppedError, UserError
 from mfm.numerics import convolution, precision
 from mfm.numerics.draws import Stream, hashes

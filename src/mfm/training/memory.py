@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from mfm.data.order import Plan
+from mfm.data.loading.order import Plan
 from mfm.errors import UserError
 from mfm.numerics import precision
 from mfm.processes import gpus

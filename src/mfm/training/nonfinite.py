@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from mfm.data.batches import Batch
-from mfm.data.order import Step
+from mfm.data.loading.batches import Batch
+from mfm.data.loading.order import Step
 from mfm.errors import UserError
 from mfm.numerics import precision
 

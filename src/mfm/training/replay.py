@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mfm.data.batches import Batch
-from mfm.data.order import Step
+from mfm.data.loading.batches import Batch
+from mfm.data.loading.order import Step
 from mfm.numerics import convolution, precision
 from mfm.training.job import TrainingJob
 from mfm.training.loop import seed_step

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from mfm.data import manifest
-from mfm.data.batches import TrainBatches
-from mfm.data.loading import create_loader
-from mfm.data.manifest import Images
-from mfm.data.order import Plan
+from mfm.data.linking import manifest
+from mfm.data.linking.manifest import Images
+from mfm.data.loading.batches import TrainBatches
+from mfm.data.loading.choice import create_loader
+from mfm.data.loading.order import Plan
 from mfm.files import records
 from mfm.models.weights import save_weights
 from mfm.processes.ranks import Process

@@ -12,8 +12,8 @@ from mfm.numerics.draws import Ints
 if TYPE_CHECKING:  # settings are read without importing torch
     from torch import Tensor, nn
 
-    from mfm.data.batches import Batch
-    from mfm.data.order import Step
+    from mfm.data.loading.batches import Batch
+    from mfm.data.loading.order import Step
 
 
 class Objective(Protocol):

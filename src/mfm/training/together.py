@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from mfm.data.order import Plan
+from mfm.data.loading.order import Plan
 from mfm.processes.ranks import Process, data_parallel
 from mfm.processes.startup import without_compiler
 from mfm.training.blank import blank, unchanged

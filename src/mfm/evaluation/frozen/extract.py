@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as transforms
 
-from mfm.data import manifest
-from mfm.data.batches import to_float
-from mfm.data.manifest import Images
-from mfm.data.selection import per_class_positions
+from mfm.data.linking import manifest
+from mfm.data.linking.manifest import Images
+from mfm.data.linking.selection import per_class_positions
+from mfm.data.loading.batches import to_float
 from mfm.errors import UserError
 from mfm.evaluation.classifier import evaluated_batches
 from mfm.evaluation.frozen import features_file

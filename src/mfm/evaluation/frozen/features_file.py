@@ -22,7 +22,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mfm.data.manifest import Images
+from mfm.data.linking.manifest import Images
 from mfm.errors import UserError
 from mfm.files.atomic import replacing
 from mfm.numerics.draws import Ints
@@ -133,7 +133,8 @@ def _table(split: str, images: Images, positions: Ints, features: Matrix) -> pa.
     )
 
 
-# As in mfm.data.manifest: what takes or gives numpy's arrays imports pandas, which takes time.
+# As in mfm.data.linking.manifest: what takes or gives numpy's arrays imports pandas, which takes
+# time.
 def _array(values: npt.NDArray[np.int64] | Matrix) -> pa.Array:
     whole = np.ascontiguousarray(values)
     buffers = [None, pa.py_buffer(whole)]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from mfm.data import manifest
-from mfm.data.manifest import Images
-from mfm.data.selection import labelled_positions
+from mfm.data.linking import manifest
+from mfm.data.linking.manifest import Images
+from mfm.data.linking.selection import labelled_positions
 from mfm.evaluation.frozen import features_file
 from mfm.evaluation.frozen.features_file import Block
 from mfm.evaluation.frozen.probes import logistic, nearest

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from mfm.data.batches import Batch, to_float
-from mfm.data.order import Step
+from mfm.data.loading.batches import Batch, to_float
+from mfm.data.loading.order import Step
 from mfm.data.settings import IMAGENET_MEAN, IMAGENET_STD
 from mfm.numerics.draws import Ints
 from mfm.numerics.pixels import normalise

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mfm.data.batches import Batch, numbers_of_views, to_float
-from mfm.data.order import Step
+from mfm.data.loading.batches import Batch, numbers_of_views, to_float
+from mfm.data.loading.order import Step
 from mfm.data.settings import IMAGENET_MEAN, IMAGENET_STD
 from mfm.numerics.draws import Ints, of_views
 from mfm.numerics.pixels import normalise

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from mfm.data import manifest
-from mfm.data.batches import Batch, EvalBatches, to_float
+from mfm.data.linking import manifest
+from mfm.data.loading.batches import Batch, EvalBatches, to_float
 from mfm.files.atomic import explaining_full_disk, write_text
 from mfm.numerics import precision
 from mfm.numerics.pixels import normalise

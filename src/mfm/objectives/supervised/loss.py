@@ -7,9 +7,9 @@ from typing import Literal
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mfm.data.augment import erase, plan_mix
-from mfm.data.batches import Batch, to_float
-from mfm.data.order import Step
+from mfm.data.loading.augment import erase, plan_mix
+from mfm.data.loading.batches import Batch, to_float
+from mfm.data.loading.order import Step
 from mfm.numerics.draws import Ints
 from mfm.numerics.pixels import normalise
 from mfm.objectives.supervised.recipe import Supervision

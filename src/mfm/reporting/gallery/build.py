@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from mfm.data.opening import shown_channels
+from mfm.data.pictures.opening import shown_channels
 from mfm.experiment.layout import locate
 from mfm.experiment.settings import Experiment
 from mfm.reporting.gallery import choose, predictions

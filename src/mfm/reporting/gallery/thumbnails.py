@@ -11,10 +11,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from mfm.data import decoding, manifest
-from mfm.data.headers import content_of
-from mfm.data.manifest import Images
-from mfm.data.opening import as_rgb
+from mfm.data.linking import manifest
+from mfm.data.linking.manifest import Images
+from mfm.data.loading import decoding
+from mfm.data.pictures.headers import content_of
+from mfm.data.pictures.opening import as_rgb
 from mfm.errors import UserError
 
 SIDE = 96  # pixels of the longer side, at most

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from mfm.data.batches import Batches
-from mfm.data.loader import Loader
+from mfm.data.loading.batches import Batches
+from mfm.data.loading.loader import Loader
 from mfm.data.settings import LoaderName
 
 
@@ -23,7 +23,7 @@ def create_loader(
     """
     if kind == "torchvision":
         return Loader(batches, workers=workers, device=device, timeout_minutes=timeout_minutes)
-    from mfm.data import dali
+    from mfm.data.loading import dali
 
     return dali.create_loader(
         batches, workers=workers, device=device, timeout_minutes=timeout_minutes

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import io
 
-from mfm.data import contents
-from mfm.data.formats import BROKEN, open_image, unreadable
-from mfm.data.manifest import Images
-from mfm.data.opening import Planes, is_deep, open_picture, planes
+from mfm.data.linking.manifest import Images
+from mfm.data.pictures import contents
+from mfm.data.pictures.formats import BROKEN, open_image, unreadable
+from mfm.data.pictures.opening import Planes, is_deep, open_picture, planes
 from mfm.errors import UserError, no_fault_of_the_file
 from mfm.files.lines import shown
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from sys import intern
 from typing import NamedTuple
 
+from mfm.data.folders.tree import differing, quoted
 from mfm.data.settings import Dataset
-from mfm.data.tree import differing, quoted
 from mfm.errors import UserError, several
 from mfm.files.lines import few, shown
 from mfm.settings.messages import closest

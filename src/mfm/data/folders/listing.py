@@ -9,11 +9,11 @@ import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from mfm.data.headers import Unread
-from mfm.data.labels import Labels, Row
-from mfm.data.shards import read as read_shards
-from mfm.data.shards import tars_in
-from mfm.data.tree import UNLABELLED, Found, Tree, count_files
+from mfm.data.folders.labels import Labels, Row
+from mfm.data.folders.shards import read as read_shards
+from mfm.data.folders.shards import tars_in
+from mfm.data.folders.tree import UNLABELLED, Found, Tree, count_files
+from mfm.data.pictures.headers import Unread
 from mfm.errors import UserError
 from mfm.files.lines import few, shown
 
@@ -28,8 +28,8 @@ def survey(
 ) -> Tree:
     """The tree of the images that a file lists, and of unlabelled ones as they lie in their folder.
 
-    `roots` and `keep` as of `mfm.data.tree.survey`, and so is what is raised; UserError for tars,
-    too. A row without a file is a fault.
+    `roots` and `keep` as of `mfm.data.folders.tree.survey`, and so is what is raised; UserError
+    for tars, too. A row without a file is a fault.
     """
     others = {split: root for split, root in roots.items() if split not in labels.folders}
     tree = Tree(

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from mfm.data.settings import Dataset
-from mfm.data.torchvision_names import TORCHVISION, check_name, names
+from mfm.data.sources.torchvision_names import TORCHVISION, check_name, names
 from mfm.errors import UserError
 from mfm.settings.messages import closest
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from mfm.data.fashion_mnist import write_pngs
+from mfm.data.sources.fashion_mnist import write_pngs
 from mfm.numerics.draws import Stream, uniforms
 
 CLASSES = ("checks", "discs", "rings", "stripes")

@@ -16,8 +16,9 @@ import numpy as np
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from mfm.data import left_out, manifest
-from mfm.data.other import SUMMARY, check, overlaps
+from mfm.data.folders import left_out
+from mfm.data.linking import manifest
+from mfm.data.linking.other import SUMMARY, check, overlaps
 from mfm.data.settings import OTHER_SPLIT, OtherImagesJob, images_file
 from mfm.errors import UserError
 from mfm.files import records

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mfm.data.tree import quoted
+from mfm.data.folders.tree import quoted
 from mfm.errors import UserError
 
 SPLITS = ("train", "holdout", "val", "pretrain")
@@ -74,7 +74,7 @@ def overlap(table: pa.Table) -> dict[str, int]:
 def leaks(summary: Mapping[str, Any], *, of: Collection[str] = SPLITS) -> list[str]:
     """A sentence for each split of `of` with images that had better be in no other one.
 
-    `summary` is a dataset's, as `mfm.data.link.summary` makes it.
+    `summary` is a dataset's, as `mfm.data.linking.link.summary` makes it.
     """
     return [
         f"{number:,} of the {summary['splits'][there]['images']:,} images of {there} "

@@ -1,4 +1,4 @@
-"""Decoding, cropping and batching with Pillow and torch's DataLoader; with DALI, see mfm.data.dali.
+"""Decoding, cropping and batching with Pillow and torch's DataLoader; with DALI, see `.dali`.
 
 A dataset item is a whole micro-batch: the random parameters of its images are drawn at once, and
 each image is decoded, cropped, resized and augmented as uint8. Conversion to float is left to the
@@ -20,9 +20,9 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset, get_worker_info
 
-from mfm.data.augment import PIL_FILTERS, KeyedRandAugment, plan_crops
-from mfm.data.decoding import Decoder
-from mfm.data.manifest import Images
+from mfm.data.linking.manifest import Images
+from mfm.data.loading.augment import PIL_FILTERS, KeyedRandAugment, plan_crops
+from mfm.data.loading.decoding import Decoder
 from mfm.data.settings import Crop, RandAugment
 from mfm.errors import UserError, explain
 from mfm.numerics.draws import Ints, of_views

@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from mfm.data.class_names import unknown
-from mfm.data.contents import Member
-from mfm.data.headers import Unread
-from mfm.data.left_out import SYSTEM, is_systems
-from mfm.data.shards import Shards, tars_in
-from mfm.data.shards import read as read_shards
+from mfm.data.folders.class_names import unknown
+from mfm.data.folders.left_out import SYSTEM, is_systems
+from mfm.data.folders.shards import Shards, tars_in
+from mfm.data.folders.shards import read as read_shards
+from mfm.data.pictures.contents import Member
+from mfm.data.pictures.headers import Unread
 from mfm.errors import UserError
 from mfm.files.lines import few, shown
 
@@ -137,7 +137,7 @@ def survey(
 ) -> Tree:
     """Look at the names below each split's root: <class>/ at any depth, and 'pretrain' without.
 
-    Or in the tars of a split (`mfm.data.shards`), of which what is read is kept in folder `keep`.
+    Or in the tars of a split (`.shards`), of which what is read is kept in folder `keep`.
     `classes` are those that there may be, of which folders may lack some; None: the folders' own.
     Tells `leave_out` of what an operating system left there. Raises UserError for a missing folder,
     and TimeoutError where it takes longer than `until` (`time.monotonic`).

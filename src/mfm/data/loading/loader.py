@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Sampler
 
-from mfm.data.batches import Batch, ByRequest, Request
-from mfm.data.order import Plan, Step
+from mfm.data.loading.batches import Batch, ByRequest, Request
+from mfm.data.loading.order import Plan, Step
 from mfm.errors import UserError
 from mfm.processes import shared_memory
 from mfm.processes.lifetime import leave_signals_to_parent

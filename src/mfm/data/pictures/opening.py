@@ -16,10 +16,10 @@ import numpy.typing as npt
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from PIL.TiffImagePlugin import TiffImageFile
 
-from mfm.data import arrays
-from mfm.data.arrays import UnfitError, Values
-from mfm.data.formats import open_image
-from mfm.data.reading import Reading, Window
+from mfm.data.pictures import arrays
+from mfm.data.pictures.arrays import UnfitError, Values
+from mfm.data.pictures.formats import open_image
+from mfm.data.pictures.reading import Reading, Window
 
 Planes = tuple[Image.Image, ...]  # one in mode L or RGB, or one in mode L for each channel
 _BITS, _KIND = 258, 339  # tags of TIFF
@@ -50,7 +50,7 @@ def open_picture(file: BinaryIO, reading: Reading) -> Picture:
     """The picture in a file, from its start.
 
     Raises ImportError for what needs a package that isn't there, UnfitError where it doesn't have
-    the channels that are asked for, and what Pillow raises (`mfm.data.formats.BROKEN`).
+    the channels that are asked for, and what Pillow raises (`mfm.data.pictures.formats.BROKEN`).
     """
     picture = _opened(file, reading)
     wanted = (1, 3) if reading.out_channels == 3 else (reading.channels,)

@@ -14,17 +14,17 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mfm.data.groups import drawn
-from mfm.data.meaning import FEW_IMAGES
-from mfm.data.selection import per_class_positions, share
+from mfm.data.folders.groups import drawn
+from mfm.data.folders.meaning import FEW_IMAGES
+from mfm.data.folders.tree import quoted
+from mfm.data.linking.selection import per_class_positions, share
 from mfm.data.settings import Dataset
-from mfm.data.tree import quoted
 from mfm.errors import UserError
 from mfm.numerics.draws import Ints, Stream, hashes
 
 _HOLDOUT_SEED = 0
 _SHOWN = 3
-_FEWEST = 4  # images of a class that leave both sides what `mfm.data.meaning` asks for
+_FEWEST = 4  # images of a class that leave both sides what `mfm.data.folders.meaning` asks for
 _FAR = 0.05  # of a class's images, between what val has and what was asked
 Counts = Mapping[str, Mapping[str, int]]  # of images, by split and class
 Rows = npt.NDArray[np.bool_]
@@ -50,7 +50,7 @@ class Division:
     def of(self, table: pa.Table) -> tuple[Rows, Rows]:
         """Which rows are val, and which the holdout, from columns split, label, class and content.
 
-        Where there is a column group, whole groups are taken (`mfm.data.groups`).
+        Where there is a column group, whole groups are taken (`mfm.data.folders.groups`).
 
         Raises UserError for a class that has too few different images, or groups, to divide.
         """

@@ -17,15 +17,16 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mfm.data import headers, left_out, listing
-from mfm.data.contents import COLUMNS, Place
-from mfm.data.headers import OTHER, Facts, Job, Unread
-from mfm.data.labels import Labels
-from mfm.data.left_out import LeftOut
-from mfm.data.opening import is_deep
-from mfm.data.reading import Reading
-from mfm.data.tree import Counts, Found, Tree, by_split, no_images, survey
-from mfm.data.windows import Scaling
+from mfm.data.folders import left_out, listing
+from mfm.data.folders.labels import Labels
+from mfm.data.folders.left_out import LeftOut
+from mfm.data.folders.tree import Counts, Found, Tree, by_split, no_images, survey
+from mfm.data.pictures import headers
+from mfm.data.pictures.contents import COLUMNS, Place
+from mfm.data.pictures.headers import OTHER, Facts, Job, Unread
+from mfm.data.pictures.opening import is_deep
+from mfm.data.pictures.reading import Reading
+from mfm.data.pictures.windows import Scaling
 from mfm.files.atomic import replacing
 from mfm.processes.pool import stream_in_processes
 

@@ -26,11 +26,11 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.dlpack import from_dlpack
 
-from mfm.data.batches import Batch, Batches, ByRequest, Geometry, Request, make_batch
-from mfm.data.decoding import Decoder, check_size, name, read
-from mfm.data.loader import Loader
-from mfm.data.manifest import Images
-from mfm.data.opening import orientation_of
+from mfm.data.linking.manifest import Images
+from mfm.data.loading.batches import Batch, Batches, ByRequest, Geometry, Request, make_batch
+from mfm.data.loading.decoding import Decoder, check_size, name, read
+from mfm.data.loading.loader import Loader
+from mfm.data.pictures.opening import orientation_of
 from mfm.errors import UserError, one_line
 from mfm.numerics.draws import Ints
 

@@ -19,7 +19,7 @@ from typing import Any
 
 from PIL import Image
 
-from mfm.data.torchvision_names import SPLITS, TORCHVISION
+from mfm.data.sources.torchvision_names import SPLITS, TORCHVISION
 from mfm.errors import UserError, one_line
 from mfm.processes.pool import stream_in_processes
 

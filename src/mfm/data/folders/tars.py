@@ -18,9 +18,9 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
-from mfm.data.contents import HEADER, checksum
-from mfm.data.formats import is_named_as_image
-from mfm.data.left_out import is_systems
+from mfm.data.folders.left_out import is_systems
+from mfm.data.pictures.contents import HEADER, checksum
+from mfm.data.pictures.formats import is_named_as_image
 from mfm.files.lines import few, shown
 
 ROWS = pa.schema(

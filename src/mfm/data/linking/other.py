@@ -8,12 +8,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from mfm.data import fashion_mnist, generated
-from mfm.data.class_names import numbered, unknown
-from mfm.data.labels import labels_of
+from mfm.data.folders.class_names import numbered, unknown
+from mfm.data.folders.labels import labels_of
+from mfm.data.folders.tree import class_folders
 from mfm.data.settings import Dataset, OtherImages
-from mfm.data.sources import folders_of, is_folder
-from mfm.data.tree import class_folders
+from mfm.data.sources import fashion_mnist, generated
+from mfm.data.sources.named import folders_of, is_folder
 from mfm.errors import UserError
 
 SUMMARY = "summary.json"

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mfm.data.batches import Batches
-from mfm.data.loading import create_loader
-from mfm.data.manifest import Images
+from mfm.data.linking.manifest import Images
+from mfm.data.loading.batches import Batches
+from mfm.data.loading.choice import create_loader
 from mfm.data.settings import LoaderName
 from mfm.numerics.draws import Ints, Stream, hashes
 

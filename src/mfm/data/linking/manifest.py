@@ -3,9 +3,9 @@
 Columns: split ('train', 'val', 'holdout', or 'pretrain' for unlabelled images), path (below the
 dataset's folder), label, class, width, height, bytes, mode and format (Pillow's names), content (a
 hash of the file), group where a file of labels has groups ('' of an image that is its own), and
-where images lie in tars (`mfm.data.contents`) shard, offset and header, which are in no digest.
-Sorted by folder (train, val, pretrain), class and path, so a row number means the same on every
-machine. Where the labels are another dataset's, the file says which classes that has.
+where images lie in tars (`mfm.data.pictures.contents`) shard, offset and header, of which
+no digest knows. Sorted by folder (train, val, pretrain), class and path, so a row number means the
+same on every machine. Where the labels are another dataset's, the file says which classes that has.
 """
 
 from __future__ import annotations
@@ -27,15 +27,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from mfm.data import left_out, windows
-from mfm.data.contents import COLUMNS, Members, Place
-from mfm.data.division import Division, Rows
-from mfm.data.headers import ARRAY, OTHER
-from mfm.data.labels import Labels
-from mfm.data.reading import Reading, of_manifest
-from mfm.data.scan import GROUP, ROWS_AT_ONCE, SCAN, SCHEMA, Check, Scan, look, scan
+from mfm.data.folders import left_out
+from mfm.data.folders.labels import Labels
+from mfm.data.folders.tree import by_split, no_images
+from mfm.data.linking.division import Division, Rows
+from mfm.data.linking.scan import GROUP, ROWS_AT_ONCE, SCAN, SCHEMA, Check, Scan, look, scan
+from mfm.data.pictures import windows
+from mfm.data.pictures.contents import COLUMNS, Members, Place
+from mfm.data.pictures.headers import ARRAY, OTHER
+from mfm.data.pictures.reading import Reading, of_manifest
 from mfm.data.settings import MANIFEST, images_file
-from mfm.data.tree import by_split, no_images
 from mfm.errors import UserError, several
 from mfm.files.atomic import replacing, write_text
 from mfm.files.lines import shown
@@ -104,7 +105,7 @@ def write(
     check: Check = lambda counts: [],
     check_rows: Callable[[pa.Table], None] = lambda rows: None,
 ) -> Scan:
-    """Read all images of a dataset's folder (see `mfm.data.scan`) and write its manifest.
+    """Read all images of a dataset's folder (see `mfm.data.linking.scan`) and write its manifest.
 
     And beside it what says of each split which images it has (`mfm.data.settings.images_file`).
     `classes` are another dataset's, of which the folder may have images of some alone; `labels`
@@ -114,7 +115,7 @@ def write(
     number), for classes that have no others, for a division that leaves a class nothing, for what
     `check` finds in the number of images of each class by split, and, of a folder with a val of its
     own, as `check_rows` does, which is given each image's split before the holdout, label, content,
-    and for pictures of more than 8 bits of which nothing is said (`mfm.data.windows`).
+    and for pictures of more than 8 bits of which nothing is said (`mfm.data.pictures.windows`).
     """
 
     checks = partial(division.faults, check=check)

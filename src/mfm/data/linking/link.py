@@ -18,21 +18,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from mfm.data import (
-    fashion_mnist,
-    generated,
-    left_out,
-    manifest,
-    meaning,
-    torchvision_export,
-)
-from mfm.data.division import division_of, uneven
-from mfm.data.groups import number_of_groups
-from mfm.data.labels import labels_of
-from mfm.data.reading import reading_of
-from mfm.data.scan import Check
+from mfm.data.folders import left_out, meaning
+from mfm.data.folders.groups import number_of_groups
+from mfm.data.folders.labels import labels_of
+from mfm.data.folders.tree import UNLABELLED
+from mfm.data.linking import manifest
+from mfm.data.linking.division import division_of, uneven
+from mfm.data.linking.scan import Check
+from mfm.data.pictures.reading import reading_of
 from mfm.data.settings import Dataset
-from mfm.data.sources import (
+from mfm.data.sources import fashion_mnist, generated, torchvision_export
+from mfm.data.sources.named import (
     OWNER,
     check_owner,
     check_source,
@@ -40,8 +36,7 @@ from mfm.data.sources import (
     is_folder,
     source_of,
 )
-from mfm.data.torchvision_names import TORCHVISION
-from mfm.data.tree import UNLABELLED
+from mfm.data.sources.torchvision_names import TORCHVISION
 from mfm.errors import UserError, several
 from mfm.files import records
 from mfm.files.atomic import write_text

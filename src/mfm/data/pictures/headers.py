@@ -13,10 +13,10 @@ from typing import NamedTuple
 
 from PIL import Image, UnidentifiedImageError
 
-from mfm.data import contents
-from mfm.data.arrays import UnfitError
-from mfm.data.contents import Place
-from mfm.data.formats import (
+from mfm.data.pictures import contents
+from mfm.data.pictures.arrays import UnfitError
+from mfm.data.pictures.contents import Place
+from mfm.data.pictures.formats import (
     BROKEN,
     DRAWINGS,
     NO_PIXELS,
@@ -25,8 +25,8 @@ from mfm.data.formats import (
     format_of,
     is_named_as_image,
 )
-from mfm.data.opening import Picture, open_picture
-from mfm.data.reading import Reading
+from mfm.data.pictures.opening import Picture, open_picture
+from mfm.data.pictures.reading import Reading
 from mfm.errors import no_fault_of_the_file, one_line
 from mfm.files.lines import shown
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mfm.data.headers import LOOSE, OTHER, Unread
+from mfm.data.pictures.headers import LOOSE, OTHER, Unread
 from mfm.files.atomic import replacing
 from mfm.files.lines import shown
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from mfm.data.shards import tars_in
-from mfm.data.tree import UNLABELLED, Tree, count_files
+from mfm.data.folders.shards import tars_in
+from mfm.data.folders.tree import UNLABELLED, Tree, count_files
 from mfm.errors import UserError, several
 from mfm.files.atomic import sync_folder
 from mfm.files.lines import shown

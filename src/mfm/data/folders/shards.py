@@ -21,10 +21,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from mfm.data.contents import Member
-from mfm.data.formats import is_named_as_image
-from mfm.data.left_out import is_systems
-from mfm.data.tars import ROWS, Index, index, is_name
+from mfm.data.folders.left_out import is_systems
+from mfm.data.folders.tars import ROWS, Index, index, is_name
+from mfm.data.pictures.contents import Member
+from mfm.data.pictures.formats import is_named_as_image
 from mfm.errors import UserError
 from mfm.files.atomic import replacing
 from mfm.files.lines import few, shown

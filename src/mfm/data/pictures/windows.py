@@ -18,11 +18,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mfm.data.arrays import Values
-from mfm.data.contents import Place, opened, places
-from mfm.data.formats import BROKEN, unreadable
-from mfm.data.opening import check_finite, is_deep, open_picture
-from mfm.data.reading import Reading, Window
+from mfm.data.pictures.arrays import Values
+from mfm.data.pictures.contents import Place, opened, places
+from mfm.data.pictures.formats import BROKEN, unreadable
+from mfm.data.pictures.opening import check_finite, is_deep, open_picture
+from mfm.data.pictures.reading import Reading, Window
 from mfm.errors import UserError
 from mfm.numerics.draws import Stream, permutation
 from mfm.processes.pool import map_in_processes, stream_in_processes

@@ -1,0 +1,1 @@
+"""Folders of images as their users made them: names, classes, labels, groups."""

@@ -1,0 +1,1 @@
+"""Linking of a dataset: scan, manifest, division into splits, selection."""

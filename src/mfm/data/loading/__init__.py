@@ -1,0 +1,1 @@
+"""Loading of images: order, crops, decoding, batches."""

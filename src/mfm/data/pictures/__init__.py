@@ -1,0 +1,1 @@
+"""Pictures: what a file holds, and what becomes of its values."""

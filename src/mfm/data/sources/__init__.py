@@ -1,0 +1,1 @@
+"""Sources of images that come by a name: built in, or torchvision's."""
