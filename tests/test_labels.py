@@ -146,6 +146,7 @@ PLACED = ("path", "label", "split")
         (("path", "path"), GOOD, "has no column label"),
         (("path", "label", "label"), SPLIT, "has two columns 'label'"),
         (("path", "label", "Split"), SPLIT, "a column 'Split', which isn't read: call it split"),
+        (("path", "label", "patient_id"), SPLIT, "'patient_id', which isn't read: call it group"),
         (("path", "label"), [], "lists no images"),
         (("path", "label"), [*GOOD, ("c", "", "")], "line 14 of other than 2 cells"),
         (PLACED, [*SPLIT, ("c", "", "val"), ("", "a", "val")], "line 14 without a label"),

@@ -45,7 +45,7 @@ def draft_file(
             layout, pictures.free_name(folder.resolve().name, layout.source), Path(work)
         )
         print(
-            f"mfm: timing some steps for {shown(out)}, which takes about half a minute",
+            f"mfm: timing some steps for {shown(out)}, half a minute on an idle machine",
             file=sys.stderr,
             flush=True,
         )

@@ -21,6 +21,7 @@ MESSAGES = {
     "model_attributes_type": "give keys and their values",
     "dict_type": "give names and what belongs to each",
     "too_short": "give at least 1",
+    "tuple_type": "should be a list",
 }
 # What other programs call it, and what it is called here.
 SAME = {

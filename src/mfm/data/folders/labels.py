@@ -26,6 +26,7 @@ _SEPARATORS = (",", ";", "\t")
 _SAME = {
     "path": ("file", "filename", "filepath", "image", "image_id", "image_path", "img", "name"),
     "label": ("class", "category", "target", "diagnosis", "dx", "species", "y"),
+    "group": ("patient", "patient_id", "subject", "subject_id", "person", "lesion_id", "slide_id"),
 }
 _ALMOST = 0.8  # of 1: a column so like one that may be there is meant for it
 
@@ -219,11 +220,11 @@ class _Reader:
         for name in (*_NEEDED, *_OTHERS):
             if columns.count(name) > 1:
                 raise UserError(f"{shown(self.file)} has two columns '{name}'; remove one")
-            near = closest(name, others, alike=_ALMOST) if name not in columns else None
-            if near is not None:
+            near = _meant(name, others, alike=_ALMOST) if name in _OTHERS else None
+            if near is not None and name not in columns:
                 raise UserError(
                     f"{shown(self.file)} has a column {quoted(near)}, which isn't read: call it "
-                    f"{name}, or something that is less like it"
+                    f"{name}, or something that doesn't mean that"
                 )
 
     def _row(self, cells: Mapping[str, str], line: int) -> Row | None:
@@ -275,7 +276,7 @@ class _Reader:
         return None if path.split("/")[0] in ("..", ".") else path
 
 
-def _meant(name: str, columns: Sequence[str]) -> str | None:
+def _meant(name: str, columns: Sequence[str], **alike: float) -> str | None:
     """The column that is meant to be the one of this name."""
-    same = (each for each in columns if each.lower() in _SAME[name])
-    return closest(name, columns) or next(same, None)
+    same = (each for each in columns if each.lower() in _SAME.get(name, ()))
+    return closest(name, columns, **alike) or next(same, None)
