@@ -143,6 +143,6 @@ def check_owner(dataset: Dataset, folder: Path) -> str | None:
     if owner is not None and owner != source_of(dataset) and not moved:
         raise UserError(
             f"{folder} holds the dataset from '{owner}', not from '{source_of(dataset)}': give "
-            "dataset.name another value, or remove that folder"
+            f"dataset.name another value, or remove {marker} if these are the same images"
         )
     return owner
