@@ -81,6 +81,7 @@ def our_case(wanted: Answer, number_format: str, process: Process = ALONE) -> Ca
     modes = {"compiled": "default", "graphs": "reduce-overhead"}
     for mode in (modes[each] for each in more if each in modes):
         compiled = torch.compile(case.trainer.parallel, mode=mode)
+        # A compiled network is called as one is, and is of no type of torch's.
         case.trainer.parallel = compiled  # type: ignore[assignment]
     return case
 

@@ -49,6 +49,7 @@ def without_compiler() -> Iterator[None]:
 def _compiler_of_nothing() -> dict[str, ModuleType | None]:
     """Modules with what is asked of the compiler where nothing is compiled, and no more."""
     compiler, tools = ModuleType(_COMPILER), ModuleType(f"{_COMPILER}.utils")
+    # What is set on a module made here is in no type.
     compiler.disable = lambda function, *_, **__: function  # type: ignore[attr-defined]
     compiler.utils = tools  # type: ignore[attr-defined]
     tools.is_compile_supported = lambda device: False  # type: ignore[attr-defined]
@@ -59,6 +60,7 @@ def _compiler_of_nothing() -> dict[str, ModuleType | None]:
 @contextmanager
 def _standing_in(modules: Mapping[str, ModuleType | None]) -> Iterator[None]:
     """For a while, whoever imports these modules gets them."""
+    # None, which types don't foresee, is Python's mark of what isn't to be imported.
     sys.modules.update(modules)  # type: ignore[arg-type]
     try:
         yield

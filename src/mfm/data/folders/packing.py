@@ -73,11 +73,13 @@ def _pack(tree: Tree, out: Path, size: int) -> tuple[int, int]:
                 if tar is None or taken > room:
                     if tar is not None:
                         _close(tar)
+                    # Open until it is full, over many files.
                     tar = tarfile.open(  # noqa: SIM115
                         out / f"{tars:06d}.tar", "w", format=tarfile.PAX_FORMAT, encoding="utf-8"
                     )
                     tars, room = tars + 1, size - tarfile.RECORDSIZE
                 tar.addfile(member, file)
+            # A million of them would fill the memory; the library's types don't know the list.
             tar.members.clear()  # type: ignore[attr-defined]
             files, room = files + 1, room - taken
             bar.update()

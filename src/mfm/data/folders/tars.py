@@ -71,6 +71,7 @@ def index(path: str, *, has_classes: bool = True, until: float = math.inf) -> In
         ):
             number = 0
             while (member := tar.next()) is not None:
+                # A million of them would fill the memory; the library's types don't know the list.
                 tar.members.clear()  # type: ignore[attr-defined]
                 found.add(member, file.fileno())
                 number += 1
